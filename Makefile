@@ -1,0 +1,40 @@
+# Each target does its own set-up; a second set-up takes no time. Arguments: make run ARGS="--port-base 9200"
+
+.PHONY: run test setup lint lint-style lint-types lint-c lint-generated clean model lock
+
+VENV := .venv/bin
+ARGS ?=
+
+run: setup  ## start a complete exchange in ./data
+	@$(VENV)/zexchange up $(ARGS)
+
+test: setup  ## run the whole suite
+	@$(VENV)/python -m pytest -n auto --maxprocesses 4 --dist loadscope $(ARGS)
+
+setup:  ## system packages, .venv, C extension
+	@scripts/setup
+
+lint: lint-style lint-types lint-c lint-generated  ## everything that is checked without running it
+
+lint-style: setup
+	$(VENV)/ruff check .
+
+lint-types: setup
+	$(VENV)/mypy
+
+lint-c: setup
+	$(or $(CC),cc) -std=c11 -Wall -Wextra -Wconversion -Wshadow -Wno-unused-parameter -Werror -fsyntax-only -Icsrc $(wildcard csrc/*.c)
+
+lint-generated: setup
+	$(VENV)/python protocol/generate.py --check
+
+model: setup  ## drive both engines with generated commands, for as long as ARGS says
+	@$(VENV)/python -m tests.model $(ARGS)
+
+lock: setup  ## write requirements.lock anew from requirements.in
+	@scripts/lock $(ARGS)
+
+clean:  ## remove everything that was built; ./data stays
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find csrc gateway perf protocol tests zexchange -name __pycache__ -type d -prune -exec rm -rf {} +
+	find zexchange -name '*.so' -type f -delete

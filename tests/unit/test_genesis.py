@@ -1,0 +1,186 @@
+"""The genesis file: what it defines, what it refuses, and that its bytes are the deployment."""
+
+import hashlib
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from zexchange.deployment import DeploymentExists, create_deployment
+from zexchange.genesis import (
+    DEFAULT_ASSETS,
+    DEFAULT_MARKETS,
+    AssetSpec,
+    EngineLimits,
+    GenesisError,
+    MarketSpec,
+    build_genesis,
+    load_genesis,
+    parse_genesis,
+)
+from zexchange.paths import DataPaths
+
+OPERATOR, SETTLEMENT = b"\x01" * 32, b"\x02" * 32
+
+
+def default_text() -> str:
+    return build_genesis("demo", OPERATOR, SETTLEMENT).decode()
+
+
+def test_defaults() -> None:
+    genesis = parse_genesis(default_text().encode())
+    assert (genesis.name, genesis.version, genesis.shards) == ("demo", 1, 1)
+    assert (genesis.operator_public_key, genesis.settlement_public_key) == (OPERATOR, SETTLEMENT)
+    assert genesis.limits == EngineLimits()
+    assert [(one.asset_id, one.symbol, one.decimals) for one in genesis.assets] == [
+        (1, "USD", 6),
+        (2, "BTC", 8),
+        (3, "ETH", 8),
+        (4, "AAPL", 0),
+    ]
+    units = {one.symbol: (one.base_units_per_lot, one.quote_units_per_tick_lot) for one in genesis.markets}
+    assert units == {"BTC-USD": (10_000, 1), "ETH-USD": (100_000, 10), "AAPL-USD": (1, 10_000)}
+    assert {(one.maker_fee_ppm, one.taker_fee_ppm) for one in genesis.markets} == {(200, 500)}
+
+
+def test_the_bytes_are_the_deployment() -> None:
+    raw = default_text().encode()
+    genesis = parse_genesis(raw)
+    assert genesis.raw == raw
+    assert genesis.deployment_id == hashlib.sha256(b"zx.v1/genesis\0" + raw).digest()
+    assert parse_genesis(raw + b"\n").deployment_id != genesis.deployment_id
+
+
+def test_lookup_by_symbol_and_id() -> None:
+    genesis = parse_genesis(default_text().encode())
+    assert genesis.market("ETH-USD") is genesis.market(2)
+    assert genesis.asset("BTC") is genesis.asset(2)
+    with pytest.raises(KeyError, match="no market 'XRP-USD'"):
+        genesis.market("XRP-USD")
+    with pytest.raises(KeyError, match="no asset 9"):
+        genesis.asset(9)
+
+
+def test_markets_of_a_shard_keep_the_order_of_the_file() -> None:
+    raw = build_genesis(
+        "two",
+        OPERATOR,
+        SETTLEMENT,
+        shards=2,
+        markets=[
+            MarketSpec(
+                id=9, symbol="ETH-USD", base="ETH", quote="USD", tick_size="0.01", lot_size="0.001", shard=1
+            ),
+            MarketSpec(id=3, symbol="BTC-USD", base="BTC", quote="USD", tick_size="0.01", lot_size="0.0001"),
+            MarketSpec(
+                id=1, symbol="AAPL-USD", base="AAPL", quote="USD", tick_size="0.01", lot_size="1", shard=1
+            ),
+        ],
+    )
+    genesis = parse_genesis(raw)
+    assert [market.market_id for market in genesis.markets_of(1)] == [9, 1]
+    assert [market.market_id for market in genesis.markets_of(0)] == [3]
+
+
+def test_amounts_are_derived_exactly() -> None:
+    """Eighteen digits each: a decimal context of 28 digits would round the product."""
+    raw = build_genesis(
+        "exact",
+        OPERATOR,
+        SETTLEMENT,
+        assets=[AssetSpec(id=1, symbol="Q", decimals=18), AssetSpec(id=2, symbol="B", decimals=9)],
+        markets=[
+            MarketSpec(
+                id=1, symbol="B-Q", base="B", quote="Q", tick_size="1.234567891", lot_size="3.987654321"
+            )
+        ],
+    )
+    market = parse_genesis(raw).market(1)
+    assert market.tick_size == Decimal("1.234567891")
+    assert market.base_units_per_lot == 3_987_654_321
+    assert market.quote_units_per_tick_lot == 1_234_567_891 * 3_987_654_321
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('name = "demo"', 'name = "De mo"', "key 'name' cannot be 'De mo'"),
+        ("version = 1", "version = 2", "key 'version' cannot be 2"),
+        ("version = 1", "", "key 'version' is missing"),
+        ("shards = 1", "shards = 0", "key 'shards' cannot be 0"),
+        ("shards = 1", "shardz = 1", "unknown key 'shardz'; did you mean 'shards'?"),
+        (OPERATOR.hex(), "00" * 32, "key 'operator_public_key' cannot be all zero"),
+        (
+            OPERATOR.hex(),
+            "0101",
+            "key 'operator_public_key' cannot be '0101' (allowed: an Ed25519 public key",
+        ),
+        (OPERATOR.hex(), OPERATOR.hex().replace("1", "A"), "key 'operator_public_key' cannot be"),
+        ("max_orders = 4194304", "max_orders = 0", "key 'limits.max_orders' cannot be 0"),
+        ("max_orders = 4194304", "max_order = 1", "unknown key 'limits.max_order'"),
+        ("decimals = 8", "decimals = 19", "key 'assets[1].decimals' cannot be 19"),
+        ('symbol = "ETH"', 'symbol = "BTC"', "key 'assets[2].symbol' cannot be 'BTC' twice"),
+        ('symbol = "ETH-USD"', 'symbol = "BTC-USD"', "key 'markets[1].symbol' cannot be 'BTC-USD' twice"),
+        (
+            'base = "ETH"',
+            'base = "XRP"',
+            "key 'markets[1].base' cannot be 'XRP' (allowed: USD, BTC, ETH, AAPL)",
+        ),
+        ('base = "ETH"', 'base = "USD"', "key 'markets[1].quote' cannot be the base asset 'USD'"),
+        ('lot_size = "0.001"', 'lot_size = "0"', "key 'markets[1].lot_size': 0 ETH must be a whole number"),
+        ('lot_size = "0.001"', 'lot_size = "-1"', "key 'markets[1].lot_size' cannot be '-1'"),
+        ('lot_size = "0.001"', "lot_size = 0.001", "key 'markets[1].lot_size' cannot be 0.001"),
+        (
+            'lot_size = "0.001"',
+            'lot_size = "0.000000001"',
+            "key 'markets[1].lot_size': 1E-9 ETH must be a whole number",
+        ),
+        (
+            'tick_size = "0.01"',
+            'tick_size = "0.001"',
+            "key 'markets[0].tick_size': 1E-7 USD must be a whole number",
+        ),
+        (
+            "taker_fee_ppm = 500",
+            "taker_fee_ppm = 1000001",
+            "key 'markets[0].taker_fee_ppm' cannot be 1000001",
+        ),
+        ("shard = 0", "shard = 1", "key 'markets[0].shard' cannot be 1 (allowed: 0 to 0)"),
+        ("[[assets]]", "[[asset]]", "unknown key 'asset'"),
+    ],
+)
+def test_refusals_name_source_and_key(old: str, new: str, message: str) -> None:
+    text = default_text()
+    assert old in text
+    with pytest.raises(GenesisError) as raised:
+        parse_genesis(text.replace(old, new, 1).encode(), "venue.toml")
+    assert str(raised.value).startswith(f"venue.toml: {message}")
+
+
+@pytest.mark.parametrize("table", ["assets", "markets"])
+def test_a_deployment_needs_assets_and_markets(table: str) -> None:
+    kept = {"assets": DEFAULT_ASSETS, "markets": DEFAULT_MARKETS}
+    kept[table] = ()
+    with pytest.raises(GenesisError, match=f"key '{table}' is missing"):
+        build_genesis("none", OPERATOR, SETTLEMENT, **kept)  # type: ignore[arg-type]
+
+
+def test_create_makes_keys_tokens_and_a_file_that_stays(data: Path) -> None:
+    paths = DataPaths(data)
+    genesis = create_deployment(paths, shards=2)
+    assert load_genesis(paths.genesis) == genesis
+    for key in (paths.operator_key, paths.settlement_key):
+        assert key.stat().st_mode & 0o777 == 0o600
+    assert paths.keys.stat().st_mode & 0o777 == 0o700
+    assert all(paths.init_token(shard).is_file() for shard in (0, 1))
+    before = paths.genesis.read_bytes()
+    with pytest.raises(DeploymentExists, match="never overwritten"):
+        create_deployment(paths)
+    assert paths.genesis.read_bytes() == before
+
+
+def test_an_interrupted_init_can_be_repeated(data: Path) -> None:
+    paths = DataPaths(data)
+    first = create_deployment(paths)
+    paths.genesis.unlink()
+    assert create_deployment(paths) == first

@@ -1,0 +1,1 @@
+"""The command line. `main.py` states its conventions; one module per family of commands."""

@@ -1,0 +1,84 @@
+"""Which process gets which core: a pure plan, and the reading of the machine's cores.
+
+A matcher is one busy thread whose latency everybody waits for, so it comes first; ingress workers spend their
+time on signatures and come next, one core each. Store, settlement and the rest of the system share what is
+left. With fewer than four physical cores a pinned process would only be kept from an idle core, so nothing is
+pinned.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+CORES_NEEDED = 4
+"""Fewest physical cores for pinning: one matcher, one ingress worker, one for store and settlement, one for
+the rest."""
+
+
+class PinningPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """CPUs by process name; a process that is not named may run anywhere. `reason` is for people."""
+
+    cpus: dict[str, tuple[int, ...]]
+    reason: str
+
+
+def pinning_plan(
+    mode: str, cores: Sequence[tuple[int, ...]], matchers: Sequence[str], workers: Sequence[str]
+) -> PinningPlan:
+    """Assign processes to physical cores; each core is the tuple of its CPUs (hardware threads), lowest
+    first."""
+    if mode == "off":
+        return PinningPlan(cpus={}, reason="off (pinning.mode)")
+    if len(cores) < CORES_NEEDED:
+        return PinningPlan(
+            cpus={},
+            reason=f"nothing: {len(cores)} physical core{'s' * (len(cores) != 1)}, "
+            f"at least {CORES_NEEDED} are needed",
+        )
+    free = list(cores[1:])  # the first core serves interrupts on most machines
+    shared = [cores[0]]
+    cpus: dict[str, tuple[int, ...]] = {}
+    for name in [*matchers, *workers]:
+        if len(free) <= 1:  # keep one more core for store and settlement
+            break
+        cpus[name] = free.pop(0)
+    shared += free
+    rest = tuple(sorted(cpu for core in shared for cpu in core))
+    for name in ("store", "settlement", *matchers, *workers):
+        cpus.setdefault(name, rest)
+    missing = [name for name in [*matchers, *workers] if cpus[name] == rest]
+    reason = "one core each for matchers and ingress workers"
+    if missing:
+        reason += f", as far as {len(cores)} cores go: {', '.join(missing)} share the rest"
+    return PinningPlan(cpus=cpus, reason=reason)
+
+
+def auto_workers(cores: int, shards: int) -> int:
+    """Ingress workers for `workers = "auto"`: what matchers, the store and settlement leave, and at least
+    one."""
+    return max(1, cores - shards - 2)
+
+
+def physical_cores(sysfs: Path = Path("/sys/devices/system/cpu")) -> list[tuple[int, ...]]:
+    """The physical cores this process may use, each as the tuple of its usable CPUs."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    cores: dict[tuple[int, ...], list[int]] = {}
+    for cpu in sorted(allowed):
+        try:
+            text = (sysfs / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text(encoding="ascii")
+            siblings = tuple(sorted(_cpu_list(text)))
+        except (OSError, ValueError):
+            siblings = (cpu,)
+        cores.setdefault(siblings, []).append(cpu)
+    return [tuple(cpus) for cpus in cores.values()]
+
+
+def _cpu_list(text: str) -> set[int]:
+    """`0,4-6` as {0, 4, 5, 6}."""
+    cpus: set[int] = set()
+    for part in text.strip().split(","):
+        first, _, last = part.partition("-")
+        cpus.update(range(int(first), int(last or first) + 1))
+    return cpus
