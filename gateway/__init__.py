@@ -1,0 +1,1 @@
+"""Order entry: client sessions over TCP, what they may send, and the way from there to the matchers."""

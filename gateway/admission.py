@@ -1,0 +1,81 @@
+"""Who may connect and log on: limits on connections, and a pause for keys that send bad signatures. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+
+from zexchange.wire.messages import ReasonCode
+
+PENALTIES_MAX = 65_536
+"""Keys remembered as paused. Each has proved itself in a logon, so filling this takes as many key pairs and
+strikes."""
+
+
+class AdmissionLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of one ingress worker."""
+
+    max_sessions: int = 10_000
+    max_sessions_per_ip: int = 4_096
+    max_unestablished: int = 1_024
+    """Connections that have not logged on: a flood of these must leave room for those that do."""
+    strike_penalty_ms: int = 1_000
+    """How long a key is refused after a session of it ended by bad signatures: bounds what it can cost."""
+
+
+class Admission:
+    """Counts connections from `connected` to `disconnected`."""
+
+    def __init__(self, limits: AdmissionLimits) -> None:
+        self._limits = limits
+        self._by_ip: Counter[str] = Counter()
+        self._unestablished = 0
+        self._paused_until_ms: dict[bytes, int] = {}
+
+    @property
+    def connections(self) -> int:
+        return self._by_ip.total()
+
+    def connected(self, ip: str) -> ReasonCode:
+        """NONE if the connection is let in, and counted; otherwise why not, and it is not counted."""
+        limits = self._limits
+        if (
+            self.connections >= limits.max_sessions
+            or self._unestablished >= limits.max_unestablished
+            or self._by_ip[ip] >= limits.max_sessions_per_ip
+        ):
+            return ReasonCode.SESSION_LIMIT
+        self._by_ip[ip] += 1
+        self._unestablished += 1
+        return ReasonCode.NONE
+
+    def logon(self, public_key: bytes, now_ms: int) -> ReasonCode:
+        """NONE if the key may log on now."""
+        until_ms = self._paused_until_ms.get(public_key)
+        if until_ms is None:
+            return ReasonCode.NONE
+        if now_ms < until_ms:
+            return ReasonCode.TOO_MANY_STRIKES
+        del self._paused_until_ms[public_key]
+        return ReasonCode.NONE
+
+    def established(self) -> None:
+        """A connection that was let in has logged on."""
+        self._unestablished -= 1
+
+    def struck_out(self, public_key: bytes, now_ms: int) -> None:
+        """A session of this key was ended for its bad signatures."""
+        if self._limits.strike_penalty_ms == 0:
+            return
+        if len(self._paused_until_ms) >= PENALTIES_MAX:
+            self._paused_until_ms.pop(next(iter(self._paused_until_ms)))
+        self._paused_until_ms[public_key] = now_ms + self._limits.strike_penalty_ms
+
+    def disconnected(self, ip: str, *, established: bool) -> None:
+        """A connection that was let in is gone."""
+        if not established:
+            self._unestablished -= 1
+        self._by_ip[ip] -= 1
+        if self._by_ip[ip] == 0:
+            del self._by_ip[ip]

@@ -1,0 +1,391 @@
+"""The ingress without sockets: bytes of clients and messages of matchers in, bytes for both out.
+
+One loop turn of the shell: `received` for every readable connection, `link_message` for what the matchers
+sent, `tick`, `end_turn`. All batches that became complete in the turn are verified together, in one call
+into C, and then go to their shards in one message each. Cheap checks come first and the signature last,
+because it costs more than all the rest.
+
+What is refused here is not in the log: framing faults end the connection with Terminate, other malformed
+frames, keys and shards that are not the session's are answered with NotApplied, a bad signature counts a
+strike as well.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.admission import Admission, AdmissionLimits
+from gateway.links import LinkBroken, ShardLink
+from zexchange.genesis import Genesis
+from zexchange.link import OPENED, Entry, Kind
+from zexchange.wire import messages
+from zexchange.wire.messages import (
+    Durability,
+    EstablishmentReject,
+    QueryReject,
+    ReasonCode,
+    ShardSession,
+)
+from zexchange.wire.session import (
+    BatchReceived,
+    EstablishRequested,
+    Query,
+    QueryReceived,
+    RemoteProtocolError,
+    ServerSession,
+    SessionEnded,
+    SessionSettings,
+    State,
+)
+
+Verify = Callable[[Sequence[bytes], bytes], Sequence[bool]]
+"""(batch frames, deployment id) to one verdict per frame, as `zexchange.frames.verify_frames`."""
+
+
+class IngressSettings(msgspec.Struct, frozen=True, kw_only=True):
+    session: SessionSettings = SessionSettings()
+    admission: AdmissionLimits = AdmissionLimits()
+    max_in_flight_bytes: int = 8 * 1024 * 1024
+    """Sent to a matcher and not dealt with yet, per shard; beyond it the answer is serverBusy."""
+    durability: Durability = Durability.ALWAYS
+
+
+class IngressCounters(msgspec.Struct):
+    """What happened since the start."""
+
+    connections: int = 0
+    refused_connections: int = 0
+    batches: int = 0
+    bad_signatures: int = 0
+    refused_frames: int = 0
+    busy: int = 0
+
+
+class Connection:
+    """One client connection, made by `Ingress.connected`. The shell may keep its own things in `handle`."""
+
+    __slots__ = (
+        "early",
+        "ended",
+        "established",
+        "handle",
+        "ip",
+        "on_shards",
+        "opened",
+        "scheduled_ms",
+        "session",
+        "session_id",
+    )
+
+    def __init__(self, session_id: int, ip: str, session: ServerSession) -> None:
+        self.session_id = session_id
+        self.ip = ip
+        self.session = session
+        self.opened: dict[int, ShardSession] | None = None
+        """From the logon until every matcher has answered: what they have said so far, by shard."""
+        self.early: list[bytes] = []
+        """Frames of the shards that answered the logon first: the client gets them behind the
+        acknowledgement."""
+        self.on_shards = False
+        """The matchers know the session."""
+        self.established = False
+        self.ended: ReasonCode | None = None
+        """Set when the session is over: flush what is left and close."""
+        self.scheduled_ms = 0
+        self.handle: object = None
+
+
+class _Pending(NamedTuple):
+    """Something of this turn for a matcher."""
+
+    connection: Connection
+    shard: int
+    batch: BatchReceived | None
+    query: Query | None
+
+
+class Ingress:
+    """One ingress worker. Not thread-safe."""
+
+    def __init__(
+        self,
+        settings: IngressSettings,
+        genesis: Genesis,
+        links: Sequence[ShardLink],
+        *,
+        verify: Verify,
+        check_batch: Callable[[bytes], ReasonCode],
+    ) -> None:
+        """`links`: one per shard, in order of shards."""
+        self._settings = settings
+        self._genesis = genesis
+        self._links = links
+        self._verify = verify
+        self._check_batch = check_batch
+        self._shards = range(len(links))
+        self._shard_of_market = {market.market_id: market.shard for market in genesis.markets}
+        self._admission = Admission(settings.admission)
+        self._connections: dict[int, Connection] = {}
+        self._next_session_id = 1
+        self._pending: list[_Pending] = []
+        self._deadlines: list[tuple[int, int]] = []
+        self._touched: dict[int, Connection] = {}
+        self.counters = IngressCounters()
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    def connected(self, ip: str, *, challenge: bytes, server_time_ns: int, now_ms: int) -> Connection | bytes:
+        """A new connection, or the frame to send before closing it at once if it is one too many."""
+        self.counters.connections += 1
+        reason = self._admission.connected(ip)
+        if reason is not ReasonCode.NONE:
+            self.counters.refused_connections += 1
+            return EstablishmentReject(reason=reason).encode()
+        session = ServerSession(
+            self._settings.session,
+            deployment_id=self._genesis.deployment_id,
+            shards=self._shards,
+            challenge=challenge,
+            server_time_ns=server_time_ns,
+            now_ms=now_ms,
+            check_batch=self._check_batch,
+        )
+        connection = Connection(self._next_session_id, ip, session)
+        self._next_session_id += 1
+        self._connections[connection.session_id] = connection
+        self._touch(connection)
+        return connection
+
+    def received(
+        self, connection: Connection, data: bytes | memoryview, *, server_time_ns: int, now_ms: int
+    ) -> None:
+        """Bytes of a client. What becomes of them shows at `end_turn`."""
+        if connection.ended is not None:
+            return
+        session = connection.session
+        try:
+            frames = session.feed(data, now_ms)
+            while frames:
+                for frame in frames:
+                    event = session.receive(frame, now_ms)
+                    if event is not None:
+                        self._event(connection, event, server_time_ns, now_ms)
+                    if session.state is State.ENDED:
+                        return
+                # A fault behind these frames shows now, not when the next bytes come.
+                frames = session.feed(b"", now_ms)
+        except RemoteProtocolError as error:
+            self.counters.refused_frames += 1
+            self._end(connection, session.terminate(error.reason, now_ms).reason)
+        self._touch(connection)
+
+    def disconnected(self, connection: Connection) -> None:
+        """The connection is closed, by whichever side. Call once for every connection."""
+        self._leave_shards(connection)
+        del self._connections[connection.session_id]
+        self._touched.pop(connection.session_id, None)
+        self._admission.disconnected(connection.ip, established=connection.established)
+        connection.handle = None
+
+    def link_message(self, shard: int, message: bytes, *, server_time_ns: int, now_ms: int) -> None:
+        """One message of a matcher."""
+        try:
+            entries = self._links[shard].received(message)
+        except LinkBroken:
+            self._end_all(ReasonCode.SHARD_RESTARTED, now_ms)
+            return
+        for entry in entries:
+            connection = self._connections.get(entry.session_id)
+            if connection is None or connection.ended is not None:
+                continue
+            if entry.kind == Kind.FRAME:
+                if connection.opened is not None:
+                    connection.early.append(entry.payload)
+                elif connection.session.state is State.ESTABLISHED:
+                    connection.session.send(entry.payload, now_ms)
+            else:
+                self._opened(connection, shard, entry, server_time_ns, now_ms)
+            self._touched[connection.session_id] = connection
+
+    def tick(self, now_ms: int) -> None:
+        """Heartbeats and timeouts that are due."""
+        for link in self._links:
+            link.tick(now_ms)
+        deadlines = self._deadlines
+        while deadlines and deadlines[0][0] <= now_ms:
+            at_ms, session_id = heapq.heappop(deadlines)
+            connection = self._connections.get(session_id)
+            if connection is None or connection.scheduled_ms != at_ms or connection.ended is not None:
+                continue
+            connection.scheduled_ms = 0
+            ended = connection.session.tick(now_ms)
+            if ended is not None:
+                self._end(connection, ended.reason)
+            self._touch(connection)
+
+    def next_deadline_ms(self) -> int:
+        """When `tick` is needed at the latest."""
+        deadline_ms = min(link.next_deadline_ms() for link in self._links)
+        return min(deadline_ms, self._deadlines[0][0]) if self._deadlines else deadline_ms
+
+    def end_turn(self, now_ms: int) -> list[Connection]:
+        """Verify and forward what came in this turn.
+
+        Returns the connections with something to do: output to take from their session, or an end to carry
+        out. The messages for the matchers are in the links.
+        """
+        if self._pending:
+            pending, self._pending = self._pending, []
+            self._forward(pending, now_ms)
+        for link in self._links:
+            link.end_turn()
+        touched, self._touched = list(self._touched.values()), {}
+        return touched
+
+    def slow_consumer(self, connection: Connection, now_ms: int) -> None:
+        """The client does not read: end the session; its last words are then in the session's output."""
+        connection.session.take_output()
+        self._end(connection, connection.session.terminate(ReasonCode.SLOW_CONSUMER, now_ms).reason)
+
+    def shut_down(self, now_ms: int) -> None:
+        """End all sessions because the server is stopping."""
+        self._end_all(ReasonCode.SERVER_SHUTDOWN, now_ms)
+
+    def _event(self, connection: Connection, event: object, server_time_ns: int, now_ms: int) -> None:
+        match event:
+            case BatchReceived():
+                self._pending.append(_Pending(connection, event.shard, event, None))
+            case QueryReceived():
+                self._query(connection, event.query, now_ms)
+            case EstablishRequested():
+                self._logon(connection, event.public_key, now_ms)
+            case SessionEnded():
+                self._end(connection, event.reason)
+            case _:
+                self.counters.refused_frames += 1
+
+    def _logon(self, connection: Connection, public_key: bytes, now_ms: int) -> None:
+        reason = self._admission.logon(public_key, now_ms)
+        if reason is ReasonCode.NONE and not all(not link.busy for link in self._links):
+            reason = ReasonCode.SERVER_BUSY
+        if reason is not ReasonCode.NONE:
+            self._end(connection, connection.session.reject(reason, now_ms).reason)
+            return
+        connection.opened = {}
+        connection.on_shards = True
+        for link in self._links:
+            link.add(Kind.OPEN, connection.session_id, public_key)
+
+    def _opened(
+        self, connection: Connection, shard: int, entry: Entry, server_time_ns: int, now_ms: int
+    ) -> None:
+        """One matcher has opened the session; when all have, the client is told."""
+        if connection.opened is None:
+            return
+        account_id, report_seq = OPENED.unpack(entry.payload)
+        connection.opened[shard] = ShardSession(shard=shard, account_id=account_id, report_seq=report_seq)
+        if len(connection.opened) < len(self._links):
+            return
+        shards = [connection.opened[number] for number in self._shards]
+        connection.opened = None
+        connection.established = True
+        self._admission.established()
+        connection.session.acknowledge(
+            shards, durability=self._settings.durability, server_time_ns=server_time_ns, now_ms=now_ms
+        )
+        for frame in connection.early:
+            connection.session.send(frame, now_ms)
+        connection.early.clear()
+        self._touch(connection)
+
+    def _query(self, connection: Connection, query: Query, now_ms: int) -> None:
+        if isinstance(query, messages.GenesisRequest):
+            answer = messages.Genesis(request_id=query.request_id, genesis=self._genesis.raw)
+            connection.session.send(answer.encode(), now_ms)
+            return
+        if isinstance(query, messages.BookRequest | messages.TradesRequest):
+            shard = self._shard_of_market.get(query.market_id)
+            if shard is None:
+                self._refuse_query(connection, query, ReasonCode.UNKNOWN_MARKET, now_ms)
+                return
+        else:
+            shard = query.shard
+        self._pending.append(_Pending(connection, shard, None, query))
+
+    def _refuse_query(self, connection: Connection, query: Query, reason: ReasonCode, now_ms: int) -> None:
+        connection.session.send(QueryReject(request_id=query.request_id, reason=reason).encode(), now_ms)
+
+    def _forward(self, pending: list[_Pending], now_ms: int) -> None:
+        """Verify all batches in one call; then hand on, session by session in the order they came."""
+        frames = [item.batch.frame for item in pending if item.batch is not None]
+        verdicts = iter(self._verify(frames, self._genesis.deployment_id) if frames else ())
+        struck_out: set[int] = set()
+        for connection, shard, batch, query in pending:
+            link = self._links[shard]
+            if batch is None:
+                if query is not None and connection.ended is None:
+                    self._forward_query(connection, link, query, now_ms)
+                continue
+            self.counters.batches += 1
+            good = next(verdicts)
+            if connection.session_id in struck_out:
+                continue
+            if not good:
+                if self._strike(connection, batch, now_ms):
+                    struck_out.add(connection.session_id)
+            elif not link.busy:
+                # Even if the session ended in this very turn: what was sent before still counts.
+                link.add(Kind.BATCH, connection.session_id, batch.frame)
+            elif connection.ended is None:
+                self.counters.busy += 1
+                connection.session.not_applied(batch.nonce, ReasonCode.SERVER_BUSY, now_ms)
+
+    def _forward_query(self, connection: Connection, link: ShardLink, query: Query, now_ms: int) -> None:
+        if link.busy:
+            self.counters.busy += 1
+            self._refuse_query(connection, query, ReasonCode.SERVER_BUSY, now_ms)
+        else:
+            link.add(Kind.QUERY, connection.session_id, query.encode())
+
+    def _strike(self, connection: Connection, batch: BatchReceived, now_ms: int) -> bool:
+        """Count a bad signature; True if the session is over, by this or before."""
+        self.counters.bad_signatures += 1
+        ended = connection.session.strike(batch.nonce, now_ms)
+        if ended is not None:
+            self._admission.struck_out(connection.session.public_key or b"", now_ms)
+            self._end(connection, ended.reason)
+        return connection.ended is not None
+
+    def _end(self, connection: Connection, reason: ReasonCode) -> None:
+        """The session is over; its last words are in its output, the shell sends them and closes."""
+        if connection.ended is None:
+            connection.ended = reason
+            self._leave_shards(connection)
+        self._touched[connection.session_id] = connection
+
+    def _end_all(self, reason: ReasonCode, now_ms: int) -> None:
+        for connection in list(self._connections.values()):
+            if connection.ended is None:
+                self._end(connection, connection.session.terminate(reason, now_ms).reason)
+
+    def _leave_shards(self, connection: Connection) -> None:
+        if connection.on_shards:
+            connection.on_shards = False
+            for link in self._links:
+                link.add(Kind.CLOSE, connection.session_id)
+
+    def _touch(self, connection: Connection) -> None:
+        """Have the shell look at the connection at the end of the turn, and plan its next deadline."""
+        self._touched[connection.session_id] = connection
+        deadline_ms = connection.session.next_deadline_ms()
+        if deadline_ms is not None and (
+            connection.scheduled_ms == 0 or deadline_ms < connection.scheduled_ms
+        ):
+            connection.scheduled_ms = deadline_ms
+            heapq.heappush(self._deadlines, (deadline_ms, connection.session_id))

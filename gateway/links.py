@@ -1,0 +1,156 @@
+"""The ingress end of the links to the matchers: `ShardLink` is the pure part, `LinkSocket` its ZeroMQ socket.
+
+A link is joined when the matcher answers the first PING of an instance with a PONG. From then on both
+directions are numbered (zexchange/link.py). When the matcher does not know the instance, or a number is
+missing, the link begins a new instance, and the ingress ends all sessions: their clients come back and send
+again what was not answered.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import zmq
+
+from zexchange import link
+from zexchange.limits import LINK_MESSAGE_BYTES_MAX
+from zexchange.link import Entry, Kind, LinkMessageInvalid
+
+PING_INTERVAL_MS = 500
+"""How often a link is probed: a matcher that restarted is noticed within this time even if nobody trades."""
+
+_QUEUE_MESSAGES = 4_096
+
+
+class LinkBroken(Exception):
+    """The matcher has lost what it knew of us, or we lost a message of its. The link has begun anew."""
+
+
+class ShardLink:
+    """One link as a state machine: entries in, numbered messages out, and the other way round."""
+
+    def __init__(self, shard: int, instance: int, max_in_flight_bytes: int) -> None:
+        """`instance`: random, so that no matcher can know it from an earlier ingress."""
+        self.shard = shard
+        self.joined = False
+        self.epoch = 0
+        self.unsent: deque[bytes] = deque()
+        self._next_ping_ms = 0
+        self._max_in_flight_bytes = max_in_flight_bytes
+        self._begin(instance)
+
+    @property
+    def busy(self) -> bool:
+        """The matcher is not there or does not keep up: refuse logons, batches and queries."""
+        return not self.joined or bool(self.unsent) or self._in_flight_bytes >= self._max_in_flight_bytes
+
+    def add(self, kind: Kind, session_id: int, payload: bytes = b"") -> None:
+        """Queue an entry for the next message."""
+        self._outbox.add(link.entry(kind, session_id, payload))
+
+    def end_turn(self) -> None:
+        """Put what was added into messages; the shell sends `unsent`."""
+        for message in self._outbox.take():
+            self.unsent.append(message)
+            self._in_flight_bytes += len(message)
+            self._in_flight.append((self._outbox.next_seq - 1, len(message)))
+
+    def tick(self, now_ms: int) -> None:
+        """Probe the link if it is time."""
+        if now_ms >= self._next_ping_ms:
+            self._next_ping_ms = now_ms + PING_INTERVAL_MS
+            if not self.unsent:
+                self.add(Kind.PING, 0)
+
+    def next_deadline_ms(self) -> int:
+        return self._next_ping_ms
+
+    def received(self, message: bytes) -> list[Entry]:
+        """OPENED and FRAME entries of one message of the matcher, in order.
+
+        Raises `LinkBroken` when the sessions over this link are lost; the link has then begun a new instance.
+        """
+        try:
+            decoded = link.decode(message)
+        except LinkMessageInvalid as error:
+            raise self._broken(str(error)) from error
+        if decoded.instance != self._outbox.instance:
+            return []
+        if any(item.kind == Kind.UNKNOWN for item in decoded.entries):
+            raise self._broken("the matcher does not know this link")
+        if decoded.seq != self._next_seq:
+            raise self._broken(f"message {self._next_seq} was expected, {decoded.seq} came")
+        self._next_seq += 1
+        while self._in_flight and self._in_flight[0][0] <= decoded.acked:
+            self._in_flight_bytes -= self._in_flight.popleft()[1]
+        entries = []
+        for item in decoded.entries:
+            if item.kind == Kind.PONG:
+                self.joined = True
+                (self.epoch,) = link.PONG.unpack(item.payload)
+            elif item.kind in (Kind.OPENED, Kind.FRAME):
+                entries.append(item)
+        return entries
+
+    def _broken(self, why: str) -> LinkBroken:
+        self._begin(self._outbox.instance + 1)
+        return LinkBroken(f"shard {self.shard}: {why}")
+
+    def _begin(self, instance: int) -> None:
+        self.joined = False
+        self.unsent.clear()
+        self._outbox = link.Outbox(instance & (2**64 - 1))
+        self._next_seq = 1
+        self._in_flight: deque[tuple[int, int]] = deque()
+        self._in_flight_bytes = 0
+        self._next_ping_ms = 0
+
+
+class LinkSocket:
+    """The DEALER socket of one link. Its descriptor is edge-triggered: after any send or receive, look
+    again."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], identity: bytes, address: str) -> None:
+        socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
+        socket.setsockopt(zmq.ROUTING_ID, identity)
+        socket.setsockopt(zmq.LINGER, 0)
+        # Without a matcher nothing may be queued: a message is sent to one that is there, or kept and
+        # counted by us.
+        socket.setsockopt(zmq.IMMEDIATE, 1)
+        socket.setsockopt(zmq.SNDHWM, _QUEUE_MESSAGES)
+        socket.setsockopt(zmq.RCVHWM, _QUEUE_MESSAGES)
+        socket.setsockopt(zmq.SNDTIMEO, 0)
+        socket.setsockopt(zmq.RECONNECT_IVL, 10)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
+        socket.setsockopt(zmq.MAXMSGSIZE, LINK_MESSAGE_BYTES_MAX)
+        socket.connect(address)
+        self._socket = socket
+        self.fd: int = socket.getsockopt(zmq.FD)  # type: ignore[assignment]
+
+    def send(self, unsent: deque[bytes]) -> None:
+        """Send from the front of `unsent` as far as the socket takes it."""
+        while unsent:
+            try:
+                self._socket.send(unsent[0], zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            unsent.popleft()
+
+    def receive(self, at_most: int) -> list[bytes]:
+        """Messages that have arrived, up to `at_most`."""
+        messages: list[bytes] = []
+        while len(messages) < at_most:
+            try:
+                messages.append(self._socket.recv(zmq.NOBLOCK))
+            except zmq.Again:
+                break
+        return messages
+
+    def readable(self) -> bool:
+        """Whether a message is waiting. Must be asked before sleeping on `fd`, or it may never wake us."""
+        events = self._socket.getsockopt(zmq.EVENTS)
+        assert isinstance(events, int)
+        return bool(events & zmq.POLLIN)
+
+    def close(self) -> None:
+        self._socket.close()

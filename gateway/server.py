@@ -1,0 +1,364 @@
+"""The ingress process: one worker, one thread, plain epoll over clients and links.
+
+    clients ==TCP==> epoll -> recv_into -> Ingress ... one call to verify ... -> DEALER ==ipc==> matchers,
+    and back
+
+Workers share the port by SO_REUSEPORT: the kernel spreads connections among them. ZeroMQ's descriptor is
+edge-triggered: it becomes readable only when something changed since we last looked, so every turn looks,
+and no turn sleeps without having looked after its last send.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import logging
+import os
+import select
+import socket
+import time
+from collections import deque
+from pathlib import Path
+
+import msgspec
+import zmq
+
+from gateway.admission import AdmissionLimits
+from gateway.ingress import Connection, Ingress, IngressSettings
+from gateway.links import LinkSocket, ShardLink
+from zexchange.config import Config
+from zexchange.process import ProcessContext, Refused, process_context
+from zexchange.store import durability
+from zexchange.wire import signing
+from zexchange.wire.session import SessionSettings
+
+_ACCEPTS_PER_TURN = 64
+"""Connections accepted before those that are there get their turn."""
+
+_RECEIVE_BYTES = 65_536
+_LINK_MESSAGES_PER_TURN = 64
+_LAST_WORDS_MS = 1_000
+"""How long a connection that is over may take to read its last message: closing at once would reset it
+unread."""
+
+_DESCRIPTORS_RESERVED = 64
+"""Left for links, files and the store when the limit on open files bounds the sessions."""
+
+
+class _Peer:
+    """The shell's side of a connection."""
+
+    __slots__ = ("closing_at_ms", "connection", "queue", "queued_bytes", "sock", "writing")
+
+    def __init__(self, sock: socket.socket, connection: Connection) -> None:
+        self.sock = sock
+        self.connection = connection
+        self.queue: deque[memoryview] = deque()
+        """What the kernel did not take yet; each chunk ends with a frame."""
+        self.queued_bytes = 0
+        self.writing = False
+        """Whether epoll watches for room to write."""
+        self.closing_at_ms: int | None = None
+        """The session is over: read and forget until the peer closes, at the latest now."""
+
+
+class Server:
+    """Sockets, clock and loop around one `Ingress`."""
+
+    def __init__(
+        self, context: ProcessContext, ingress: Ingress, links: list[ShardLink], worker: int
+    ) -> None:
+        self._context = context
+        self._log = context.log
+        self._ingress = ingress
+        self._links = links
+        self._send_buffer_bytes = context.config.ingress.send_buffer_bytes
+        self._epoll = select.epoll()
+        self._peers: dict[int, _Peer] = {}
+        self._closing: dict[int, _Peer] = {}
+        self._buffer = bytearray(_RECEIVE_BYTES)
+        self._view = memoryview(self._buffer)
+        self._reserve_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._zmq = zmq.Context(io_threads=1)
+        identity = f"ingress-{worker}".encode("ascii")
+        self._sockets = [
+            LinkSocket(self._zmq, identity, context.paths.matcher_address(link.shard)) for link in links
+        ]
+        self._listener = _listen(context.config.exchange.host, context.config.tcp_port)
+        self.address: tuple[str, int] = self._listener.getsockname()[:2]
+        self._epoll.register(self._listener.fileno(), select.EPOLLIN)
+        self._epoll.register(context.stop_fd, select.EPOLLIN)
+        for link_socket in self._sockets:
+            self._epoll.register(link_socket.fd, select.EPOLLIN)
+
+    def run(self) -> None:
+        """Serve until asked to stop; `ready` is announced when all matchers have answered."""
+        announced = False
+        while not self._context.stopping:
+            self._turn()
+            if not announced and all(link.joined for link in self._links):
+                announced = True
+                host, port = self.address
+                self._context.ready(host=host, port=port)
+        self._ingress.shut_down(_now_ms())
+        self._end_turn()
+
+    def close(self) -> None:
+        for peer in list(self._peers.values()):
+            self._close(peer)
+        self._listener.close()
+        for link_socket in self._sockets:
+            link_socket.close()
+        self._zmq.term()
+        self._epoll.close()
+        os.close(self._reserve_fd)
+
+    def _turn(self) -> None:
+        now_ms = _now_ms()
+        wait_ms = 0 if any(s.readable() for s in self._sockets) else self._next_deadline_ms() - now_ms
+        for fd, events in self._epoll.poll(max(wait_ms, 0) / 1000):
+            peer = self._peers.get(fd)
+            if peer is not None:
+                if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+                    self._read(peer)
+                if events & select.EPOLLOUT and fd in self._peers:
+                    self._write(peer)
+            elif fd == self._listener.fileno():
+                self._accept()
+        for link, link_socket in zip(self._links, self._sockets, strict=True):
+            for message in link_socket.receive(_LINK_MESSAGES_PER_TURN):
+                self._ingress.link_message(
+                    link.shard, message, server_time_ns=time.time_ns(), now_ms=_now_ms()
+                )
+        self._ingress.tick(_now_ms())
+        self._end_turn()
+
+    def _end_turn(self) -> None:
+        for connection in self._ingress.end_turn(_now_ms()):
+            peer = connection.handle
+            if isinstance(peer, _Peer):
+                self._flush(peer)
+        for link, link_socket in zip(self._links, self._sockets, strict=True):
+            link_socket.send(link.unsent)
+        if self._closing:
+            now_ms = _now_ms()
+            for peer in [p for p in self._closing.values() if (p.closing_at_ms or 0) <= now_ms]:
+                self._close(peer)
+
+    def _next_deadline_ms(self) -> int:
+        deadline_ms = self._ingress.next_deadline_ms()
+        if self._closing:
+            deadline_ms = min(deadline_ms, min(peer.closing_at_ms or 0 for peer in self._closing.values()))
+        return deadline_ms
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTS_PER_TURN):
+            try:
+                sock, address = self._listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE):
+                    raise
+                self._shed()
+                return
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection = self._ingress.connected(
+                address[0], challenge=os.urandom(32), server_time_ns=time.time_ns(), now_ms=_now_ms()
+            )
+            if isinstance(connection, bytes):
+                _send_once(sock, connection)
+                sock.close()
+                continue
+            peer = _Peer(sock, connection)
+            connection.handle = peer
+            self._peers[sock.fileno()] = peer
+            self._epoll.register(sock.fileno(), select.EPOLLIN)
+
+    def _shed(self) -> None:
+        """No descriptor left: use the reserved one to take the next connection and close it, so the queue
+        moves on."""
+        self._log.error("out of file descriptors: a connection was refused")
+        os.close(self._reserve_fd)
+        try:
+            self._listener.accept()[0].close()
+        except OSError:
+            pass  # it went away by itself
+        self._reserve_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+
+    def _read(self, peer: _Peer) -> None:
+        try:
+            count = peer.sock.recv_into(self._buffer)
+        except BlockingIOError:
+            return
+        except OSError:
+            count = 0
+        if count == 0:
+            self._close(peer)
+        elif peer.closing_at_ms is None:
+            self._ingress.received(
+                peer.connection, self._view[:count], server_time_ns=time.time_ns(), now_ms=_now_ms()
+            )
+
+    def _flush(self, peer: _Peer) -> None:
+        """Send what the session has to say; carry out its end."""
+        self._queue(peer, peer.connection.session.take_output())
+        if peer.queued_bytes > self._send_buffer_bytes and len(peer.queue) > 1 and peer.closing_at_ms is None:
+            self._ingress.slow_consumer(peer.connection, _now_ms())
+            # Nobody waits for the rest, but a frame that was begun must be finished for the last one to be
+            # read.
+            while len(peer.queue) > 1:
+                peer.queued_bytes -= len(peer.queue.pop())
+            self._queue(peer, peer.connection.session.take_output())
+        if peer.connection.ended is not None and peer.closing_at_ms is None:
+            peer.closing_at_ms = _now_ms() + _LAST_WORDS_MS
+            self._closing[peer.sock.fileno()] = peer
+            self._say_no_more(peer)
+
+    def _say_no_more(self, peer: _Peer) -> None:
+        """All said: tell the peer, which then reads our last words and closes."""
+        if peer.queue:
+            return
+        try:
+            peer.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the peer was faster
+
+    def _queue(self, peer: _Peer, data: bytes) -> None:
+        if not data:
+            return
+        peer.queue.append(memoryview(data))
+        peer.queued_bytes += len(data)
+        if not peer.writing:
+            self._write(peer)
+
+    def _write(self, peer: _Peer) -> None:
+        queue = peer.queue
+        try:
+            while queue:
+                sent = peer.sock.send(queue[0])
+                peer.queued_bytes -= sent
+                if sent < len(queue[0]):
+                    queue[0] = queue[0][sent:]
+                    break
+                queue.popleft()
+        except BlockingIOError:
+            pass
+        except OSError:
+            # The peer is gone; reading says so next, and closes.
+            queue.clear()
+            peer.queued_bytes = 0
+        if bool(queue) != peer.writing:
+            peer.writing = bool(queue)
+            self._epoll.modify(peer.sock.fileno(), select.EPOLLIN | (select.EPOLLOUT if peer.writing else 0))
+            if not queue and peer.closing_at_ms is not None:
+                self._say_no_more(peer)
+
+    def _close(self, peer: _Peer) -> None:
+        fd = peer.sock.fileno()
+        del self._peers[fd]
+        self._closing.pop(fd, None)
+        self._epoll.unregister(fd)
+        peer.sock.close()
+        peer.queue.clear()
+        self._ingress.disconnected(peer.connection)
+
+
+def run(worker: int, data: Path, config_file: Path | None, overrides: dict[str, str]) -> None:
+    """Run one ingress worker until it is asked to stop. Raises SystemExit with the reason's exit status."""
+    with process_context(f"ingress-{worker}", data, config_file, overrides) as context:
+        from zexchange import frames
+
+        try:
+            signing.self_test()
+            frames.self_test()
+        except RuntimeError as error:
+            raise Refused(f"signatures are not judged as the other processes judge them: {error}") from error
+        settings = ingress_settings(context.config, _descriptor_limit(context.log))
+        links = [
+            ShardLink(shard, int.from_bytes(os.urandom(8), "little"), settings.max_in_flight_bytes)
+            for shard in range(context.genesis.shards)
+        ]
+        ingress = Ingress(
+            settings, context.genesis, links, verify=frames.verify_frames, check_batch=frames.check_frame
+        )
+        try:
+            server = Server(context, ingress, links, worker)
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
+                raise
+            exchange = context.config.exchange
+            raise Refused(
+                f"cannot listen on {exchange.host}:{context.config.tcp_port}: {error.strerror}"
+            ) from error
+        # The loop makes no reference cycles; a collection would only delay everybody.
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        try:
+            server.run()
+        finally:
+            context.log.info("counters", extra={"zx": msgspec.structs.asdict(ingress.counters)})
+            server.close()
+
+
+def ingress_settings(config: Config, descriptors: int) -> IngressSettings:
+    """The settings of one worker, within `descriptors` open files."""
+    section = config.ingress
+    max_sessions = max(1, min(section.max_sessions, descriptors - _DESCRIPTORS_RESERVED))
+    return IngressSettings(
+        session=SessionSettings(
+            establish_timeout_ms=section.establish_timeout_ms,
+            frame_timeout_ms=section.frame_timeout_ms,
+            max_strikes=section.max_strikes,
+        ),
+        admission=AdmissionLimits(
+            max_sessions=max_sessions,
+            max_sessions_per_ip=section.max_sessions_per_ip,
+            max_unestablished=max(64, max_sessions // 10),
+            strike_penalty_ms=section.strike_penalty_ms,
+        ),
+        max_in_flight_bytes=section.max_in_flight_bytes,
+        durability=durability(config),
+    )
+
+
+def _descriptor_limit(log: logging.Logger) -> int:
+    """The limit on open files, raised as far as this process may."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+        except (OSError, ValueError) as error:
+            log.warning("the limit on open files stays", extra={"zx": {"limit": soft, "error": str(error)}})
+    return soft if soft != resource.RLIM_INFINITY else 2**31
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.setblocking(False)
+        listener.bind(address)
+        listener.listen(1024)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _send_once(sock: socket.socket, data: bytes) -> None:
+    try:
+        sock.send(data)
+    except OSError:
+        pass  # refused anyway
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000

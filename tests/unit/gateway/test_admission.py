@@ -1,0 +1,62 @@
+"""Limits on connections, and the pause for keys that send bad signatures."""
+
+from __future__ import annotations
+
+from gateway.admission import PENALTIES_MAX, Admission, AdmissionLimits
+from zexchange.wire.messages import ReasonCode
+
+KEY = bytes(32)
+
+
+def limited(**limits: int) -> Admission:
+    return Admission(AdmissionLimits(**limits))
+
+
+def let_in(admission: Admission, *ips: str) -> list[bool]:
+    return [admission.connected(ip) is ReasonCode.NONE for ip in ips]
+
+
+def test_all_sessions_are_bounded() -> None:
+    admission = limited(max_sessions=3)
+    assert let_in(admission, "a", "b", "c", "d") == [True, True, True, False]
+    admission.disconnected("b", established=False)
+    assert let_in(admission, "d", "e") == [True, False]
+    assert admission.connections == 3
+
+
+def test_sessions_of_one_address_are_bounded() -> None:
+    admission = limited(max_sessions_per_ip=2)
+    assert let_in(admission, "a", "a", "a", "b") == [True, True, False, True]
+    admission.disconnected("a", established=False)
+    assert let_in(admission, "a") == [True]
+
+
+def test_connections_that_never_log_on_leave_room_for_others() -> None:
+    admission = limited(max_unestablished=2)
+    assert let_in(admission, "a", "b", "c") == [True, True, False]
+    admission.established()
+    assert let_in(admission, "c", "d") == [True, False]
+    admission.disconnected("a", established=True)
+    assert let_in(admission, "d") == [False]
+    admission.disconnected("b", established=False)
+    assert let_in(admission, "d") == [True]
+
+
+def test_key_that_struck_out_is_paused() -> None:
+    admission = limited(strike_penalty_ms=1_000)
+    assert admission.logon(KEY, 0) is ReasonCode.NONE
+    admission.struck_out(KEY, 0)
+    assert admission.logon(KEY, 999) is ReasonCode.TOO_MANY_STRIKES
+    assert admission.logon(b"other", 999) is ReasonCode.NONE
+    assert admission.logon(KEY, 1_000) is ReasonCode.NONE
+
+
+def test_pause_can_be_off_and_is_bounded_in_memory() -> None:
+    off = limited(strike_penalty_ms=0)
+    off.struck_out(KEY, 0)
+    assert off.logon(KEY, 0) is ReasonCode.NONE
+    admission = limited()
+    for number in range(PENALTIES_MAX + 1):
+        admission.struck_out(number.to_bytes(32, "little"), 0)
+    assert admission.logon(bytes(32), 0) is ReasonCode.NONE
+    assert admission.logon((1).to_bytes(32, "little"), 0) is ReasonCode.TOO_MANY_STRIKES

@@ -1,0 +1,30 @@
+"""Hidden commands that are processes of the exchange: `zexchange ingress [WORKER]`, `zexchange matcher SHARD`.
+
+The supervisor starts them; by hand they are useful to run one process of an exchange under a debugger.
+"""
+
+from pathlib import Path
+
+import click
+
+from zexchange.cli.options import common_options
+
+
+@click.command(hidden=True)
+@common_options
+@click.argument("worker", type=click.IntRange(0), default=0)
+def ingress(data: Path, config_file: Path | None, worker: int) -> None:
+    """Run ingress worker number WORKER (from 0): order entry over TCP."""
+    from gateway.server import run
+
+    run(worker, data, config_file, {})
+
+
+@click.command(hidden=True)
+@common_options
+@click.argument("shard", type=click.IntRange(0))
+def matcher(data: Path, config_file: Path | None, shard: int) -> None:
+    """Run the matcher of SHARD."""
+    from zexchange.matcher import run
+
+    run(shard, data, config_file, {})

@@ -1,0 +1,179 @@
+"""Answers to queries, computed from the engine's state by the matcher. Pure."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable
+
+from zexchange.engine_types import MatchingEngine
+from zexchange.limits import ACCOUNT_NONE, EXECUTION_REPORT_BYTES, QUERY_LIMIT_MAX
+from zexchange.wire.messages import (
+    Balances,
+    BalancesRequest,
+    BookDepth,
+    BookRequest,
+    Durability,
+    ExecType,
+    Liquidity,
+    OpenOrders,
+    OpenOrdersRequest,
+    QueryReject,
+    ReasonCode,
+    ShardStatus,
+    ShardStatusRequest,
+    Side,
+    TradePrint,
+    Trades,
+    TradesRequest,
+)
+
+Query = BalancesRequest | OpenOrdersRequest | BookRequest | TradesRequest | ShardStatusRequest
+Answer = Balances | OpenOrders | BookDepth | Trades | ShardStatus | QueryReject
+
+_EXEC_TYPE_OFFSET = 157
+_LIQUIDITY_OFFSET = 159
+_TRADE = struct.Struct("<32xQ56xqQ8xQ16xI10xB9x")
+assert _TRADE.size == EXECUTION_REPORT_BYTES
+
+
+class RecentTrades:
+    """The last trades of every market of a shard, newest last. Memory only: rebuilt from what is replayed."""
+
+    def __init__(self, market_ids: list[int], limit: int = QUERY_LIMIT_MAX) -> None:
+        self._by_market: dict[int, deque[TradePrint]] = {
+            market_id: deque(maxlen=limit) for market_id in market_ids
+        }
+
+    def observe(self, events: bytes | memoryview) -> None:
+        """Take in the events of a batch."""
+        for offset in range(0, len(events), EXECUTION_REPORT_BYTES):
+            if (
+                events[offset + _EXEC_TYPE_OFFSET] == ExecType.TRADE
+                and events[offset + _LIQUIDITY_OFFSET] == Liquidity.TAKER
+            ):
+                log_time_ns, price_ticks, qty_lots, trade_id, market_id, side = _TRADE.unpack_from(
+                    events, offset
+                )
+                self._by_market[market_id].append(
+                    TradePrint(
+                        trade_id=trade_id,
+                        price_ticks=price_ticks,
+                        qty_lots=qty_lots,
+                        log_time_ns=log_time_ns,
+                        taker_side=Side(side),
+                    )
+                )
+
+    def newest(self, market_id: int, limit: int) -> list[TradePrint]:
+        """Newest first. Raises KeyError when the shard has no such market."""
+        trades = self._by_market[market_id]
+        return [trades[-1 - index] for index in range(min(limit, len(trades)))]
+
+    def __contains__(self, market_id: int) -> bool:
+        return market_id in self._by_market
+
+
+class QueryDesk:
+    """Answers any query about one shard as of now."""
+
+    def __init__(
+        self, engine: MatchingEngine, trades: RecentTrades, epoch: Callable[[], int], durability: Durability
+    ) -> None:
+        self._engine = engine
+        self._trades = trades
+        self._epoch = epoch
+        self._durability = durability
+
+    def answer(self, query: Query, account_id: int | None) -> Answer:
+        """`account_id`: that of the asking session's key, None while the key is not registered."""
+        reason = self._refusal(query, account_id)
+        if reason != ReasonCode.NONE:
+            return QueryReject(request_id=query.request_id, reason=reason)
+        account = ACCOUNT_NONE if account_id is None else account_id
+        match query:
+            case BalancesRequest():
+                return self._balances(query, account)
+            case OpenOrdersRequest():
+                return self._open_orders(query, account)
+            case BookRequest():
+                return self._book(query)
+            case TradesRequest():
+                return Trades(
+                    request_id=query.request_id,
+                    next_record_no=self._engine.next_record_no,
+                    market_id=query.market_id,
+                    trades=self._trades.newest(query.market_id, query.limit),
+                )
+            case ShardStatusRequest():
+                return self._status(query)
+
+    def _refusal(self, query: Query, account_id: int | None) -> ReasonCode:
+        match query:
+            case BalancesRequest() | ShardStatusRequest() | OpenOrdersRequest() if (
+                query.shard != self._engine.shard
+            ):
+                return ReasonCode.SHARD_UNKNOWN
+            case BalancesRequest() if account_id is None:
+                return ReasonCode.UNKNOWN_KEY
+            case OpenOrdersRequest():
+                if account_id is None:
+                    return ReasonCode.UNKNOWN_KEY
+                if query.market_id and query.market_id not in self._trades:
+                    return ReasonCode.UNKNOWN_MARKET
+                return _limit_reason(query.limit)
+            case BookRequest():
+                if query.market_id not in self._trades:
+                    return ReasonCode.UNKNOWN_MARKET
+                return _limit_reason(query.levels)
+            case TradesRequest():
+                if query.market_id not in self._trades:
+                    return ReasonCode.UNKNOWN_MARKET
+                return _limit_reason(query.limit)
+        return ReasonCode.NONE
+
+    def _balances(self, query: BalancesRequest, account_id: int) -> Balances:
+        return Balances(
+            request_id=query.request_id,
+            account_id=account_id,
+            next_record_no=self._engine.next_record_no,
+            balances=self._engine.balances(account_id),
+        )
+
+    def _open_orders(self, query: OpenOrdersRequest, account_id: int) -> OpenOrders:
+        return OpenOrders(
+            request_id=query.request_id,
+            account_id=account_id,
+            next_record_no=self._engine.next_record_no,
+            orders=self._engine.open_orders(account_id, query.market_id, query.after_order_id, query.limit),
+        )
+
+    def _book(self, query: BookRequest) -> BookDepth:
+        depth = self._engine.depth(query.market_id, query.levels)
+        return BookDepth(
+            request_id=query.request_id,
+            next_record_no=self._engine.next_record_no,
+            market_id=query.market_id,
+            market_state=depth.state,
+            bids=depth.bids,
+            asks=depth.asks,
+        )
+
+    def _status(self, query: ShardStatusRequest) -> ShardStatus:
+        counts = self._engine.counts()
+        return ShardStatus(
+            request_id=query.request_id,
+            epoch=self._epoch(),
+            next_record_no=self._engine.next_record_no,
+            next_seq=self._engine.next_seq,
+            log_time_ns=self._engine.log_time_ns,
+            open_orders=counts.open_orders,
+            accounts=counts.accounts,
+            trades=self._engine.next_trade_id - 1,
+            shard=query.shard,
+            durability=self._durability,
+        )
+
+
+def _limit_reason(limit: int) -> ReasonCode:
+    return ReasonCode.NONE if 1 <= limit <= QUERY_LIMIT_MAX else ReasonCode.QUERY_LIMIT_INVALID

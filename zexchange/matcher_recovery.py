@@ -1,0 +1,131 @@
+"""A matcher's way back: newest valid snapshot, then the log behind it up to our own marker, checked batch by
+batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from zexchange import journal
+from zexchange.engine_types import MalformedFrame, MatchingEngine
+from zexchange.genesis import Genesis
+from zexchange.journal import START, BatchInvalid, ChainState, EntryId, LogBatch, LogReader
+from zexchange.matcher_queries import RecentTrades
+from zexchange.paths import DataPaths
+from zexchange.replica import EngineClass
+from zexchange.snapshot import known_floor, newest_valid
+
+ENTRIES_PER_READ = 256
+"""At 64 KiB each this is 16 MiB: below any output limit of the store, and enough to hide the round trip."""
+
+
+class LogUnusable(Exception):
+    """The log cannot be what this shard has acknowledged. Trading on it would lose orders, so nobody may."""
+
+
+class Recovered(Struct):
+    """A shard as of the last record before our marker."""
+
+    engine: MatchingEngine
+    state: ChainState
+    trades: RecentTrades
+    replayed: int
+    """Records replayed behind the snapshot."""
+
+
+def recover(
+    paths: DataPaths,
+    genesis: Genesis,
+    shard: int,
+    engine_class: EngineClass,
+    reader: LogReader,
+    marker: EntryId,
+    *,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Recovered:
+    """The state at `marker`, which the caller has just written: nothing can be added below it any more.
+
+    Raises `LogUnusable` when the log has a hole, is damaged, or ends before what snapshots, checkpoints or
+    the archive know of; `StoreUnavailable`, `StoreRefused`; `InterruptedError` as soon as `stopping()` says
+    so.
+    """
+    engine, state = _starting_point(paths, genesis, shard, engine_class)
+    trades = RecentTrades([market.market_id for market in genesis.markets_of(shard)])
+    begin_record_no = state.next_record_no
+    try:
+        state = _replay(engine, state, trades, reader, marker, stopping)
+    except BatchInvalid as error:
+        raise LogUnusable(f"shard {shard}: the log cannot be replayed: {error}") from error
+    _check_tip(paths, shard, reader, marker, state)
+    return Recovered(engine, state, trades, state.next_record_no - begin_record_no)
+
+
+def _starting_point(
+    paths: DataPaths, genesis: Genesis, shard: int, engine_class: EngineClass
+) -> tuple[MatchingEngine, ChainState]:
+    found = newest_valid(paths, genesis, shard, engine_class, track_state=False)
+    if found is None:
+        engine = engine_class(genesis, shard, track_state=False)
+        return engine, ChainState.genesis(genesis.deployment_id)
+    engine, header = found
+    return engine, ChainState(
+        header.epoch, header.next_record_no, header.next_seq, header.chain, engine.log_time_ns
+    )
+
+
+def _check_tip(paths: DataPaths, shard: int, reader: LogReader, marker: EntryId, state: ChainState) -> None:
+    """The log must reach as far as anything we ever wrote down, and end where we are."""
+    last = reader.last_batch(marker)
+    tip = last.next_record_no - 1 if last is not None else 0
+    floor = max(known_floor(paths, shard), state.next_record_no - 1)
+    if tip < floor:
+        raise LogUnusable(
+            f"shard {shard}: the log went backwards: it ends with record {tip}, but snapshots, checkpoints "
+            f"or the archive know record {floor}; restore the store's files first"
+        )
+    if last is not None and last.chain_after != state.chain:
+        raise LogUnusable(f"shard {shard}: the log ends with another record {tip} than the snapshot knows")
+
+
+def _replay(
+    engine: MatchingEngine,
+    state: ChainState,
+    trades: RecentTrades,
+    reader: LogReader,
+    marker: EntryId,
+    stopping: Callable[[], bool],
+) -> ChainState:
+    # The batch that follows has an id above this one, in this epoch or in a later one.
+    after = EntryId(state.epoch, state.next_record_no - 1) if state.epoch else START
+    while True:
+        if stopping():
+            raise InterruptedError("asked to stop while replaying the log")
+        entries = reader.read(after, ENTRIES_PER_READ)
+        for entry in entries:
+            if entry.id >= marker:
+                return state
+            if entry.batch is not None:
+                state = replay_batch(engine, state, entry.batch, trades)
+        if not entries:
+            raise LogUnusable(f"shard {engine.shard}: the marker {marker} is gone from the log")
+        after = entries[-1].id
+
+
+def replay_batch(
+    engine: MatchingEngine, state: ChainState, batch: LogBatch, trades: RecentTrades
+) -> ChainState:
+    """Apply one batch that must follow `state`, and compare its events. Raises `BatchInvalid`."""
+    journal.check_follows(state, batch)
+    try:
+        applied = engine.apply(batch.body, batch.log_time_ns)
+    except MalformedFrame as error:
+        raise BatchInvalid(f"malformed frame: {error}", batch.first_record_no) from error
+    if applied.records != batch.count:
+        raise BatchInvalid(
+            f"the engine takes {applied.records} of {batch.count} records at once", batch.first_record_no
+        )
+    if journal.events_hash(applied.events) != batch.events_hash:
+        raise BatchInvalid("replaying gives other events than were recorded", batch.first_record_no)
+    trades.observe(applied.events)
+    return state.after(batch, engine.next_seq)
