@@ -1,0 +1,406 @@
+"""Seeded command streams that go everywhere: into every refusal, full pools, crosses, resends, nonsense.
+
+The generator looks at the reference engine's state to name orders that exist; everything else comes from one
+`random.Random(seed)`, so that a seed is a complete description of a stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from tests.model import kit
+from tests.model.duel import Divergence, Duel, describe, shrink
+from tests.model.kit import OPERATOR_KEY, START_NS, EngineClass
+from zexchange.genesis import AssetSpec, EngineLimits, Genesis, MarketSpec
+from zexchange.limits import AMOUNT_MAX, PRICE_TICKS_MAX, QTY_LOTS_MAX
+from zexchange.wire.messages import (
+    Command,
+    ExecType,
+    MarketState,
+    OpenOrder,
+    OperatorCommand,
+    OrderType,
+    ReasonCode,
+    Side,
+    TimeInForce,
+)
+
+STRANGE_PRICES = (0, -1, 1, 2, PRICE_TICKS_MAX, PRICE_TICKS_MAX + 1, 2**63 - 1, -(2**63), 2**31, 9_223_372)
+STRANGE_QUANTITIES = (0, 1, 1_024, 1_025, QTY_LOTS_MAX, QTY_LOTS_MAX + 1, 2**63 - 1, 2**64 - 1, 2**32)
+STRANGE_AMOUNTS = (0, 1, AMOUNT_MAX, AMOUNT_MAX + 1, AMOUNT_MAX - 1_000_000, 2**64 - 1, 2**62)
+STRANGE_IDS = (0, 1, 2**32 - 1, 2**32, 2**63, 2**64 - 1)
+UNKNOWN_MARKETS = (4, 9, 2**32 - 1)
+
+SHARD = 1
+"""The shard under test: not 0, so that a forgotten shard number shows."""
+
+REASONS_OF_THE_ENGINE = {reason for reason in ReasonCode if 200 <= reason < 500}
+EXEC_TYPES_IN_USE = set(ExecType) - {ExecType.NONE, ExecType.EXPIRED, ExecType.RESTATED}
+
+
+def stream_genesis(random: Random, *, deep: bool) -> Genesis:
+    """Three markets on the shard and one elsewhere. Pools are tiny, or deep enough for the 1,024 limits."""
+    engine_limits = EngineLimits(
+        max_accounts=random.randint(5, 9),
+        max_keys=random.randint(8, 12),
+        max_balances=64 if deep else random.randint(12, 16),
+        max_orders=2_300 if deep else random.randint(4, 40),
+        max_outcomes=random.choice((64, 65, 100, 128, 200)),
+    )
+    ppm = (0, 1, 333, 2_500, 10_000, 999_999, 1_000_000)
+    return kit.small_genesis(
+        assets=(
+            AssetSpec(id=10, symbol="USD", decimals=0),
+            AssetSpec(id=3, symbol="BTC", decimals=0),
+            AssetSpec(id=7, symbol="ETH", decimals=2),
+            AssetSpec(id=5, symbol="YEN", decimals=18),
+        ),
+        markets=(
+            MarketSpec(id=4, symbol="ELSEWHERE", base="BTC", quote="YEN", tick_size="1", lot_size="1"),
+            MarketSpec(
+                id=2, symbol="FREE", base="BTC", quote="USD", tick_size="1", lot_size="1", shard=SHARD
+            ),
+            MarketSpec(
+                id=1,
+                symbol="FEES",
+                base="ETH",
+                quote="USD",
+                tick_size="2",
+                lot_size="0.5",
+                maker_fee_ppm=random.choice(ppm),
+                taker_fee_ppm=random.choice(ppm),
+                shard=SHARD,
+            ),
+            MarketSpec(
+                id=8,
+                symbol="HUGE",
+                base="BTC",
+                quote="ETH",
+                tick_size="0.01" if deep else random.choice(("0.01", "1000000", "92233720368547758.07")),
+                lot_size="1",
+                maker_fee_ppm=random.choice(ppm),
+                taker_fee_ppm=random.choice(ppm),
+                shard=SHARD,
+            ),
+        ),
+        engine_limits=engine_limits,
+        shards=2,
+    )
+
+
+@dataclass
+class Stream:
+    """Generates bodies for a duel and applies them."""
+
+    duel: Duel
+    random: Random
+    now_ns: int = START_NS
+    keys: list[bytes] = field(default_factory=list)
+    """Public keys that were offered for registration."""
+    nonces: dict[bytes, int] = field(default_factory=dict)
+    """Highest nonce sent by key."""
+    used_nonces: dict[bytes, list[int]] = field(default_factory=dict)
+    """All of them, by key, oldest first."""
+    nonces_to_try: dict[bytes, int] = field(default_factory=dict)
+    """A nonce at the edge of the window, by key."""
+    sent: list[bytes] = field(default_factory=list)
+    """Frames to send again."""
+
+    # -------------------------------------------------------------- picking
+
+    def maybe(self, probability: float) -> bool:
+        return self.random.random() < probability
+
+    def market_id(self) -> int:
+        if self.maybe(0.03):
+            return self.random.choice(UNKNOWN_MARKETS)
+        return self.random.choice((2, 2, 1, 1, 8))
+
+    def side(self) -> Side:
+        return self.random.choice((Side.BUY, Side.SELL))
+
+    def price(self, side: Side) -> int:
+        if self.maybe(0.04):
+            return self.random.choice(STRANGE_PRICES)
+        # Buyers and sellers overlap by a few ticks: some orders rest, some trade.
+        return self.random.randint(6, 12) if side is Side.BUY else self.random.randint(9, 15)
+
+    def qty(self) -> int:
+        if self.maybe(0.04):
+            return self.random.choice(STRANGE_QUANTITIES)
+        return self.random.choice((1, 1, 2, 3, 5, 8, 20))
+
+    def account_id(self) -> int:
+        if self.maybe(0.06):
+            return self.random.choice((*STRANGE_IDS, self.duel.genesis.limits.max_accounts))
+        return self.random.randint(0, self.duel.genesis.limits.max_accounts - 1)
+
+    def own_order(self, key: bytes) -> OpenOrder | None:
+        account_id = self.duel.subject.account_of_key(key)
+        orders = [] if account_id is None else self.duel.subject.open_orders(account_id, 0, 0, 100)
+        return self.random.choice(orders) if orders else None
+
+    # -------------------------------------------------------------- trader commands
+
+    def new_order(self) -> Command:
+        side = self.side()
+        return kit.order(
+            side,
+            self.qty(),
+            self.price(side),
+            market_id=self.market_id(),
+            tif=self.random.choice((*[TimeInForce.GTC] * 6, TimeInForce.IOC, TimeInForce.FOK)),
+            order_type=OrderType.MARKET if self.maybe(0.1) else OrderType.LIMIT,
+            client_order_id=self.random.choice((0, 0, 0, 1, 2, 3, 4, 2**64 - 1)),
+            post_only=self.maybe(0.12),
+        )
+
+    def names(self, key: bytes) -> dict[str, int]:
+        """How a cancel or amend names its order: mostly right, by either id or both."""
+        order = self.own_order(key)
+        if order is None or self.maybe(0.1):
+            some_seq = self.random.randint(1, self.duel.subject.next_seq)
+            return {
+                "order_id": self.random.choice((0, some_seq, *STRANGE_IDS)),
+                "client_order_id": self.random.choice((0, 1, 2, 3, 99)),
+                "market_id": self.random.choice((0, 0, 1, 2, 9)),
+            }
+        by_client_id = bool(order.client_order_id) and self.maybe(0.4)
+        return {
+            "order_id": 0 if by_client_id else order.order_id,
+            "client_order_id": order.client_order_id if by_client_id or self.maybe(0.3) else 0,
+            "market_id": order.market_id if self.maybe(0.3) else 0,
+        }
+
+    def amend(self, key: bytes) -> Command:
+        price = 0 if self.maybe(0.4) else self.price(self.side())
+        qty = 0 if self.maybe(0.3) else self.qty()
+        return kit.amend(**self.names(key), price_ticks=price, qty_lots=qty, post_only=self.maybe(0.15))
+
+    def cancel_all(self) -> Command:
+        market_id = 0 if self.maybe(0.4) else self.market_id()
+        return kit.cancel_all(market_id, self.random.choice((Side.NONE, Side.BUY, Side.SELL)))
+
+    def trader_command(self, key: bytes) -> Command:
+        kind = self.random.random()
+        if kind < 0.62 or (kind < 0.95 and self.own_order(key) is None):
+            return self.new_order()
+        if kind < 0.76:
+            return kit.cancel(**self.names(key))
+        if kind < 0.975:
+            return self.amend(key)
+        return self.cancel_all()
+
+    # -------------------------------------------------------------- operator commands
+
+    def operator_command(self) -> OperatorCommand:
+        kind = self.random.random()
+        asset_id = self.random.choice((10, 10, 3, 7, 5, 6)) if self.maybe(0.98) else 0
+        if kind < 0.12:
+            return kit.open_account(self.some_key(), 0 if self.maybe(0.5) else self.account_id())
+        if kind < 0.22:
+            return kit.register_key(self.some_key(), self.account_id())
+        if kind < 0.72:
+            return kit.deposit(self.account_id(), asset_id, self.amount())
+        if kind < 0.88:
+            return kit.withdraw(self.account_id(), asset_id, self.amount())
+        states = (MarketState.CLOSED, MarketState.HALTED, *[MarketState.CONTINUOUS] * 4)
+        return kit.market_state(self.market_id(), self.random.choice(states))
+
+    def some_key(self) -> bytes:
+        """A new key mostly; sometimes a known one, the operator's, or zeros."""
+        if self.maybe(0.06):
+            return bytes(32)
+        if self.keys and self.maybe(0.15):
+            return self.random.choice((*self.keys, OPERATOR_KEY))
+        key = kit.public_key(len(self.keys))
+        self.keys.append(key)
+        return key
+
+    def amount(self) -> int:
+        if self.maybe(0.06):
+            return self.random.choice(STRANGE_AMOUNTS)
+        return self.random.choice((10, 100, 1_000, 20_000))
+
+    # -------------------------------------------------------------- frames
+
+    def nonce(self, key: bytes) -> int:
+        """Mostly the next one; now and then one from the past, the far future, or a leap."""
+        highest = self.nonces.get(key, 0)
+        past = self.used_nonces.setdefault(key, [])
+        if past and self.maybe(0.03):
+            # To the edge of the window: an old nonce comes to lie just inside or just outside of it, and is
+            # tried.
+            old = past[self.random.randrange(-min(len(past), 80), 0)]
+            leap = old + self.random.choice((1_022, 1_023, 1_024, 1_025))
+            if leap > highest:
+                self.nonces[key] = leap
+                self.nonces_to_try[key] = old
+                return leap
+        if key in self.nonces_to_try and self.maybe(0.5):
+            return self.nonces_to_try.pop(key)
+        choice = self.random.random()
+        if choice < 0.05:
+            return max(0, highest - self.random.choice((0, 1, 2, 10, 1_022, 1_023, 1_024, 1_025, 5_000)))
+        if choice < 0.06:
+            return self.random.choice((0, 2**64 - 1, 2**64 - 1_024, 2**63))
+        if choice < 0.07:
+            limit = self.now_ns // 1_000 + 10_000_000
+            self.nonces[key] = limit
+            return limit + self.random.randint(-1, 1)
+        step = self.random.choice((2, 3, 63, 64, 1_023, 1_024, 1_025, 3_000)) if choice < 0.12 else 1
+        nonce = highest + step
+        self.nonces[key] = nonce
+        past.append(nonce)
+        return nonce
+
+    def trader_key(self) -> bytes:
+        """Mostly a registered one."""
+        owner = self.duel.subject.account_of_key
+        registered = [key for key in self.keys if owner(key)]
+        return self.random.choice(registered if registered and self.maybe(0.95) else self.keys)
+
+    def batch_size(self) -> int:
+        choice = self.random.random()
+        if choice < 0.55:
+            return 1
+        return self.random.randint(2, 6) if choice < 0.97 else self.random.randint(7, 64)
+
+    def frame(self) -> bytes:
+        """One frame of some kind, mostly a trader's."""
+        choice = self.random.random()
+        if self.sent and choice < 0.06:
+            return self.random.choice(self.sent[-40:])
+        if choice < 0.07:
+            return kit.epoch_open(self.random.randint(1, 99))
+        is_operator = choice < 0.2 or not self.keys
+        key = OPERATOR_KEY if is_operator else self.trader_key()
+        if self.maybe(0.01):
+            is_operator = not is_operator
+        shard = SHARD if self.maybe(0.985) else self.random.choice((0, 2, 65_535))
+        size = self.batch_size()
+        commands: Sequence[Command] | Sequence[OperatorCommand]
+        if is_operator:
+            commands = [self.operator_command() for _ in range(size)]
+        else:
+            commands = [self.trader_command(key) for _ in range(size)]
+        frame = kit.batch(key, self.nonce(key), commands, shard)
+        self.sent.append(frame)
+        return frame
+
+    def damaged(self, frame: bytes) -> bytes:
+        """The frame with a byte changed, cut or added. It may still be well-formed."""
+        damage = self.random.randrange(4)
+        if damage == 0:
+            return frame[: self.random.randrange(1, len(frame))]
+        if damage == 1:
+            return frame + bytes(self.random.randrange(1, 9))
+        at = self.random.randrange(len(frame)) if damage == 2 else self.random.randrange(min(len(frame), 200))
+        return frame[:at] + bytes([frame[at] ^ 1 << self.random.randrange(8)]) + frame[at + 1 :]
+
+    # -------------------------------------------------------------- steps
+
+    def tick(self) -> int:
+        self.now_ns += self.random.choice((1, 2, 999, 1_000, 50_000, 2_000_000, 11_000_000_000))
+        return self.now_ns
+
+    def apply(self, body: bytes) -> None:
+        self.duel.apply(body, self.tick())
+        self.now_ns = max(self.now_ns, self.duel.subject.log_time_ns)
+
+    def step(self) -> None:
+        """One body of one or a few frames, and now and then an inspection."""
+        frames = [self.frame() for _ in range(1 if self.maybe(0.7) else self.random.randint(2, 6))]
+        if self.maybe(0.03):
+            frames[-1] = self.damaged(frames[-1])
+        self.apply(b"".join(frames))
+        if self.maybe(0.05):
+            self.reopen_markets()
+        if self.maybe(0.05):
+            self.duel.check_from_outside()
+        if self.maybe(0.02):
+            self.duel.restore()
+
+    def operator(self, *commands: OperatorCommand) -> None:
+        self.nonces[OPERATOR_KEY] = self.nonces.get(OPERATOR_KEY, 0) + 1
+        self.apply(kit.batch(OPERATOR_KEY, self.nonces[OPERATOR_KEY], commands, SHARD))
+
+    def trader(self, key: bytes, *commands: Command) -> None:
+        self.nonces[key] = self.nonces.get(key, 0) + 1
+        self.apply(kit.batch(key, self.nonces[key], commands, SHARD))
+
+    def reopen_markets(self) -> None:
+        self.operator(*(kit.market_state(market_id, MarketState.CONTINUOUS) for market_id in (1, 2, 8)))
+
+    def begin(self) -> None:
+        """Three accounts with money; the last may be without some asset when balances run out."""
+        for account_id in (1, 2, 3):
+            key = kit.public_key(len(self.keys))
+            self.keys.append(key)
+            deposits = [kit.deposit(account_id, asset_id, 100_000) for asset_id in (10, 3, 7)]
+            self.operator(kit.open_account(key, account_id), *deposits)
+
+    def deep_book(self) -> None:
+        """More than 1,024 resting orders, then commands that reach the limits of one command."""
+        maker, taker, other = self.keys[:3]
+        self.reopen_markets()
+        self.operator(*(kit.deposit(account, asset, 10**6) for account in (1, 2, 3) for asset in (10, 3)))
+        for key in (maker, taker, other):
+            self.trader(key, kit.cancel_all())
+        side, opposite = self.random.choice(((Side.BUY, Side.SELL), (Side.SELL, Side.BUY)))
+        resting = kit.order(side, 1, 10, market_id=2)
+        for _ in range(17):
+            self.trader(maker, *[resting] * 64)
+        self.trader(other, resting)
+        sizes = (1_024, 1_025, 1_024 + 64, 5_000)
+        tif = self.random.choice((TimeInForce.FOK, TimeInForce.IOC, TimeInForce.GTC))
+        self.trader(
+            taker,
+            kit.order(opposite, 1_025, 10, market_id=2, tif=TimeInForce.FOK),
+            kit.order(opposite, self.random.choice(sizes), 10, market_id=2, tif=tif),
+        )
+        for _ in range(16):
+            self.trader(maker, *[kit.order(side, 1, self.random.randint(9, 10), market_id=2)] * 64)
+        self.trader(other, kit.order(opposite, 1_088, 9 if side is Side.BUY else 11, market_id=2))
+        for _ in range(17):
+            self.trader(maker, *[resting] * 64)
+        far = 500 if side is Side.BUY else 1
+        self.trader(taker, kit.order(opposite, 1, far, market_id=2, client_order_id=77))
+        self.trader(taker, kit.amend(client_order_id=77, price_ticks=10, qty_lots=1_500))
+        everything = self.random.choice((kit.cancel_all(), kit.cancel_all(2), kit.cancel_all(2, side)))
+        self.trader(maker, *[resting] * 64)
+        self.trader(maker, *[everything] * 3)
+        for key in (maker, taker, other):
+            self.trader(key, kit.cancel_all())
+
+
+def run(
+    seed: int, commands: int, *, deep: bool = False, classes: Sequence[EngineClass] | None = None
+) -> Duel:
+    """Runs the stream of this seed for so many commands. Raises Divergence, which names the seed."""
+    random = Random(seed)
+    genesis = stream_genesis(random, deep=deep)
+    stream = Stream(Duel(genesis, SHARD, classes), random)
+    try:
+        stream.begin()
+        if deep:
+            stream.deep_book()
+        while stream.duel.commands < commands:
+            stream.step()
+        stream.duel.check_from_outside()
+        stream.duel.check_replay()
+        stream.duel.restore()
+    except Divergence as divergence:
+        where = f"seed {seed}, {commands} commands, {'deep' if deep else 'tiny'} pools"
+        raise Divergence(f"{where}: {divergence}") from divergence
+    return stream.duel
+
+
+def shrunk(duel: Duel) -> list[str]:
+    """The shortest way found to the divergence of this duel, readable."""
+    lines = []
+    for body, log_time_ns in shrink(duel.genesis, duel.shard, duel.steps, duel.classes):
+        lines += [f"at {log_time_ns}:", *describe(body)]
+    return lines

@@ -1,0 +1,127 @@
+"""The C engine and the reference agree on seeded streams, and the streams go everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.model.duel import Divergence, Duel
+from tests.model.stream import (
+    EXEC_TYPES_IN_USE,
+    REASONS_OF_THE_ENGINE,
+    SHARD,
+    Stream,
+    run,
+    shrunk,
+    stream_genesis,
+)
+from zexchange.limits import NONCE_WINDOW
+from zexchange.reference import ReferenceEngine
+from zexchange.reference.orders import OrderRules
+from zexchange.reference.state import Key, Order, State
+from zexchange.wire.messages import ReasonCode
+
+RUNS = [(seed, 1_800, False) for seed in range(1, 11)] + [(seed, 4_500, True) for seed in range(2)]
+"""(seed, commands, deep): some 27,000 commands."""
+
+
+def test_engines_agree_everywhere() -> None:
+    reasons: set[ReasonCode] = set()
+    exec_types: set[int] = set()
+    duplicates = malformed = 0
+    for seed, commands, deep in RUNS:
+        duel = run(seed, commands, deep=deep)
+        reasons |= set(duel.reasons)
+        exec_types |= set(duel.exec_types)
+        duplicates += duel.duplicates
+        malformed += duel.malformed
+    assert not REASONS_OF_THE_ENGINE - reasons, "the generator has gone blind"
+    assert not EXEC_TYPES_IN_USE - exec_types, "the generator has gone blind"
+    assert duplicates > 100
+    assert malformed > 20
+
+
+class ReleasesTooLittle(OrderRules):
+    """Forgets one unit of the hold when an order is cancelled."""
+
+    def _cancel_leaves(self, context: Any, order: Order, *arguments: Any) -> int:
+        account = self._state.accounts[order.account_id]
+        number = super()._cancel_leaves(context, order, *arguments)
+        for balance in account.balances.values():
+            if balance.available:
+                balance.available -= 1
+                balance.held += 1
+                break
+        return number
+
+
+class KeepsPriority(OrderRules):
+    """An amend to more does not go to the back of its level."""
+
+    def _amend(self, context: Any, command: Any) -> Any:
+        orders = self._state.accounts[context.account_id].orders
+        places = {order_id: order.priority_seq for order_id, order in orders.items()}
+        outcome = super()._amend(context, command)
+        order = orders.get(outcome.order_id)
+        if order is not None and order.order_id in places:
+            order.priority_seq = places[order.order_id]
+        return outcome
+
+
+def defective_orders(rules: type[OrderRules]) -> type[ReferenceEngine]:
+    """A reference engine with other rules for orders."""
+
+    class Defective(ReferenceEngine):
+        def _use_state(self, state: State) -> None:
+            super()._use_state(state)
+            self._orders = rules(state, self._reporter)
+
+    return Defective
+
+
+def forgets_nonces() -> type[ReferenceEngine]:
+    """An engine whose nonce window is one too short."""
+
+    class Defective(ReferenceEngine):
+        def _batch_refusal(self, batch: Any, key: Key | None) -> ReasonCode | None:
+            reason = super()._batch_refusal(batch, key)
+            edge = key is not None and batch.nonce + NONCE_WINDOW - 1 == key.highest_nonce
+            return ReasonCode.NONCE_TOO_OLD if edge and reason is ReasonCode.NONCE_USED else reason
+
+    return Defective
+
+
+@pytest.mark.parametrize(
+    "defective",
+    [lambda: defective_orders(ReleasesTooLittle), lambda: defective_orders(KeepsPriority), forgets_nonces],
+    ids=["hold", "priority", "nonce"],
+)
+def test_a_defect_is_found(defective: Callable[[], type[ReferenceEngine]]) -> None:
+    """Canaries: if these pass unnoticed, so would a real defect."""
+
+    def run_some() -> None:
+        for seed in range(20):
+            run(seed, 2_000, classes=[defective(), ReferenceEngine])
+
+    with pytest.raises(Divergence, match="seed"):
+        run_some()
+
+
+def test_a_divergence_can_be_shrunk() -> None:
+    random = Random(1)
+    genesis = stream_genesis(random, deep=False)
+    duel = Duel(genesis, SHARD, [defective_orders(ReleasesTooLittle), ReferenceEngine])
+    stream = Stream(duel, random)
+
+    def run_some() -> None:
+        stream.begin()
+        while duel.commands < 2_000:
+            stream.step()
+
+    with pytest.raises(Divergence):
+        run_some()
+    steps = shrunk(duel)
+    assert sum(line.startswith("at ") for line in steps) < 10

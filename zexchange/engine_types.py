@@ -1,0 +1,153 @@
+"""What a matching engine is: the interface of the C engine and the reference, their results and errors.
+
+Both `zexchange.engine.Engine` (C) and `zexchange.reference.ReferenceEngine` (plain Python) satisfy
+`MatchingEngine`, so that the matcher, the settlement replica, the verifier and the tests can run with either.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, Self
+
+from msgspec import Struct
+
+from zexchange.genesis import Genesis
+from zexchange.wire.messages import Balance, Level, MarketState, OpenOrder
+
+__all__ = [
+    "Applied",
+    "Counts",
+    "Depth",
+    "InvariantBroken",
+    "MalformedFrame",
+    "MatchingEngine",
+    "SnapshotInvalid",
+]
+
+
+class MalformedFrame(ValueError):
+    """A frame in the body of a batch is not well-formed; nothing of that frame was applied.
+
+    `offset` is where the frame begins in the body. The frames before it have been applied.
+    """
+
+    def __init__(self, offset: int, detail: str) -> None:
+        super().__init__(f"malformed frame at byte {offset}: {detail}")
+        self.offset = offset
+        self.detail = detail
+
+
+class SnapshotInvalid(ValueError):
+    """The bytes are not an engine snapshot of this deployment and shard."""
+
+
+class InvariantBroken(AssertionError):
+    """A standing truth of the rule book (section 8) does not hold: the engine must not go on."""
+
+
+class Applied(Struct, frozen=True, kw_only=True):
+    """What one call of `apply` did."""
+
+    consumed_bytes: int
+    """Length of the frames that were applied; less than the body's if the events of the rest had no room."""
+    records: int
+    """Frames applied."""
+    commands: int
+    """By how much `seq` moved: commands, except those of duplicates."""
+    events: memoryview | bytes
+    """The event blocks, 168 bytes each. Of the C engine: valid until the next call of `apply`."""
+
+
+class Depth(Struct, frozen=True, kw_only=True):
+    """The best levels of one market, best first on both sides."""
+
+    state: MarketState
+    bids: list[Level]
+    asks: list[Level]
+
+
+class Counts(Struct, frozen=True, kw_only=True):
+    """How full the pools of a shard are."""
+
+    open_orders: int
+    accounts: int
+    """Opened accounts, the operator's included."""
+    keys: int
+    balances: int
+
+
+class MatchingEngine(Protocol):
+    """One shard: its markets, its ledger, its keys. Pure: no clock, no socket, no randomness.
+
+    Constructed by `Engine(genesis, shard, *, track_state=True)`. With `track_state=False` no state tree is
+    kept and `state_root` raises RuntimeError.
+    """
+
+    @property
+    def shard(self) -> int: ...
+
+    @property
+    def next_record_no(self) -> int: ...
+
+    @property
+    def next_seq(self) -> int: ...
+
+    @property
+    def next_trade_id(self) -> int: ...
+
+    @property
+    def log_time_ns(self) -> int:
+        """Log time of the last batch applied, in nanoseconds since 1970 UTC; 0 before the first."""
+        ...
+
+    def apply(self, body: bytes | memoryview, log_time_ns: int) -> Applied:
+        """Applies concatenated frames (SignedBatch, OperatorBatch, EpochOpen), all at the same log time.
+
+        The signatures were checked before. `log_time_ns` must be above `self.log_time_ns`, else ValueError
+        and nothing changes. Raises MalformedFrame for a frame that is not well-formed: nothing of that frame
+        is applied. Applies as many whole frames as the event buffer has worst-case room for; see
+        `Applied.consumed_bytes`.
+        """
+        ...
+
+    def state_root(self) -> bytes:
+        """32 bytes: the root of the state tree (docs/formats.md section 3)."""
+        ...
+
+    def snapshot(self) -> bytes:
+        """The canonical engine snapshot (docs/formats.md section 4)."""
+        ...
+
+    @classmethod
+    def restore(cls, genesis: Genesis, shard: int, snapshot: bytes, *, track_state: bool = True) -> Self:
+        """An engine in the state the snapshot describes. Raises SnapshotInvalid."""
+        ...
+
+    def depth(self, market_id: int, levels: int) -> Depth:
+        """The best `levels` levels of each side. Raises KeyError when the shard has no such market."""
+        ...
+
+    def account_of_key(self, public_key: bytes) -> int | None: ...
+
+    def report_seq(self, account_id: int) -> int:
+        """Number of the account's last report; 0 if it has none or is not open."""
+        ...
+
+    def balances(self, account_id: int) -> list[Balance]:
+        """The account's balances by ascending asset id; empty if it is not open."""
+        ...
+
+    def open_orders(
+        self, account_id: int, market_id: int, after_order_id: int, limit: int
+    ) -> list[OpenOrder]:
+        """At most `limit` open orders with a larger id, ascending; of all markets if `market_id` is 0."""
+        ...
+
+    def counts(self) -> Counts: ...
+
+    def supply(self, asset_id: int) -> int:
+        """Deposits less withdrawals, in base units. Raises KeyError when the genesis has no such asset."""
+        ...
+
+    def check(self) -> None:
+        """Walks every standing truth of the rule book. Raises InvariantBroken."""
+        ...

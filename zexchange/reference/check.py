@@ -1,0 +1,102 @@
+"""The standing truths of the rule book (docs/rules.md section 8), walked over the whole state."""
+
+from __future__ import annotations
+
+import itertools
+
+from zexchange import limits
+from zexchange.engine_types import InvariantBroken
+from zexchange.reference.amounts import held_asset, order_hold
+from zexchange.reference.state import Balance, Market, State
+from zexchange.wire.messages import ExecType, ReasonCode, Side
+
+__all__ = ["check_state"]
+
+
+def check_state(state: State) -> None:
+    """Walks every standing truth. Raises InvariantBroken."""
+    _check_money(state)
+    orders = state.open_orders()
+    for market in state.markets.values():
+        _check_queues(market)
+    for order in orders:
+        _truth(0 < order.leaves_lots <= order.qty_lots, f"order {order.order_id}: leaves")
+        _truth(order.leaves_lots + order.cum_qty_lots == order.qty_lots, f"order {order.order_id}: filled")
+        _truth(1 <= order.price_ticks <= limits.PRICE_TICKS_MAX, f"order {order.order_id}: price")
+        _truth(order.qty_lots <= limits.QTY_LOTS_MAX, f"order {order.order_id}: quantity")
+        _truth(1 <= order.order_id <= order.priority_seq < state.next_seq, f"order {order.order_id}: numbers")
+        owner = state.accounts[order.account_id]
+        _truth(owner.orders.get(order.order_id) is order, f"order {order.order_id}: not found by its id")
+        _truth(owner.account_id != limits.OPERATOR_ACCOUNT_ID, f"order {order.order_id}: of the operator")
+    queued = sum(len(market.buys) + len(market.sells) for market in state.markets.values())
+    owned = sum(len(account.orders) for account in state.accounts.values())
+    _truth(len(orders) == queued == owned, "orders are lost between slots, queues and accounts")
+    _truth(len({order.order_id for order in orders}) == len(orders), "an order id twice")
+    for account in state.accounts.values():
+        named = [order.client_order_id for order in account.orders.values() if order.client_order_id]
+        _truth(len(named) == len(set(named)), f"account {account.account_id}: a client order id twice")
+    _check_pools(state)
+
+
+def _check_money(state: State) -> None:
+    for asset_id, supply in state.supply.items():
+        total = 0
+        for account in state.accounts.values():
+            balance = account.balances.get(asset_id, Balance())
+            where = f"account {account.account_id}, asset {asset_id}"
+            _truth(balance.available >= 0 and balance.held >= 0, f"{where}: negative")
+            total += balance.available + balance.held
+            holds = 0
+            for order in account.orders.values():
+                definition = state.markets[order.market_id].definition
+                if held_asset(definition, order.side) == asset_id:
+                    holds += order_hold(definition, order.side, order.price_ticks, order.leaves_lots)
+            _truth(holds == balance.held, f"{where}: held {balance.held} instead of {holds}")
+        _truth(
+            total == supply <= limits.AMOUNT_MAX, f"asset {asset_id}: {total} exist of a supply of {supply}"
+        )
+
+
+def _check_queues(market: Market) -> None:
+    for side, queue in ((Side.BUY, market.buys), (Side.SELL, market.sells)):
+        keys = [order.by_priority() for order in queue]
+        where = f"market {market.definition.market_id}"
+        _truth(all(before < after for before, after in itertools.pairwise(keys)), f"{where}: queue order")
+        _truth(all(order.side is side for order in queue), f"{where}: an order on the wrong side")
+        _truth(
+            all(order.market_id == market.definition.market_id for order in queue),
+            f"{where}: an order of another market",
+        )
+    if market.buys and market.sells:
+        _truth(market.buys[0].price_ticks < market.sells[0].price_ticks, f"{where}: the book is crossed")
+
+
+def _check_pools(state: State) -> None:
+    allowed = state.genesis.limits
+    _truth(len(state.open_orders()) <= allowed.max_orders, "more orders than slots")
+    _truth(len(state.keys) <= allowed.max_keys, "more keys than allowed")
+    _truth(max(state.accounts) < allowed.max_accounts, "an account id beyond the limit")
+    _truth(state.balance_count() <= allowed.max_balances, "more balances than allowed")
+    operator = state.keys[0]
+    _truth(operator.public_key == state.genesis.operator_public_key, "key 0 is not the genesis operator's")
+    _truth(operator.account_id == limits.OPERATOR_ACCOUNT_ID, "the operator's key is another account's")
+    for market in state.markets.values():
+        has_fees = market.definition.quote_asset_id in state.accounts[0].balances
+        _truth(has_fees, f"market {market.definition.market_id}: no balance for its fees")
+    _truth(min(state.next_record_no, state.next_seq, state.next_trade_id) >= 1, "a number starts below 1")
+    _truth(state.outcomes_count <= len(state.ring) <= allowed.max_outcomes, "more outcomes than kept")
+    _truth(len({key.public_key for key in state.keys}) == len(state.keys), "a public key twice")
+    for outcome in state.ring:
+        code = outcome.reason
+        answers = code is ReasonCode.NONE or ReasonCode.UNKNOWN_MARKET <= code <= ReasonCode.SUPPLY_OVERFLOW
+        _truth(answers and outcome.exec_type is not ExecType.NONE, f"outcome of seq {outcome.seq}: no answer")
+    for index, key in enumerate(state.keys):
+        _truth(key.key_index == index and key.account_id in state.accounts, f"key {index}: misplaced")
+        window = range(max(0, key.highest_nonce - limits.NONCE_WINDOW + 1), key.highest_nonce + 1)
+        _truth(key.highest_nonce in key.used_nonces, f"key {index}: the highest nonce is unused")
+        _truth(all(nonce in window for nonce in key.used_nonces), f"key {index}: nonces outside the window")
+
+
+def _truth(holds: bool, what: str) -> None:
+    if not holds:
+        raise InvariantBroken(what)

@@ -1,0 +1,137 @@
+"""Operator commands (docs/rules.md section 7): accounts, keys, deposits, withdrawals, market states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zexchange import limits
+from zexchange.reference.reports import CommandContext, Rejection, Reporter
+from zexchange.reference.state import Account, Balance, Key, Outcome, State
+from zexchange.wire.messages import ExecType, OperatorCommand, OperatorCommandKind, ReasonCode
+
+__all__ = ["OperatorRules"]
+
+NO_PUBLIC_KEY = bytes(32)
+
+
+class OperatorRules:
+    """The commands of the operator."""
+
+    def __init__(self, state: State, reporter: Reporter) -> None:
+        self._state = state
+        self._reporter = reporter
+
+    def apply(self, context: CommandContext, command: OperatorCommand) -> Outcome:
+        """Applies one command and returns its answer. Raises Rejection, and then nothing has changed."""
+        if command.kind is OperatorCommandKind.OPEN_ACCOUNT:
+            return self._open_account(context, command)
+        if command.kind is OperatorCommandKind.REGISTER_KEY:
+            return self._register_key(context, command)
+        if command.kind is OperatorCommandKind.DEPOSIT:
+            return self._deposit(context, command)
+        if command.kind is OperatorCommandKind.WITHDRAW:
+            return self._withdraw(context, command)
+        return self._set_market_state(context, command)
+
+    def _answer(
+        self, context: CommandContext, exec_type: ExecType, target_account_id: int = 0, **fields: Any
+    ) -> Outcome:
+        """Reports an operator command's effect to account 0."""
+        report_seq = self._reporter.report(
+            context, context.account_id, exec_type, target_account_id=target_account_id, **fields
+        )
+        return self._reporter.outcome(
+            context, report_seq, exec_type, order_id=target_account_id, market_id=fields.get("market_id", 0)
+        )
+
+    def _open_account(self, context: CommandContext, command: OperatorCommand) -> Outcome:
+        state = self._state
+        if command.new_public_key == NO_PUBLIC_KEY:
+            raise Rejection(ReasonCode.KEY_INVALID)
+        account_id = command.account_id
+        if account_id and account_id in state.accounts:
+            raise Rejection(ReasonCode.ACCOUNT_EXISTS)
+        if account_id == 0:
+            account_id = max(state.accounts) + 1
+        if account_id >= state.genesis.limits.max_accounts:
+            raise Rejection(ReasonCode.ACCOUNT_LIMIT)
+        self._require_key_fits(command.new_public_key)
+        state.accounts[account_id] = Account(account_id)
+        self._add_key(command.new_public_key, account_id)
+        return self._answer(context, ExecType.ACCOUNT_OPENED, account_id)
+
+    def _register_key(self, context: CommandContext, command: OperatorCommand) -> Outcome:
+        self._require_account(command.account_id)
+        if command.new_public_key == NO_PUBLIC_KEY:
+            raise Rejection(ReasonCode.KEY_INVALID)
+        self._require_key_fits(command.new_public_key)
+        self._add_key(command.new_public_key, command.account_id)
+        return self._answer(context, ExecType.KEY_REGISTERED, command.account_id)
+
+    def _deposit(self, context: CommandContext, command: OperatorCommand) -> Outcome:
+        state, asset_id, amount = self._state, command.asset_id, command.amount
+        account = self._require_transfer(command)
+        if state.supply[asset_id] + amount > limits.AMOUNT_MAX:
+            raise Rejection(ReasonCode.SUPPLY_OVERFLOW)
+        if asset_id not in account.balances and state.balance_pool_is_full():
+            raise Rejection(ReasonCode.BALANCE_POOL_FULL)
+        account.balances.setdefault(asset_id, Balance()).available += amount
+        state.supply[asset_id] += amount
+        return self._answer_transfer(context, command, ExecType.DEPOSITED)
+
+    def _withdraw(self, context: CommandContext, command: OperatorCommand) -> Outcome:
+        account = self._require_transfer(command)
+        balance = account.balances.get(command.asset_id)
+        if balance is None or command.amount > balance.available:
+            raise Rejection(ReasonCode.INSUFFICIENT_FUNDS)
+        balance.available -= command.amount
+        self._state.supply[command.asset_id] -= command.amount
+        return self._answer_transfer(context, command, ExecType.WITHDRAWN)
+
+    def _require_transfer(self, command: OperatorCommand) -> Account:
+        """The checks that deposits and withdrawals share, in order."""
+        account = self._require_account(command.account_id)
+        if command.asset_id not in self._state.supply:
+            raise Rejection(ReasonCode.UNKNOWN_ASSET)
+        if not 1 <= command.amount <= limits.AMOUNT_MAX:
+            raise Rejection(ReasonCode.AMOUNT_OUT_OF_RANGE)
+        return account
+
+    def _answer_transfer(
+        self, context: CommandContext, command: OperatorCommand, exec_type: ExecType
+    ) -> Outcome:
+        """To account 0, then to the account concerned unless it is the same."""
+        fields = {"asset_id": command.asset_id, "amount": command.amount}
+        outcome = self._answer(context, exec_type, command.account_id, **fields)
+        if command.account_id != limits.OPERATOR_ACCOUNT_ID:
+            self._reporter.report(
+                context, command.account_id, exec_type, target_account_id=command.account_id, **fields
+            )
+        return outcome
+
+    def _set_market_state(self, context: CommandContext, command: OperatorCommand) -> Outcome:
+        market = self._state.markets.get(command.market_id)
+        if market is None:
+            raise Rejection(ReasonCode.UNKNOWN_MARKET)
+        market.state = command.market_state
+        return self._answer(
+            context,
+            ExecType.MARKET_STATE_SET,
+            market_id=command.market_id,
+            market_state=command.market_state,
+        )
+
+    def _require_account(self, account_id: int) -> Account:
+        account = self._state.accounts.get(account_id)
+        if account is None:
+            raise Rejection(ReasonCode.UNKNOWN_ACCOUNT)
+        return account
+
+    def _require_key_fits(self, public_key: bytes) -> None:
+        if self._state.key(public_key) is not None:
+            raise Rejection(ReasonCode.KEY_EXISTS)
+        if len(self._state.keys) >= self._state.genesis.limits.max_keys:
+            raise Rejection(ReasonCode.KEY_LIMIT)
+
+    def _add_key(self, public_key: bytes, account_id: int) -> None:
+        self._state.keys.append(Key(len(self._state.keys), public_key, account_id))
