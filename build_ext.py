@@ -1,0 +1,107 @@
+"""Builds the C engine, csrc/, into the extension module `zexchange._native`.
+
+    python build_ext.py                  into zexchange/, for work in the source tree
+    ZX_BUILD=debug python build_ext.py   one of MODES below; release if it is not set
+
+Packaging builds the same through `cffi_modules=["build_ext.py:ffibuilder"]`. What Python may see of the engine
+is csrc/cdef.h, a real header that is only read here. The version of the package and a hash of the sources are
+baked in, so that a stale build cannot be imported: see zexchange/native.py.
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from cffi import FFI
+
+ROOT = Path(__file__).resolve().parent
+CSRC = ROOT / "csrc"
+
+sys.path.insert(0, str(ROOT))  # an isolated build does not have the project on its path
+from zexchange.source_hash import source_hash  # noqa: E402
+
+MODES = {
+    "release": (["-O3", "-g"], []),
+    "debug": (["-O0", "-g3"], []),
+    "asan": (
+        ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+        ["-fsanitize=address,undefined"],
+    ),
+    "coverage": (["-O0", "-g", "--coverage"], ["--coverage"]),
+}
+
+# Ours must be free of warnings. What cffi generates is compiled by the same command and is not ours to change: the
+# strictest are switched off after our headers, in the part that it writes.
+STRICT = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow"]
+
+GENERATED_PREAMBLE = """
+#include "engine.h"
+#include "frames.h"
+#include "state.h"
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+#pragma GCC diagnostic ignored "-Wshadow"
+"""
+
+
+def package_version() -> str:
+    """`__version__` of the package, read and not imported."""
+    text = (ROOT / "zexchange" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    if found is None:
+        raise SystemExit("zexchange/__init__.py has no __version__")
+    return found[1]
+
+
+def baked_in(mode: str) -> str:
+    """A file that is newer than the last build if mode or version changed since: setuptools compares only times."""
+    stamp = ROOT / "build" / "baked-in"
+    wanted = f"{mode} {package_version()}\n"
+    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != wanted:
+        stamp.parent.mkdir(exist_ok=True)
+        stamp.write_text(wanted, encoding="utf-8")
+    return "build/baked-in"
+
+
+def make_ffibuilder(mode: str) -> FFI:
+    """The builder of the extension, for one of MODES."""
+    if mode not in MODES:
+        raise SystemExit(f"ZX_BUILD={mode}: must be one of {', '.join(MODES)}")
+    compile_flags, link_flags = MODES[mode]
+    builder = FFI()
+    builder.cdef((CSRC / "cdef.h").read_text(encoding="utf-8"))
+    builder.set_source(
+        "zexchange._native",
+        GENERATED_PREAMBLE,
+        sources=[f"csrc/{path.name}" for path in sorted(CSRC.glob("*.c"))],
+        depends=[*(f"csrc/{path.name}" for path in sorted(CSRC.glob("*.h"))), "build_ext.py", baked_in(mode)],
+        include_dirs=["csrc"],
+        define_macros=[
+            ("ZX_BUILD_VERSION", f'"{package_version()}"'),
+            ("ZX_BUILD_SOURCE_HASH", f'"{source_hash(CSRC)}"'),
+            ("ZX_BUILD_MODE", f'"{mode}"'),
+        ],
+        extra_compile_args=[*STRICT, *compile_flags],
+        extra_link_args=link_flags,
+    )
+    return builder
+
+
+ffibuilder = make_ffibuilder(os.environ.get("ZX_BUILD", "release"))
+
+
+def main() -> None:
+    """Builds in place; object files go to build/."""
+    from setuptools import setup
+
+    os.chdir(ROOT)
+    setup(
+        name="zexchange",
+        cffi_modules=["build_ext.py:ffibuilder"],
+        script_args=["--quiet", "build_ext", "--inplace", "--force", *sys.argv[1:]],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+#define _DEFAULT_SOURCE /* MAP_ANONYMOUS, MAP_NORESERVE */
+
+#include "arena.h"
+
+#include <sys/mman.h>
+
+size_t arena_reserve(arena *self, size_t count, size_t size) {
+    ZX_ASSERT(self->base == NULL);
+    const size_t offset = self->size;
+    const size_t length = (count * size + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
+    self->size += length;
+    return offset;
+}
+
+int arena_map(arena *self) {
+    void *const base =
+        mmap(NULL, self->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED) return ZX_ERROR_MEMORY;
+    self->base = base;
+    return ZX_OK;
+}
+
+void arena_unmap(arena *self) {
+    if (self->base != NULL) munmap(self->base, self->size);
+    self->base = NULL;
+}

@@ -1,0 +1,37 @@
+/*
+ * arena.h: all memory of one engine, reserved at once.
+ *
+ *     [ accounts | keys | balances | orders | levels | maps ... ]      one private anonymous mapping
+ *
+ * The sizes of all pools are known from the configuration, so they are laid out in one mapping when the engine
+ * is made and nothing is allocated later. The kernel hands out zero pages on first touch: a shard configured
+ * for millions of orders costs memory only for those it has seen. Each block starts on its own cache line.
+ *
+ * Use: arena_reserve() once per pool to learn its offset, arena_map() once, then arena_at() for the pointers.
+ */
+#ifndef ZX_ARENA_H
+#define ZX_ARENA_H
+
+#include "base.h"
+
+#define ARENA_ALIGN 64 /* one cache line */
+
+typedef struct arena {
+    uint8_t *base; /* start of the mapping; NULL before arena_map() */
+    size_t size;   /* bytes reserved so far */
+} arena;
+
+/* Adds a block of `count` items of `size` bytes and returns its offset. */
+size_t arena_reserve(arena *self, size_t count, size_t size);
+
+/* Maps everything reserved, filled with zeros. Returns ZX_OK or ZX_ERROR_MEMORY. */
+int arena_map(arena *self);
+
+/* Gives the memory back. */
+void arena_unmap(arena *self);
+
+static inline void *arena_at(const arena *self, size_t offset) {
+    return self->base + offset;
+}
+
+#endif

@@ -1,0 +1,403 @@
+#include "book.h"
+
+book_pool_plan book_pool_reserve(arena *memory, uint32_t capacity) {
+    return (book_pool_plan){
+        .orders = arena_reserve(memory, capacity, sizeof(book_order)),
+        .levels = arena_reserve(memory, capacity, sizeof(book_level)),
+        .words = arena_reserve(memory, slots_words(capacity), sizeof(uint64_t)),
+        .capacity = capacity,
+    };
+}
+
+void book_pool_init(book_pool *self, const book_pool_plan *plan, const arena *memory) {
+    *self = (book_pool){
+        .orders = arena_at(memory, plan->orders),
+        .levels = arena_at(memory, plan->levels),
+        .level_free = ZX_NONE,
+    };
+    slots_init(&self->taken, plan->capacity, arena_at(memory, plan->words));
+}
+
+void book_init(book *self, book_pool *pool, uint32_t market) {
+    *self = (book){
+        .pool = pool,
+        .sides = {{ZX_NONE, ZX_NONE}, {ZX_NONE, ZX_NONE}},
+        .market = market,
+    };
+}
+
+/* ------------------------------------------------------------ tree of levels */
+
+static int64_t rank_of(uint8_t side, int64_t price_ticks) {
+    return side == BOOK_BUY ? -price_ticks : price_ticks;
+}
+
+static uint8_t height_of(const book_level *levels, uint32_t at) {
+    return at == ZX_NONE ? 0 : levels[at].height;
+}
+
+static void update_height(book_level *levels, uint32_t at) {
+    const uint8_t left = height_of(levels, levels[at].left);
+    const uint8_t right = height_of(levels, levels[at].right);
+    levels[at].height = (uint8_t)((left > right ? left : right) + 1);
+}
+
+/* Makes `parent` (or the root, if ZX_NONE) point to `replacement` where it pointed to `child`. */
+static void replace_child(
+    book_level *levels, book_side *side, uint32_t parent, uint32_t child, uint32_t replacement
+) {
+    if (parent == ZX_NONE) {
+        side->root = replacement;
+    } else if (levels[parent].left == child) {
+        levels[parent].left = replacement;
+    } else {
+        levels[parent].right = replacement;
+    }
+    if (replacement != ZX_NONE) levels[replacement].parent = parent;
+}
+
+static uint32_t rotate_left(book_level *levels, book_side *side, uint32_t at) {
+    const uint32_t pivot = levels[at].right;
+    const uint32_t middle = levels[pivot].left;
+    replace_child(levels, side, levels[at].parent, at, pivot);
+    levels[pivot].left = at;
+    levels[at].parent = pivot;
+    levels[at].right = middle;
+    if (middle != ZX_NONE) levels[middle].parent = at;
+    update_height(levels, at);
+    update_height(levels, pivot);
+    return pivot;
+}
+
+static uint32_t rotate_right(book_level *levels, book_side *side, uint32_t at) {
+    const uint32_t pivot = levels[at].left;
+    const uint32_t middle = levels[pivot].right;
+    replace_child(levels, side, levels[at].parent, at, pivot);
+    levels[pivot].right = at;
+    levels[at].parent = pivot;
+    levels[at].left = middle;
+    if (middle != ZX_NONE) levels[middle].parent = at;
+    update_height(levels, at);
+    update_height(levels, pivot);
+    return pivot;
+}
+
+/* Restores heights and balance from `at` up to the first ancestor whose height does not change. */
+static void rebalance(book_level *levels, book_side *side, uint32_t at) {
+    while (at != ZX_NONE) {
+        const uint8_t height_before = levels[at].height;
+        const uint32_t left = levels[at].left;
+        const uint32_t right = levels[at].right;
+        const int balance = (int)height_of(levels, left) - (int)height_of(levels, right);
+        if (balance > 1) {
+            if (height_of(levels, levels[left].left) < height_of(levels, levels[left].right)) {
+                rotate_left(levels, side, left);
+            }
+            at = rotate_right(levels, side, at);
+        } else if (balance < -1) {
+            if (height_of(levels, levels[right].right) < height_of(levels, levels[right].left)) {
+                rotate_right(levels, side, right);
+            }
+            at = rotate_left(levels, side, at);
+        } else {
+            update_height(levels, at);
+        }
+        if (levels[at].height == height_before) return;
+        at = levels[at].parent;
+    }
+}
+
+static uint32_t take_level(book_pool *pool) {
+    const uint32_t index = pool->level_free;
+    if (index != ZX_NONE) {
+        pool->level_free = pool->levels[index].worse;
+        return index;
+    }
+    ZX_ASSERT(pool->level_fresh < pool->taken.capacity);
+    return pool->level_fresh++;
+}
+
+/* Level of a rank, made if there is none. */
+static uint32_t find_or_make_level(book *self, uint8_t side_index, int64_t rank) {
+    book_level *const levels = self->pool->levels;
+    book_side *const side = &self->sides[side_index];
+    uint32_t better = ZX_NONE;
+    uint32_t worse = ZX_NONE;
+    uint32_t parent = ZX_NONE;
+    if (side->best != ZX_NONE && rank < levels[side->best].rank) {
+        parent = worse = side->best; /* the best has no left child: nothing is better */
+    } else if (side->best != ZX_NONE) {
+        if (rank == levels[side->best].rank) return side->best;
+        uint32_t at = side->root;
+        while (at != ZX_NONE) {
+            const int64_t at_rank = levels[at].rank;
+            if (rank == at_rank) return at;
+            parent = at;
+            if (rank < at_rank) {
+                worse = at;
+                at = levels[at].left;
+            } else {
+                better = at;
+                at = levels[at].right;
+            }
+        }
+    }
+    const uint32_t made = take_level(self->pool);
+    levels[made] = (book_level){
+        .rank = rank,
+        .head = ZX_NONE,
+        .tail = ZX_NONE,
+        .better = better,
+        .worse = worse,
+        .left = ZX_NONE,
+        .right = ZX_NONE,
+        .parent = parent,
+        .market = self->market,
+        .side = side_index,
+        .height = 1,
+    };
+    if (better != ZX_NONE) levels[better].worse = made;
+    else side->best = made;
+    if (worse != ZX_NONE) levels[worse].better = made;
+    if (parent == ZX_NONE) side->root = made;
+    else if (rank < levels[parent].rank) levels[parent].left = made;
+    else levels[parent].right = made;
+    rebalance(levels, side, parent);
+    return made;
+}
+
+/* Takes an empty level out of list and tree and gives it back to the pool. */
+static void drop_level(book *self, uint32_t index) {
+    book_level *const levels = self->pool->levels;
+    book_level *const level = &levels[index];
+    book_side *const side = &self->sides[level->side];
+    ZX_ASSERT(level->order_count == 0 && level->total_lots == 0);
+    if (level->better != ZX_NONE) levels[level->better].worse = level->worse;
+    else side->best = level->worse;
+    if (level->worse != ZX_NONE) levels[level->worse].better = level->better;
+
+    uint32_t unbalanced;
+    if (level->left == ZX_NONE || level->right == ZX_NONE) {
+        unbalanced = level->parent;
+        replace_child(
+            levels, side, level->parent, index, level->left != ZX_NONE ? level->left : level->right
+        );
+    } else {
+        /* The next worse level is the leftmost of the right subtree: it takes this one's place. */
+        const uint32_t heir = level->worse;
+        unbalanced = levels[heir].parent;
+        if (unbalanced == index) {
+            unbalanced = heir;
+        } else {
+            replace_child(levels, side, levels[heir].parent, heir, levels[heir].right);
+            levels[heir].right = level->right;
+            levels[level->right].parent = heir;
+        }
+        levels[heir].left = level->left;
+        levels[level->left].parent = heir;
+        levels[heir].height = level->height;
+        replace_child(levels, side, level->parent, index, heir);
+    }
+    rebalance(levels, side, unbalanced);
+    level->worse = self->pool->level_free;
+    self->pool->level_free = index;
+}
+
+/* ------------------------------------------------------------ operations */
+
+uint32_t book_lowest_free_slot(const book_pool *pool) {
+    return slots_lowest_free(&pool->taken);
+}
+
+void book_take_slot(book_pool *pool, uint32_t slot) {
+    slots_take(&pool->taken, slot);
+    pool->orders[slot].level = ZX_NONE;
+}
+
+bool book_rest(book *self, uint32_t slot, uint8_t side, int64_t price_ticks) {
+    book_pool *const pool = self->pool;
+    book_order *const order = &pool->orders[slot];
+    ZX_ASSERT(slots_is_taken(&pool->taken, slot) && order->level == ZX_NONE);
+    ZX_ASSERT(order->leaves_lots > 0 && order->leaves_lots <= order->qty_lots && price_ticks > 0);
+    const uint32_t index = find_or_make_level(self, side, rank_of(side, price_ticks));
+    book_level *const level = &pool->levels[index];
+    if (__builtin_add_overflow(level->total_lots, order->leaves_lots, &level->total_lots)) {
+        level->total_lots -= order->leaves_lots; /* undoes the wrap; a new level cannot get here */
+        return false;
+    }
+    order->level = index;
+    order->next = ZX_NONE;
+    order->prev = level->tail;
+    if (level->tail != ZX_NONE) pool->orders[level->tail].next = slot;
+    else level->head = slot;
+    level->tail = slot;
+    level->order_count++;
+    return true;
+}
+
+void book_unlink(book *self, uint32_t slot) {
+    book_pool *const pool = self->pool;
+    book_order *const order = &pool->orders[slot];
+    ZX_ASSERT(order->level != ZX_NONE);
+    const uint32_t index = order->level;
+    book_level *const level = &pool->levels[index];
+    ZX_ASSERT(level->total_lots >= order->leaves_lots && level->order_count > 0);
+    if (order->prev != ZX_NONE) pool->orders[order->prev].next = order->next;
+    else level->head = order->next;
+    if (order->next != ZX_NONE) pool->orders[order->next].prev = order->prev;
+    else level->tail = order->prev;
+    level->total_lots -= order->leaves_lots;
+    level->order_count--;
+    order->level = ZX_NONE;
+    if (level->order_count == 0) drop_level(self, index);
+}
+
+void book_free_slot(book_pool *pool, uint32_t slot) {
+    ZX_ASSERT(pool->orders[slot].level == ZX_NONE);
+    slots_free(&pool->taken, slot);
+}
+
+void book_remove(book *self, uint32_t slot) {
+    book_unlink(self, slot);
+    book_free_slot(self->pool, slot);
+}
+
+void book_reduce(book *self, uint32_t slot, uint64_t qty_lots) {
+    book_order *const order = &self->pool->orders[slot];
+    const uint64_t filled_lots = order->qty_lots - order->leaves_lots;
+    ZX_ASSERT(qty_lots > filled_lots && qty_lots <= order->qty_lots);
+    self->pool->levels[order->level].total_lots -= order->qty_lots - qty_lots;
+    order->leaves_lots = qty_lots - filled_lots;
+    order->qty_lots = qty_lots;
+}
+
+bool book_crosses(const book *self, uint8_t side, int64_t price_ticks) {
+    const uint8_t other = side ^ 1;
+    const uint32_t best = self->sides[other].best;
+    return best != ZX_NONE && self->pool->levels[best].rank <= rank_of(other, price_ticks);
+}
+
+bool book_can_fill(const book *self, const book_incoming *incoming) {
+    const book_pool *const pool = self->pool;
+    const uint8_t other = incoming->side ^ 1;
+    const int64_t rank_max = rank_of(other, incoming->price_ticks);
+    uint64_t wanted_lots = incoming->leaves_lots;
+    uint32_t makers = 0;
+    for (uint32_t at = self->sides[other].best; at != ZX_NONE && pool->levels[at].rank <= rank_max;
+         at = pool->levels[at].worse) {
+        for (uint32_t slot = pool->levels[at].head; slot != ZX_NONE; slot = pool->orders[slot].next) {
+            const book_order *const maker = &pool->orders[slot];
+            if (maker->owner == incoming->owner || makers == incoming->makers_max) return false;
+            if (maker->leaves_lots >= wanted_lots) return true;
+            wanted_lots -= maker->leaves_lots;
+            makers++;
+        }
+    }
+    return false;
+}
+
+enum book_match_end book_match(book *self, book_incoming *incoming, const book_listener *listener) {
+    book_pool *const pool = self->pool;
+    const uint8_t other = incoming->side ^ 1;
+    const int64_t rank_max = rank_of(other, incoming->price_ticks);
+    uint32_t makers = 0;
+    while (incoming->leaves_lots > 0) {
+        const uint32_t index = self->sides[other].best;
+        if (index == ZX_NONE) break;
+        book_level *const level = &pool->levels[index];
+        if (level->rank > rank_max) break;
+        const uint32_t slot = level->head;
+        book_order *const maker = &pool->orders[slot];
+        if (maker->owner == incoming->owner) return BOOK_OWN_ORDER;
+        if (makers == incoming->makers_max) return BOOK_MAKERS_USED;
+        const uint64_t fill_lots =
+            incoming->leaves_lots < maker->leaves_lots ? incoming->leaves_lots : maker->leaves_lots;
+        makers++;
+        maker->leaves_lots -= fill_lots;
+        level->total_lots -= fill_lots;
+        incoming->leaves_lots -= fill_lots;
+        listener->on_fill(listener->context, slot, book_level_price(level), fill_lots);
+        if (maker->leaves_lots == 0) book_remove(self, slot);
+    }
+    return BOOK_DONE;
+}
+
+/* ------------------------------------------------------------ check */
+
+/* Checks one subtree and returns its height, or -1. Recursion is as deep as the tree is high: below 40. */
+static int check_subtree(
+    const book_level *levels, uint32_t at, uint32_t parent, int64_t above, int64_t below
+) {
+    if (at == ZX_NONE) return 0;
+    const book_level *const level = &levels[at];
+    if (level->parent != parent || level->rank <= above || level->rank >= below) return -1;
+    const int left = check_subtree(levels, level->left, at, above, level->rank);
+    const int right = check_subtree(levels, level->right, at, level->rank, below);
+    if (left < 0 || right < 0 || left - right > 1 || right - left > 1) return -1;
+    const int height = (left > right ? left : right) + 1;
+    return height == level->height ? height : -1;
+}
+
+static uint32_t count_subtree(const book_level *levels, uint32_t at) {
+    return at == ZX_NONE
+               ? 0
+               : 1 + count_subtree(levels, levels[at].left) + count_subtree(levels, levels[at].right);
+}
+
+static const char *check_queue(const book_pool *pool, uint32_t index) {
+    const book_level *const level = &pool->levels[index];
+    zx_u128 total_lots = 0;
+    uint32_t order_count = 0;
+    uint32_t prev = ZX_NONE;
+    for (uint32_t slot = level->head; slot != ZX_NONE; slot = pool->orders[slot].next) {
+        const book_order *const order = &pool->orders[slot];
+        if (!slots_is_taken(&pool->taken, slot)) return "the slot of a resting order is free";
+        if (order->level != index || order->prev != prev) return "a queue's links do not agree";
+        if (order->leaves_lots == 0 || order->leaves_lots > order->qty_lots) {
+            return "an order's leaves are out of range";
+        }
+        if (prev != ZX_NONE && pool->orders[prev].priority_seq >= order->priority_seq) {
+            return "a queue is not sorted by priority";
+        }
+        total_lots += order->leaves_lots;
+        prev = slot;
+        if (++order_count > level->order_count) return "a queue is longer than its level says";
+    }
+    if (level->tail != prev || order_count != level->order_count) return "a queue's end or length is wrong";
+    if (total_lots != level->total_lots) return "a level's total is wrong";
+    return NULL;
+}
+
+const char *book_check(const book *self, uint32_t *orders) {
+    const book_level *const levels = self->pool->levels;
+    for (uint8_t side = 0; side < 2; side++) {
+        if (check_subtree(levels, self->sides[side].root, ZX_NONE, INT64_MIN, INT64_MAX) < 0) {
+            return "a side's tree is not ordered or not balanced";
+        }
+        uint32_t better = ZX_NONE;
+        uint32_t count = 0;
+        for (uint32_t at = self->sides[side].best; at != ZX_NONE; at = levels[at].worse) {
+            const book_level *const level = &levels[at];
+            if (level->order_count == 0) return "a level is empty";
+            if (level->side != side || level->market != self->market) return "a level is in the wrong book";
+            if (book_level_price(level) < 1) return "a level's price is out of range";
+            if (level->better != better) return "the links of levels do not agree";
+            if (better != ZX_NONE && levels[better].rank >= level->rank) return "levels are not sorted";
+            const char *const broken = check_queue(self->pool, at);
+            if (broken != NULL) return broken;
+            *orders += level->order_count;
+            better = at;
+            count++;
+        }
+        if (count != count_subtree(levels, self->sides[side].root)) {
+            return "tree and list hold different levels";
+        }
+    }
+    const uint32_t bid = self->sides[BOOK_BUY].best;
+    const uint32_t ask = self->sides[BOOK_SELL].best;
+    if (bid != ZX_NONE && ask != ZX_NONE &&
+        book_level_price(&levels[bid]) >= book_level_price(&levels[ask])) {
+        return "the book is crossed";
+    }
+    return NULL;
+}

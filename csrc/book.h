@@ -1,0 +1,185 @@
+/*
+ * book.h: the order book of one market, in price-time priority.
+ *
+ *      buy side                               sell side
+ *      best                                   best
+ *       |                                      |
+ *      [101]--worse-->[100]--worse-->[97]     [103]--worse-->[104]          levels: one price each
+ *       |              |              |        |              |
+ *      o-o-o          o              o-o      o-o            o              orders: oldest first
+ *
+ * A side is a set of price levels. A level is in two structures at once: an AVL tree, which finds the level of
+ * a price in O(log levels), and a list of neighbours from best to worst, which makes "best" and "next" O(1). An
+ * order is in the queue of its level and nowhere else. Orders and levels live in a book_pool that many books
+ * share; they refer to each other by 32-bit index. Levels carry a rank instead of a price, ascending from best
+ * to worst on either side: the price for sells, the negated price for buys; so both sides run through the same
+ * code.
+ *
+ * The book knows no accounts and no money. An order has an owner tag: the book compares owners so as never to
+ * trade an owner with itself, and keeps two links with which a user may list the orders of an owner. What
+ * happens to a resting order in a match goes to a listener. The book is usable alone: make a pool, call
+ * book_match() and, if something is left, book_rest().
+ *
+ * Invariants, all walked by book_check():
+ *   - best bid < best ask, ranks strictly ascend along the list, the tree is ordered and balanced;
+ *   - no level is empty, its count and total are those of its queue;
+ *   - queues ascend by priority_seq; 0 < leaves_lots <= qty_lots; the slot of each order is taken.
+ *
+ * Cost: fill, cancel, best: O(1). Rest at the best price or better: O(1); elsewhere O(log
+ * levels). An emptied level leaves the tree in O(log levels). Nothing allocates; a full order pool is the
+ * caller's to refuse beforehand; levels cannot run out because there are as many as orders. Not thread safe:
+ * one thread owns a pool and all its books.
+ */
+#ifndef ZX_BOOK_H
+#define ZX_BOOK_H
+
+#include "arena.h"
+#include "base.h"
+#include "slots.h"
+
+enum book_side_index { BOOK_BUY = 0, BOOK_SELL = 1 };
+
+typedef struct book_order {
+    uint64_t order_id;        /* never 0 while the order is open */
+    uint64_t client_order_id; /* the owner's name for it; 0 if none */
+    uint64_t priority_seq;    /* gives the place in the queue: lower comes first */
+    uint64_t qty_lots;        /* total quantity, what is filled included */
+    uint64_t leaves_lots;     /* still open */
+    uint32_t level;           /* level it rests in; ZX_NONE while it is out of its queue */
+    uint32_t next;            /* the order behind it in the queue, or ZX_NONE */
+    uint32_t prev;            /* the order before it in the queue, or ZX_NONE */
+    uint32_t owner;           /* who owns it */
+    uint32_t owner_next;      /* the user's list of one owner's orders; the book does not look at it */
+    uint32_t owner_prev;      /* likewise */
+} book_order;
+
+_Static_assert(sizeof(book_order) == 64, "an order is one cache line");
+
+typedef struct book_level {
+    int64_t rank;         /* price of a sell level, negated price of a buy level */
+    uint64_t total_lots;  /* sum of leaves_lots over the queue */
+    uint32_t order_count; /* orders in the queue; 0 while the level is free */
+    uint32_t head;        /* oldest order */
+    uint32_t tail;        /* newest order */
+    uint32_t better;      /* neighbour with the next lower rank, or ZX_NONE */
+    uint32_t worse;  /* neighbour with the next higher rank, or ZX_NONE; in a free level: next free level */
+    uint32_t left;   /* subtree of lower ranks, or ZX_NONE */
+    uint32_t right;  /* subtree of higher ranks, or ZX_NONE */
+    uint32_t parent; /* or ZX_NONE at the root */
+    uint32_t market; /* index of the book, as given to book_init() */
+    uint8_t side;    /* enum book_side_index */
+    uint8_t height;  /* of the subtree; 1 for a leaf */
+    uint16_t reserved1; /* zero */
+    uint64_t reserved2; /* zero */
+} book_level;
+
+_Static_assert(sizeof(book_level) == 64, "a level is one cache line");
+
+/* Orders and levels of all books of a shard. */
+typedef struct book_pool {
+    book_order *orders;   /* capacity of them, by slot */
+    book_level *levels;   /* capacity of them */
+    slots taken;          /* slots of open orders */
+    uint32_t level_free;  /* first of the levels given back, or ZX_NONE */
+    uint32_t level_fresh; /* levels from here on were never used */
+} book_pool;
+
+typedef struct book_side {
+    uint32_t root; /* of the tree, or ZX_NONE */
+    uint32_t best; /* lowest rank, or ZX_NONE */
+} book_side;
+
+typedef struct book {
+    book_pool *pool;
+    book_side sides[2]; /* by enum book_side_index */
+    uint32_t market;    /* tag written to the levels */
+    uint32_t reserved;
+} book;
+
+/* Told of each fill, in order. The maker's leaves_lots are already reduced. A maker that is filled completely
+ * is still in the pool during the call; after it its slot is free. */
+typedef struct book_listener {
+    void (*on_fill)(void *context, uint32_t maker_slot, int64_t price_ticks, uint64_t qty_lots);
+    void *context;
+} book_listener;
+
+/* An order on its way in. */
+typedef struct book_incoming {
+    int64_t price_ticks;  /* worst price it accepts */
+    uint64_t leaves_lots; /* still wanted; book_match() reduces it */
+    uint32_t owner;       /* does not trade with resting orders of the same owner */
+    uint32_t makers_max;  /* most resting orders it may trade with */
+    uint8_t side;         /* enum book_side_index */
+} book_incoming;
+
+enum book_match_end {
+    BOOK_DONE,        /* nothing is left, or no resting order agrees with the price */
+    BOOK_OWN_ORDER,   /* the next maker has the same owner */
+    BOOK_MAKERS_USED, /* the next maker would be one more than makers_max */
+};
+
+/* What book_pool_reserve() reserved, for book_pool_init(). */
+typedef struct book_pool_plan {
+    size_t orders, levels, words; /* offsets in the arena */
+    uint32_t capacity;            /* orders, 1 to 2^26 */
+} book_pool_plan;
+
+book_pool_plan book_pool_reserve(arena *memory, uint32_t capacity);
+void book_pool_init(book_pool *self, const book_pool_plan *plan, const arena *memory);
+
+void book_init(book *self, book_pool *pool, uint32_t market);
+
+/* Whether an order of `side` at `price_ticks` would trade now, whoever owns the other. */
+bool book_crosses(const book *self, uint8_t side, int64_t price_ticks);
+
+/* Whether `incoming` could be filled completely at once: before the first resting order of its owner and with
+ * at most makers_max of them. Changes nothing. */
+bool book_can_fill(const book *self, const book_incoming *incoming);
+
+/* Trades `incoming` against the other side. */
+enum book_match_end book_match(book *self, book_incoming *incoming, const book_listener *listener);
+
+/* Lowest free slot, or ZX_NONE if the pool is full. */
+uint32_t book_lowest_free_slot(const book_pool *pool);
+
+/* Takes a free slot for an order that is about to rest. The caller fills in the order. */
+void book_take_slot(book_pool *pool, uint32_t slot);
+
+/* Puts the order of a taken slot at the back of the queue of its price. Returns false, and changes nothing, if
+ * the level's total would not fit in 64 bits; a caller whose holds bound the quantities may assert that it
+ * does. */
+bool book_rest(book *self, uint32_t slot, uint8_t side, int64_t price_ticks);
+
+/* Takes the order out of its queue; the slot stays taken. */
+void book_unlink(book *self, uint32_t slot);
+
+/* Frees the slot of an order that is out of its queue. */
+void book_free_slot(book_pool *pool, uint32_t slot);
+
+/* Takes the order out of its queue and frees the slot. */
+void book_remove(book *self, uint32_t slot);
+
+/* Lowers an order's total quantity and so its leaves; it keeps its place. `qty_lots` is above what is filled. */
+void book_reduce(book *self, uint32_t slot, uint64_t qty_lots);
+
+static inline uint8_t book_side_of(const book_pool *pool, const book_order *order) {
+    return pool->levels[order->level].side;
+}
+
+static inline int64_t book_level_price(const book_level *level) {
+    return level->side == BOOK_BUY ? -level->rank : level->rank;
+}
+
+static inline int64_t book_price_of(const book_pool *pool, const book_order *order) {
+    return book_level_price(&pool->levels[order->level]);
+}
+
+static inline uint32_t book_market_of(const book_pool *pool, const book_order *order) {
+    return pool->levels[order->level].market;
+}
+
+/* Walks every invariant of the book. Returns NULL, or a sentence about the first that does not hold. `orders`
+ * is increased by the number of orders found. */
+const char *book_check(const book *self, uint32_t *orders);
+
+#endif

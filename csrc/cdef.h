@@ -1,0 +1,124 @@
+/*
+ * cdef.h: what Python may see of the engine. build_ext.py only reads it; the compiler checks it against the
+ * real headers.
+ */
+#define ZX_OK 0
+#define ZX_ERROR_MEMORY ...
+#define ZX_ERROR_CONFIG ...
+#define ZX_ERROR_MALFORMED_FRAME ...
+#define ZX_ERROR_SNAPSHOT ...
+#define ZX_ERROR_NOT_TRACKED ...
+#define ZX_ERROR_TIME ...
+#define ZX_ACCOUNT_NONE ...
+
+/* How the extension was built. */
+const char *zx_build_version(void);
+const char *zx_build_source_hash(void);
+const char *zx_build_mode(void);
+
+/* Functions of libsodium, whose addresses come from PyNaCl. */
+typedef int (*zx_sha256)(unsigned char *, const unsigned char *, unsigned long long);
+typedef int (*zx_sign_open)(
+    unsigned char *, unsigned long long *, const unsigned char *, unsigned long long, const unsigned char *);
+
+/* frames.h */
+int frames_check(const uint8_t *frame, size_t length, bool from_log);
+size_t frames_verify(
+    zx_sign_open sign_open, const uint8_t *deployment_id, const uint8_t *frames, const uint32_t *lengths, size_t count,
+    uint8_t *verdicts);
+
+/* wire.h */
+struct zx_level {
+    int64_t price_ticks;
+    uint64_t qty_lots;
+    uint64_t orders;
+};
+struct zx_balance {
+    uint32_t asset_id;
+    uint32_t reserved;
+    uint64_t available;
+    uint64_t held;
+};
+struct zx_open_order {
+    uint64_t order_id;
+    uint64_t client_order_id;
+    int64_t price_ticks;
+    uint64_t qty_lots;
+    uint64_t leaves_lots;
+    uint64_t priority_seq;
+    uint32_t market_id;
+    uint8_t side;
+    uint8_t reserved1;
+    uint16_t reserved2;
+};
+
+/* engine.h */
+typedef struct {
+    uint64_t base_units_per_lot;
+    uint64_t quote_units_per_tick_lot;
+    uint32_t market_id;
+    uint32_t base_asset;
+    uint32_t quote_asset;
+    uint32_t maker_fee_ppm;
+    uint32_t taker_fee_ppm;
+    uint32_t reserved;
+} engine_market_config;
+typedef struct {
+    const uint8_t *deployment_id;
+    const uint8_t *operator_public_key;
+    const uint32_t *asset_ids;
+    const engine_market_config *markets;
+    zx_sha256 sha256;
+    uint64_t hash_seed;
+    uint32_t asset_count;
+    uint32_t market_count;
+    uint32_t accounts_max;
+    uint32_t keys_max;
+    uint32_t balances_max;
+    uint32_t orders_max;
+    uint32_t outcomes_max;
+    uint16_t shard;
+    uint16_t tracked;
+} engine_config;
+typedef struct {
+    uint64_t next_record_no;
+    uint64_t next_seq;
+    uint64_t next_trade_id;
+    uint64_t log_time_ns;
+    uint8_t *events;
+    ...;
+} engine;
+typedef struct {
+    uint64_t consumed_bytes;
+    uint64_t records;
+    uint64_t commands;
+    uint64_t events_bytes;
+    int32_t reason;
+    uint32_t reserved;
+} engine_applied;
+typedef struct {
+    uint64_t open_orders;
+    uint64_t accounts;
+    uint64_t keys;
+    uint64_t balances;
+} engine_counts;
+int engine_create(const engine_config *config, engine **out);
+void engine_destroy(engine *self);
+int engine_apply(engine *self, const uint8_t *body, size_t length, uint64_t log_time_ns, engine_applied *applied);
+uint32_t engine_depth(const engine *self, uint32_t market_id, uint8_t side, uint32_t levels_max, struct zx_level *at);
+uint32_t engine_balances(const engine *self, uint64_t account_id, uint32_t balances_max, struct zx_balance *at);
+uint32_t engine_open_orders(
+    const engine *self, uint64_t account_id, uint32_t market_id, uint64_t after_order_id, uint32_t orders_max,
+    struct zx_open_order *at);
+engine_counts engine_count(const engine *self);
+uint64_t engine_account_of_key(const engine *self, const uint8_t *public_key);
+uint64_t engine_report_seq(const engine *self, uint64_t account_id);
+uint32_t engine_market_state(const engine *self, uint32_t market_id);
+uint64_t engine_supply(const engine *self, uint32_t asset_id);
+const char *engine_check(const engine *self);
+
+/* state.h */
+int state_root(engine *self, uint8_t *root);
+size_t state_snapshot_size(const engine *self);
+void state_snapshot(const engine *self, uint8_t *out);
+int state_restore(engine *self, const uint8_t *snapshot, size_t length, const char **why);

@@ -1,0 +1,672 @@
+/* engine.c: making a shard, applying records (docs/rules.md section 3), queries and the check of the standing
+ * truths. */
+
+#define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
+
+#include "engine.h"
+
+#include <stdlib.h>
+
+#include "frames.h"
+#include "reports.h"
+#include "state.h"
+
+/* ------------------------------------------------------------ creation */
+
+/* Where everything lies in the arena. */
+typedef struct engine_plan {
+    ledger_plan ledger;
+    book_pool_plan pool;
+    merkle_plan trees[TREE_COUNT];
+    size_t events, markets, market_entries, order_entries, client_order_entries, outcomes, outcome_entries,
+        scratch, work;
+} engine_plan;
+
+static bool config_is_sound(const engine_config *config) {
+    const uint32_t pool_max = UINT32_C(1) << 26;
+    if (config->accounts_max < 1 || config->accounts_max > pool_max) return false;
+    if (config->keys_max < 1 || config->keys_max > pool_max) return false;
+    if (config->balances_max < 1 || config->balances_max > pool_max) return false;
+    if (config->orders_max < 1 || config->orders_max > pool_max) return false;
+    if (config->outcomes_max < ZX_SIGNED_BATCH_COMMANDS_MAX || config->outcomes_max > pool_max) return false;
+    if (config->asset_count < 1 || config->asset_count > pool_max || config->market_count > pool_max) {
+        return false;
+    }
+    if (config->tracked > 1 || (config->tracked && config->sha256 == NULL)) return false;
+    for (uint32_t index = 0; index < config->market_count; index++) {
+        const engine_market_config *const market = &config->markets[index];
+        if (market->base_asset >= config->asset_count || market->quote_asset >= config->asset_count) {
+            return false;
+        }
+        if (market->base_asset == market->quote_asset || market->market_id == 0) return false;
+        if (market->base_units_per_lot < 1 || market->base_units_per_lot > ZX_AMOUNT_MAX) return false;
+        if (market->quote_units_per_tick_lot < 1 || market->quote_units_per_tick_lot > ZX_AMOUNT_MAX) {
+            return false;
+        }
+        if (market->maker_fee_ppm > ENGINE_FEE_PPM_MAX || market->taker_fee_ppm > ENGINE_FEE_PPM_MAX) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Leaf counts of the trees at their largest. */
+static uint32_t tree_capacity(const engine_config *config, enum engine_tree tree) {
+    switch (tree) {
+    case TREE_ACCOUNTS:
+        return config->accounts_max;
+    case TREE_KEYS:
+        return config->keys_max;
+    case TREE_MARKETS:
+        return config->market_count > 0 ? config->market_count : 1;
+    case TREE_ASSETS:
+        return config->asset_count;
+    case TREE_ORDERS:
+        return config->orders_max;
+    case TREE_OUTCOMES:
+        return config->outcomes_max;
+    default:
+        return 1;
+    }
+}
+
+static engine_plan plan_memory(const engine_config *config, arena *memory) {
+    const ledger_limits limits = {
+        .accounts = config->accounts_max,
+        .keys = config->keys_max,
+        .balances = config->balances_max,
+        .assets = config->asset_count,
+    };
+    const uint32_t markets = config->market_count > 0 ? config->market_count : 1;
+    engine_plan plan = {
+        .events = arena_reserve(memory, ENGINE_EVENTS_BYTES, 1),
+        .ledger = ledger_reserve(memory, &limits),
+        .pool = book_pool_reserve(memory, config->orders_max),
+        .markets = arena_reserve(memory, markets, sizeof(engine_market)),
+        .market_entries = arena_reserve(memory, idmap_entries(markets), sizeof(idmap_entry)),
+        .order_entries = arena_reserve(memory, idmap_entries(config->orders_max), sizeof(idmap_entry)),
+        .client_order_entries = arena_reserve(memory, idmap_entries(config->orders_max), sizeof(idmap_entry)),
+        .outcomes = arena_reserve(memory, config->outcomes_max, sizeof(engine_outcome)),
+        .outcome_entries = arena_reserve(memory, idmap_entries(config->outcomes_max), sizeof(idmap_entry)),
+        .scratch = arena_reserve(memory, STATE_LEAF_BYTES_MAX(config->asset_count) + 1, 1),
+        .work = arena_reserve(memory, config->orders_max, sizeof(uint32_t)),
+    };
+    if (config->tracked) {
+        for (enum engine_tree tree = TREE_META; tree < TREE_COUNT; tree++) {
+            plan.trees[tree] = merkle_reserve(memory, tree_capacity(config, tree));
+        }
+    }
+    return plan;
+}
+
+static void place_pools(engine *self, const engine_plan *plan, const engine_config *config) {
+    const arena *const memory = &self->memory;
+    const uint32_t markets = config->market_count > 0 ? config->market_count : 1;
+    self->events = arena_at(memory, plan->events);
+    ledger_init(&self->ledger, &plan->ledger, memory, config->asset_ids, config->hash_seed);
+    book_pool_init(&self->pool, &plan->pool, memory);
+    self->markets = arena_at(memory, plan->markets);
+    idmap_init(&self->market_map, markets, arena_at(memory, plan->market_entries));
+    idmap_init(&self->order_map, config->orders_max, arena_at(memory, plan->order_entries));
+    idmap_init(&self->client_order_map, config->orders_max, arena_at(memory, plan->client_order_entries));
+    self->outcomes = arena_at(memory, plan->outcomes);
+    idmap_init(&self->outcome_map, config->outcomes_max, arena_at(memory, plan->outcome_entries));
+    self->scratch = arena_at(memory, plan->scratch);
+    self->work = arena_at(memory, plan->work);
+    if (config->tracked) {
+        for (enum engine_tree tree = TREE_META; tree < TREE_COUNT; tree++) {
+            merkle_init(&self->trees[tree], &plan->trees[tree], memory);
+        }
+    }
+}
+
+static int add_markets(engine *self, const engine_config *config) {
+    self->market_count = config->market_count;
+    for (uint32_t index = 0; index < config->market_count; index++) {
+        const engine_market_config *const definition = &config->markets[index];
+        if (engine_find_market(self, definition->market_id) != NULL) return ZX_ERROR_CONFIG;
+        engine_market *const market = &self->markets[index];
+        *market = (engine_market){
+            .base_units_per_lot = definition->base_units_per_lot,
+            .quote_units_per_tick_lot = definition->quote_units_per_tick_lot,
+            .market_id = definition->market_id,
+            .base_asset = definition->base_asset,
+            .quote_asset = definition->quote_asset,
+            .state = ZX_MARKET_STATE_CONTINUOUS,
+            .maker_fee_ppm = definition->maker_fee_ppm,
+            .taker_fee_ppm = definition->taker_fee_ppm,
+            .worst_fee_ppm = definition->maker_fee_ppm > definition->taker_fee_ppm
+                                 ? definition->maker_fee_ppm
+                                 : definition->taker_fee_ppm,
+            .fee_balance =
+                ledger_make_balance(&self->ledger, ENGINE_OPERATOR_ACCOUNT, definition->quote_asset),
+        };
+        if (market->fee_balance == ZX_NONE) return ZX_ERROR_CONFIG; /* fewer balances than quote assets */
+        book_init(&market->book, &self->pool, index);
+        idmap_insert(&self->market_map, idmap_hash(self->hash_seed, definition->market_id, 0), index);
+    }
+    return ZX_OK;
+}
+
+int engine_create(const engine_config *config, engine **out) {
+    if (!config_is_sound(config)) return ZX_ERROR_CONFIG;
+    engine *const self = calloc(1, sizeof *self);
+    if (self == NULL) return ZX_ERROR_MEMORY;
+    const engine_plan plan = plan_memory(config, &self->memory);
+    int error = arena_map(&self->memory);
+    if (error == ZX_OK) {
+        memcpy(self->deployment_id, config->deployment_id, ZX_HASH_BYTES);
+        self->hash_seed = config->hash_seed;
+        self->sha256 = config->sha256;
+        self->shard = config->shard;
+        self->tracked = config->tracked != 0;
+        self->outcomes_max = config->outcomes_max;
+        self->next_record_no = 1; /* record 0 is the genesis record */
+        self->next_seq = 1;
+        self->next_trade_id = 1;
+        place_pools(self, &plan, config);
+        ledger_open_account(&self->ledger, ENGINE_OPERATOR_ACCOUNT);
+        ledger_add_key(&self->ledger, config->operator_public_key, ENGINE_OPERATOR_ACCOUNT);
+        error = add_markets(self, config);
+    }
+    if (error != ZX_OK) {
+        engine_destroy(self);
+        return error;
+    }
+    *out = self;
+    return ZX_OK;
+}
+
+void engine_destroy(engine *self) {
+    if (self == NULL) return;
+    arena_unmap(&self->memory);
+    free(self);
+}
+
+/* ------------------------------------------------------------ outcomes */
+
+static uint64_t hash_outcome(const engine *self, uint32_t key_index, uint64_t nonce) {
+    return idmap_hash(self->hash_seed, nonce, key_index);
+}
+
+/* Ring position of the first outcome of a cached batch, or ZX_NONE. */
+static uint32_t find_outcome(const engine *self, uint32_t key_index, uint64_t nonce) {
+    idmap_cursor cursor;
+    uint32_t position = idmap_first(&self->outcome_map, hash_outcome(self, key_index, nonce), &cursor);
+    while (position != ZX_NONE &&
+           (self->outcomes[position].key_index != key_index || self->outcomes[position].nonce != nonce)) {
+        position = idmap_next(&self->outcome_map, &cursor);
+    }
+    return position;
+}
+
+uint32_t engine_outcome_position(const engine *self, uint64_t ordinal) {
+    return (uint32_t)(ordinal % self->outcomes_max);
+}
+
+void engine_cache_batch(engine *self, uint32_t position) {
+    const engine_outcome *const outcome = &self->outcomes[position];
+    idmap_insert(&self->outcome_map, hash_outcome(self, outcome->key_index, outcome->nonce), position);
+}
+
+/* Removes the oldest batch from the cache. */
+static void drop_oldest_batch(engine *self) {
+    uint64_t ordinal = self->outcomes_head - self->outcomes_count;
+    const uint32_t position = engine_outcome_position(self, ordinal);
+    const engine_outcome *const first = &self->outcomes[position];
+    ZX_ASSERT(first->command_index == 0);
+    idmap_remove(&self->outcome_map, hash_outcome(self, first->key_index, first->nonce), position);
+    do {
+        ordinal++;
+        self->outcomes_count--;
+    } while (self->outcomes_count > 0 &&
+             self->outcomes[engine_outcome_position(self, ordinal)].command_index != 0);
+}
+
+engine_outcome *report_answer(engine *self, const struct zx_execution_report *report, uint64_t named_id) {
+    const uint32_t position = engine_outcome_position(self, self->outcomes_head);
+    engine_outcome *const outcome = &self->outcomes[position];
+    *outcome = (engine_outcome){
+        .nonce = self->command.nonce,
+        .seq = report->seq,
+        .record_no = report->record_no,
+        .report_seq = report->report_seq,
+        .order_id = named_id,
+        .client_order_id = report->client_order_id,
+        .leaves_lots = report->leaves_lots,
+        .cum_qty_lots = report->cum_qty_lots,
+        .key_index = self->command.key_index,
+        .market_id = report->market_id,
+        .reason = report->reason,
+        .exec_type = report->exec_type,
+        .command_index = report->command_index,
+    };
+    self->outcomes_head++;
+    self->outcomes_count++;
+    touch(self, TREE_OUTCOMES, position);
+    return outcome;
+}
+
+void report_rejected_command(
+    struct zx_execution_report *report, const struct zx_command *command, int reason
+) {
+    report->order_id = command->order_id;
+    report->client_order_id = command->client_order_id;
+    report->price_ticks = command->price_ticks;
+    report->qty_lots = command->qty_lots;
+    report->market_id = command->market_id;
+    report->side = command->side;
+    report->reason = (uint16_t)reason;
+}
+
+void report_rejected_operator_command(
+    struct zx_execution_report *report, const struct zx_operator_command *command, int reason
+) {
+    report->target_account_id = command->account_id;
+    report->amount = command->amount;
+    report->market_id = command->market_id;
+    report->asset_id = command->asset_id;
+    report->market_state = command->market_state;
+    report->reason = (uint16_t)reason;
+}
+
+/* ------------------------------------------------------------ records */
+
+/* Reports the original outcomes of a batch that was seen before. */
+static void repeat_outcomes(engine *self, uint32_t position) {
+    const engine_outcome *outcome = &self->outcomes[position];
+    const uint32_t key_index = outcome->key_index;
+    const uint64_t nonce = outcome->nonce;
+    const uint64_t oldest = self->outcomes_head - self->outcomes_count;
+    const uint32_t oldest_position = engine_outcome_position(self, oldest);
+    /* Distance in the ring from the oldest cached outcome gives the ordinal. */
+    uint64_t ordinal = oldest + (position + self->outcomes_max - oldest_position) % self->outcomes_max;
+    do {
+        const bool of_operator = self->command.account == ENGINE_OPERATOR_ACCOUNT;
+        struct zx_execution_report *const report =
+            report_unnumbered(self, self->command.account, outcome->exec_type);
+        report->report_seq = outcome->report_seq;
+        report->seq = outcome->seq;
+        report->record_no = outcome->record_no;
+        report->order_id = of_operator ? 0 : outcome->order_id;
+        report->target_account_id = of_operator ? outcome->order_id : 0;
+        report->client_order_id = outcome->client_order_id;
+        report->leaves_lots = outcome->leaves_lots;
+        report->cum_qty_lots = outcome->cum_qty_lots;
+        report->market_id = outcome->market_id;
+        report->reason = outcome->reason;
+        report->command_index = outcome->command_index;
+        report->flags = ZX_REPORT_FLAGS_DUPLICATE;
+        ordinal++;
+        outcome = &self->outcomes[engine_outcome_position(self, ordinal)];
+    } while (ordinal < self->outcomes_head && outcome->key_index == key_index && outcome->nonce == nonce);
+}
+
+/* Reason why the whole batch is refused, ZX_REASON_NONE if it is to be applied. Sets `*duplicate` to the
+ * position of its outcomes if it was seen before, else to ZX_NONE. */
+static int batch_refusal(
+    const engine *self, const struct zx_signed_batch *batch, bool by_operator, uint32_t *duplicate
+) {
+    const uint32_t key_index = self->command.key_index;
+    *duplicate = ZX_NONE;
+    if (batch->shard != self->shard) return ZX_REASON_WRONG_SHARD;
+    if (key_index == ZX_NONE) return ZX_REASON_UNKNOWN_KEY;
+    *duplicate = find_outcome(self, key_index, batch->nonce);
+    if (*duplicate != ZX_NONE) return ZX_REASON_NONE;
+    switch (ledger_nonce_check(&self->ledger.keys[key_index], batch->nonce)) {
+    case LEDGER_NONCE_TOO_OLD:
+        return ZX_REASON_NONCE_TOO_OLD;
+    case LEDGER_NONCE_USED:
+        return ZX_REASON_NONCE_USED;
+    case LEDGER_NONCE_UNSEEN:
+        break;
+    }
+    if (batch->nonce > self->log_time_ns / 1000 + ENGINE_NONCE_AHEAD_US) return ZX_REASON_NONCE_TOO_NEW;
+    const bool is_operator = self->command.account == ENGINE_OPERATOR_ACCOUNT;
+    if (by_operator && !is_operator) return ZX_REASON_OPERATOR_ONLY;
+    if (!by_operator && is_operator) return ZX_REASON_TRADERS_ONLY;
+    return ZX_REASON_NONE;
+}
+
+/* Refuses or applies the next command of the batch. */
+static void apply_command(engine *self, const uint8_t *at, bool by_operator, int refusal) {
+    self->command.seq = self->next_seq++;
+    const uint64_t head_before = self->outcomes_head;
+    if (by_operator) {
+        struct zx_operator_command command;
+        memcpy(&command, at, sizeof command);
+        if (refusal == ZX_REASON_NONE) {
+            operator_apply(self, &command);
+        } else {
+            struct zx_execution_report *const report =
+                report_unnumbered(self, self->command.account, ZX_EXEC_TYPE_REJECTED);
+            report_rejected_operator_command(report, &command, refusal);
+        }
+    } else {
+        struct zx_command command;
+        memcpy(&command, at, sizeof command);
+        if (refusal == ZX_REASON_NONE) {
+            orders_apply(self, &command);
+        } else {
+            struct zx_execution_report *const report =
+                report_unnumbered(self, self->command.account, ZX_EXEC_TYPE_REJECTED);
+            report_rejected_command(report, &command, refusal);
+        }
+    }
+    ZX_ASSERT(self->outcomes_head == head_before + (refusal == ZX_REASON_NONE)); /* answered exactly once */
+}
+
+static void apply_batch(engine *self, const uint8_t *frame) {
+    struct zx_signed_batch batch;
+    memcpy(&batch, frame + ZX_BODY_OFFSET, ZX_SIGNED_BATCH_BLOCK_LENGTH);
+    const bool by_operator = frames_template(frame) == ZX_OPERATOR_BATCH_TEMPLATE_ID;
+    const size_t command_length = by_operator ? ZX_OPERATOR_COMMAND_BLOCK_LENGTH : ZX_COMMAND_BLOCK_LENGTH;
+    const uint32_t count = frames_command_count(frame);
+    const uint32_t key_index = ledger_find_key(&self->ledger, batch.public_key);
+    self->command = (engine_command){
+        .record_no = self->next_record_no,
+        .nonce = batch.nonce,
+        .account = key_index == ZX_NONE ? ZX_ACCOUNT_NONE : self->ledger.keys[key_index].account,
+        .key_index = key_index,
+    };
+    uint32_t duplicate;
+    const int refusal = batch_refusal(self, &batch, by_operator, &duplicate);
+    if (duplicate != ZX_NONE) {
+        repeat_outcomes(self, duplicate);
+        return;
+    }
+    uint32_t first_position = ZX_NONE;
+    if (refusal == ZX_REASON_NONE) {
+        ledger_nonce_use(&self->ledger.keys[key_index], batch.nonce);
+        touch(self, TREE_KEYS, key_index);
+        while (self->outcomes_count + count > self->outcomes_max) drop_oldest_batch(self);
+        first_position = engine_outcome_position(self, self->outcomes_head);
+    }
+    const uint8_t *const commands = frames_commands(frame);
+    for (uint32_t index = 0; index < count; index++) {
+        self->command.index = (uint8_t)index;
+        apply_command(self, commands + index * command_length, by_operator, refusal);
+    }
+    if (refusal == ZX_REASON_NONE) engine_cache_batch(self, first_position);
+}
+
+/* Whether the event buffer has room for the worst that a well-formed frame can do. */
+static bool has_room(const engine *self, const uint8_t *frame) {
+    if (frames_template(frame) == ZX_EPOCH_OPEN_TEMPLATE_ID) return true;
+    const uint64_t worst =
+        (uint64_t)frames_command_count(frame) * ENGINE_REPORTS_PER_COMMAND_MAX * ENGINE_REPORT_BYTES;
+    return self->events_used + worst <= ENGINE_EVENTS_BYTES;
+}
+
+int engine_apply(
+    engine *self, const uint8_t *body, size_t length, uint64_t log_time_ns, engine_applied *applied
+) {
+    *applied = (engine_applied){.reason = ZX_REASON_NONE};
+    if (log_time_ns <= self->log_time_ns) return ZX_ERROR_TIME;
+    self->events_used = 0;
+    const uint64_t first_seq = self->next_seq;
+    size_t offset = 0;
+    int error = ZX_OK;
+    while (offset < length) {
+        const uint8_t *const frame = body + offset;
+        const size_t rest = length - offset;
+        size_t frame_length = rest; /* shorter than a framing header: fails the check below */
+        if (rest >= ZX_FRAME_HEADER_BYTES) {
+            frame_length = (size_t)frame[0] << 24 | (size_t)frame[1] << 16 | (size_t)frame[2] << 8 | frame[3];
+        }
+        applied->reason =
+            frame_length > rest ? ZX_REASON_FRAME_TRUNCATED : frames_check(frame, frame_length, true);
+        if (applied->reason != ZX_REASON_NONE) {
+            error = ZX_ERROR_MALFORMED_FRAME;
+            break;
+        }
+        if (!has_room(self, frame)) break;
+        self->log_time_ns = log_time_ns;
+        if (frames_template(frame) != ZX_EPOCH_OPEN_TEMPLATE_ID) apply_batch(self, frame);
+        self->next_record_no++;
+        applied->records++;
+        offset += frame_length;
+    }
+    applied->consumed_bytes = offset;
+    applied->commands = self->next_seq - first_seq;
+    applied->events_bytes = self->events_used;
+    return error;
+}
+
+/* ------------------------------------------------------------ queries */
+
+engine_market *engine_find_market(const engine *self, uint32_t market_id) {
+    idmap_cursor cursor;
+    uint32_t index = idmap_first(&self->market_map, idmap_hash(self->hash_seed, market_id, 0), &cursor);
+    while (index != ZX_NONE && self->markets[index].market_id != market_id) {
+        index = idmap_next(&self->market_map, &cursor);
+    }
+    return index == ZX_NONE ? NULL : &self->markets[index];
+}
+
+uint32_t engine_depth(
+    const engine *self, uint32_t market_id, uint8_t side, uint32_t levels_max, struct zx_level *at
+) {
+    const engine_market *const market = engine_find_market(self, market_id);
+    if (market == NULL) return 0;
+    uint32_t count = 0;
+    uint32_t index = market->book.sides[side == ZX_SIDE_BUY ? BOOK_BUY : BOOK_SELL].best;
+    for (; index != ZX_NONE && count < levels_max; index = self->pool.levels[index].worse) {
+        const book_level *const level = &self->pool.levels[index];
+        at[count++] = (struct zx_level){
+            .price_ticks = book_level_price(level),
+            .qty_lots = level->total_lots,
+            .orders = level->order_count,
+        };
+    }
+    return count;
+}
+
+uint32_t engine_balances(
+    const engine *self, uint64_t account_id, uint32_t balances_max, struct zx_balance *at
+) {
+    if (!ledger_is_open(&self->ledger, account_id)) return 0;
+    uint32_t count = 0;
+    uint32_t index = self->ledger.accounts[account_id].first_balance;
+    for (; index != ZX_NONE && count < balances_max; index = self->ledger.balances[index].next) {
+        const ledger_balance *const balance = &self->ledger.balances[index];
+        at[count++] = (struct zx_balance){
+            .asset_id = self->ledger.asset_ids[balance->asset],
+            .available = balance->available,
+            .held = balance->held,
+        };
+    }
+    return count;
+}
+
+uint32_t engine_open_orders(
+    const engine *self, uint64_t account_id, uint32_t market_id, uint64_t after_order_id, uint32_t orders_max,
+    struct zx_open_order *at
+) {
+    if (!ledger_is_open(&self->ledger, account_id)) return 0;
+    uint32_t slot = self->ledger.accounts[account_id].order_head;
+    /* The usual next page starts behind an order that is still open: no need to walk there. */
+    const uint32_t after = engine_find_order(self, after_order_id);
+    if (after != ZX_NONE && self->pool.orders[after].owner == account_id) {
+        slot = self->pool.orders[after].owner_next;
+    }
+    uint32_t count = 0;
+    for (; slot != ZX_NONE && count < orders_max; slot = self->pool.orders[slot].owner_next) {
+        const book_order *const order = &self->pool.orders[slot];
+        const book_level *const level = &self->pool.levels[order->level];
+        if (order->order_id <= after_order_id) continue;
+        if (market_id != 0 && self->markets[level->market].market_id != market_id) continue;
+        at[count++] = (struct zx_open_order){
+            .order_id = order->order_id,
+            .client_order_id = order->client_order_id,
+            .price_ticks = book_level_price(level),
+            .qty_lots = order->qty_lots,
+            .leaves_lots = order->leaves_lots,
+            .priority_seq = order->priority_seq,
+            .market_id = self->markets[level->market].market_id,
+            .side = level->side == BOOK_BUY ? ZX_SIDE_BUY : ZX_SIDE_SELL,
+        };
+    }
+    return count;
+}
+
+engine_counts engine_count(const engine *self) {
+    return (engine_counts){
+        .open_orders = self->pool.taken.count,
+        .accounts = self->ledger.account_count,
+        .keys = self->ledger.key_count,
+        .balances = self->ledger.balance_count,
+    };
+}
+
+uint64_t engine_account_of_key(const engine *self, const uint8_t *public_key) {
+    const uint32_t index = ledger_find_key(&self->ledger, public_key);
+    return index == ZX_NONE ? ZX_ACCOUNT_NONE : self->ledger.keys[index].account;
+}
+
+uint64_t engine_report_seq(const engine *self, uint64_t account_id) {
+    return ledger_is_open(&self->ledger, account_id) ? self->ledger.accounts[account_id].report_seq : 0;
+}
+
+uint32_t engine_market_state(const engine *self, uint32_t market_id) {
+    const engine_market *const market = engine_find_market(self, market_id);
+    return market == NULL ? (uint32_t)ZX_MARKET_STATE_NONE : market->state;
+}
+
+uint64_t engine_supply(const engine *self, uint32_t asset_id) {
+    const uint32_t asset = ledger_find_asset(&self->ledger, asset_id);
+    return asset == ZX_NONE ? UINT64_MAX : self->ledger.supplies[asset];
+}
+
+/* ------------------------------------------------------------ check */
+
+/* An order by itself, its place in the maps, and its hold, which is added to the sum of its balance. */
+static const char *check_order(const engine *self, uint32_t slot) {
+    const book_order *const order = &self->pool.orders[slot];
+    if (order->level == ZX_NONE) return "an open order rests nowhere";
+    if (order->order_id == 0 || order->priority_seq < order->order_id ||
+        order->priority_seq >= self->next_seq) {
+        return "an order's numbers are out of range";
+    }
+    if (order->qty_lots > ZX_LOTS_MAX || order->leaves_lots == 0 || order->leaves_lots > order->qty_lots) {
+        return "an order's quantities are out of range";
+    }
+    const int64_t price_ticks = book_price_of(&self->pool, order);
+    if (price_ticks < 1 || price_ticks > ZX_TICKS_MAX) return "an order's price is out of range";
+    if (order->owner == ENGINE_OPERATOR_ACCOUNT || !ledger_is_open(&self->ledger, order->owner)) {
+        return "an order belongs to no trader";
+    }
+    if (engine_find_order(self, order->order_id) != slot) return "an order is not found by its id";
+    if (order->client_order_id != 0 &&
+        engine_find_client_order(self, order->owner, order->client_order_id) != slot) {
+        return "an order is not found by its client's id";
+    }
+    if (orders_hold_of(self, slot) == UINT64_MAX) return "an order's hold does not fit in 63 bits";
+    return NULL;
+}
+
+static uint32_t held_asset(const engine *self, uint32_t slot) {
+    const book_order *const order = &self->pool.orders[slot];
+    const engine_market *const market = &self->markets[book_market_of(&self->pool, order)];
+    return book_side_of(&self->pool, order) == BOOK_BUY ? market->quote_asset : market->base_asset;
+}
+
+/* What is held of each balance of an account is the sum of the holds of its orders. */
+static const char *check_holds(const engine *self, const ledger_account *account) {
+    zx_u128 *const sums = self->ledger.sums;
+    for (uint32_t index = account->first_balance; index != ZX_NONE;
+         index = self->ledger.balances[index].next) {
+        sums[self->ledger.balances[index].asset] = 0;
+    }
+    for (uint32_t slot = account->order_head; slot != ZX_NONE; slot = self->pool.orders[slot].owner_next) {
+        const uint32_t asset = held_asset(self, slot);
+        if (ledger_find_balance(&self->ledger, self->pool.orders[slot].owner, asset) == ZX_NONE) {
+            return "an order holds of a balance that does not exist";
+        }
+        sums[asset] += orders_hold_of(self, slot);
+    }
+    for (uint32_t index = account->first_balance; index != ZX_NONE;
+         index = self->ledger.balances[index].next) {
+        const ledger_balance *const balance = &self->ledger.balances[index];
+        if (sums[balance->asset] != balance->held) return "a balance is not held for the account's orders";
+    }
+    return NULL;
+}
+
+/* The list of an account's orders and their holds. */
+static const char *check_account(const engine *self, uint32_t account_id) {
+    const ledger_account *const account = &self->ledger.accounts[account_id];
+    uint32_t count = 0;
+    uint32_t prev = ZX_NONE;
+    for (uint32_t slot = account->order_head; slot != ZX_NONE; slot = self->pool.orders[slot].owner_next) {
+        const book_order *const order = &self->pool.orders[slot];
+        if (!slots_is_taken(&self->pool.taken, slot) || order->owner != account_id ||
+            order->owner_prev != prev) {
+            return "the links of an account's orders do not agree";
+        }
+        if (prev != ZX_NONE && self->pool.orders[prev].order_id >= order->order_id) {
+            return "an account's orders are not sorted";
+        }
+        prev = slot;
+        if (++count > account->order_count) return "an account has more orders than it says";
+    }
+    if (account->order_tail != prev || account->order_count != count) {
+        return "an account's list of orders is wrong";
+    }
+    return check_holds(self, account);
+}
+
+static const char *check_outcomes(const engine *self) {
+    if (self->outcomes_count > self->outcomes_head || self->outcomes_count > self->outcomes_max) {
+        return "more outcomes are cached than there are";
+    }
+    uint32_t batches = 0;
+    for (uint64_t ordinal = self->outcomes_head - self->outcomes_count; ordinal < self->outcomes_head;
+         ordinal++) {
+        const uint32_t position = engine_outcome_position(self, ordinal);
+        const engine_outcome *const outcome = &self->outcomes[position];
+        if (outcome->command_index != 0) {
+            if (batches == 0) return "the oldest cached batch lost its first outcome";
+            const engine_outcome *const before = &self->outcomes[engine_outcome_position(self, ordinal - 1)];
+            if (before->key_index != outcome->key_index || before->nonce != outcome->nonce ||
+                before->command_index + 1 != outcome->command_index) {
+                return "the outcomes of a batch are not in order";
+            }
+            continue;
+        }
+        batches++;
+        if (find_outcome(self, outcome->key_index, outcome->nonce) != position) {
+            return "a cached batch is not found";
+        }
+    }
+    return batches == self->outcome_map.count ? NULL : "batches are found that are not cached";
+}
+
+const char *engine_check(const engine *self) {
+    const char *broken = ledger_check(&self->ledger);
+    if (broken != NULL) return broken;
+    uint32_t resting = 0;
+    for (uint32_t index = 0; index < self->market_count; index++) {
+        broken = book_check(&self->markets[index].book, &resting);
+        if (broken != NULL) return broken;
+    }
+    uint32_t taken = 0;
+    uint32_t slot = slots_next_taken(&self->pool.taken, 0);
+    for (; slot != ZX_NONE; slot = slots_next_taken(&self->pool.taken, slot + 1)) {
+        taken++;
+        broken = check_order(self, slot);
+        if (broken != NULL) return broken;
+    }
+    if (taken != self->pool.taken.count || taken != resting || taken != self->order_map.count) {
+        return "orders are lost between slots, books and maps";
+    }
+    uint64_t listed = 0;
+    for (uint32_t id = 0; id <= self->ledger.highest_account; id++) {
+        if (!ledger_is_open(&self->ledger, id)) continue;
+        broken = check_account(self, id);
+        if (broken != NULL) return broken;
+        listed += self->ledger.accounts[id].order_count;
+    }
+    if (listed != taken) return "orders are lost between accounts and slots";
+    return check_outcomes(self);
+}

@@ -1,0 +1,249 @@
+/*
+ * engine.h: one shard. Many books and one ledger; applies records and emits reports.
+ *
+ *      frames + log time                                     168-byte ExecutionReport blocks
+ *            |                                                        ^
+ *            v                                                        |
+ *      engine.c    record, key, nonce, duplicates, outcome cache -----+
+ *         |-- orders.c     new, cancel, amend, cancel all; matching --+---> book.h
+ *         |-- operator.c   accounts, keys, deposits, market states ---+---> ledger.h
+ *         '-- state.c      leaves of the state tree, snapshots ----------> merkle.h
+ *
+ * The rules are docs/rules.md, the bytes docs/formats.md. What comes out is a function of the configuration and
+ * of the sequence of (log time, frame): no clock, no random number, no thread, no allocation after
+ * engine_create(), no byte of padding, and no answer that depends on where something happens to lie in memory.
+ * The hash seed of the configuration moves entries of hash maps around and nothing else.
+ *
+ * Every command is refused with a reason before it changes anything, or applied completely. Behind the checks
+ * stand assertions: one that fails means the engine is wrong, and it stops. engine_check() walks every standing
+ * truth of the rule book; tests call it after every command.
+ *
+ * Events are written to one buffer, made once, with room for the worst record several times over;
+ * engine_apply() stops before a record that might not fit. They are valid until the next engine_apply(). Not
+ * thread safe: one thread owns an engine.
+ */
+#ifndef ZX_ENGINE_H
+#define ZX_ENGINE_H
+
+#include "arena.h"
+#include "base.h"
+#include "book.h"
+#include "idmap.h"
+#include "ledger.h"
+#include "merkle.h"
+#include "wire.h"
+
+#define ENGINE_OPERATOR_ACCOUNT 0u
+#define ENGINE_NONCE_AHEAD_US UINT64_C(10000000)
+#define ENGINE_MAKERS_MAX 1024u     /* resting orders that one command may fill or cancel */
+#define ENGINE_FEE_PPM_MAX 1000000u /* a fee never exceeds the notional */
+
+/* Two reports per fill, the answer, and the end of the remainder. */
+#define ENGINE_REPORTS_PER_COMMAND_MAX (2u * ENGINE_MAKERS_MAX + 2u)
+#define ENGINE_REPORT_BYTES ZX_EXECUTION_REPORT_BLOCK_LENGTH
+#define ENGINE_EVENTS_BYTES (UINT64_C(64) << 20)
+
+_Static_assert(
+    (uint64_t)ZX_SIGNED_BATCH_COMMANDS_MAX * ENGINE_REPORTS_PER_COMMAND_MAX * ENGINE_REPORT_BYTES <=
+        ENGINE_EVENTS_BYTES,
+    "the worst record fits in an empty buffer, so engine_apply() always makes progress"
+);
+_Static_assert(sizeof(struct zx_execution_report) == ENGINE_REPORT_BYTES, "reports are written in place");
+
+/* A market of this shard, as the genesis file defines it. Assets are positions in the genesis file. */
+typedef struct engine_market_config {
+    uint64_t base_units_per_lot;
+    uint64_t quote_units_per_tick_lot;
+    uint32_t market_id;
+    uint32_t base_asset;
+    uint32_t quote_asset;
+    uint32_t maker_fee_ppm;
+    uint32_t taker_fee_ppm;
+    uint32_t reserved;
+} engine_market_config;
+
+typedef struct engine_config {
+    const uint8_t *deployment_id;        /* 32 bytes */
+    const uint8_t *operator_public_key;  /* 32 bytes */
+    const uint32_t *asset_ids;           /* in the order of the genesis file */
+    const engine_market_config *markets; /* this shard's, in the order of the genesis file */
+    zx_sha256 sha256;                    /* used when `tracked` */
+    uint64_t hash_seed;                  /* any number; decides nothing but positions in hash maps */
+    uint32_t asset_count;
+    uint32_t market_count;
+    uint32_t accounts_max;
+    uint32_t keys_max;
+    uint32_t balances_max;
+    uint32_t orders_max;
+    uint32_t outcomes_max;
+    uint16_t shard;
+    uint16_t tracked; /* 1: keep a state tree */
+} engine_config;
+
+typedef struct engine_market {
+    uint64_t base_units_per_lot;
+    uint64_t quote_units_per_tick_lot;
+    uint32_t market_id;
+    uint32_t base_asset;  /* position in the genesis file */
+    uint32_t quote_asset; /* likewise */
+    uint32_t state;       /* enum zx_market_state */
+    uint32_t maker_fee_ppm;
+    uint32_t taker_fee_ppm;
+    uint32_t worst_fee_ppm; /* the larger of both: what holds are made for */
+    uint32_t fee_balance;   /* account 0's balance of the quote asset */
+    book book;
+} engine_market;
+
+/* The answer to one command, kept to answer duplicates; one leaf of the state tree. */
+typedef struct engine_outcome {
+    uint64_t nonce;
+    uint64_t seq;
+    uint64_t record_no;
+    uint64_t report_seq;
+    uint64_t order_id; /* of operator commands: the account concerned */
+    uint64_t client_order_id;
+    uint64_t leaves_lots;
+    uint64_t cum_qty_lots;
+    uint32_t key_index;
+    uint32_t market_id;
+    uint16_t reason;
+    uint8_t exec_type;
+    uint8_t command_index; /* 0 begins a batch */
+    uint32_t reserved;     /* zero */
+} engine_outcome;
+
+_Static_assert(sizeof(engine_outcome) == 80, "no padding");
+
+/* The command being applied. */
+typedef struct engine_command {
+    uint64_t seq;
+    uint64_t record_no;
+    uint64_t nonce;
+    uint64_t account; /* the sender's, or ZX_ACCOUNT_NONE */
+    uint32_t key_index;
+    uint8_t index; /* in its batch */
+} engine_command;
+
+/* Subtrees of the state tree, in the order of docs/formats.md section 3. */
+enum engine_tree {
+    TREE_META,
+    TREE_ACCOUNTS,
+    TREE_KEYS,
+    TREE_MARKETS,
+    TREE_ASSETS,
+    TREE_ORDERS,
+    TREE_OUTCOMES,
+    TREE_COUNT,
+};
+
+typedef struct engine {
+    uint64_t next_record_no;
+    uint64_t next_seq;
+    uint64_t next_trade_id;
+    uint64_t log_time_ns; /* of the last record; 0 before the first */
+
+    engine_command command;
+    uint8_t *events;      /* ENGINE_EVENTS_BYTES of report blocks */
+    uint64_t events_used; /* bytes */
+
+    ledger ledger;
+    book_pool pool;
+    engine_market *markets;
+    idmap market_map;       /* market id to position */
+    idmap order_map;        /* order id to slot */
+    idmap client_order_map; /* (account, client order id) to slot */
+    uint32_t market_count;
+    uint16_t shard;
+    bool tracked;
+
+    engine_outcome *outcomes; /* ring of outcomes_max */
+    idmap outcome_map;        /* (key index, nonce) to the ring position of the batch's first outcome */
+    uint64_t outcomes_head;   /* outcomes ever written */
+    uint64_t outcomes_count;  /* those still in the cache */
+    uint32_t outcomes_max;
+
+    uint64_t hash_seed;
+    merkle_tree trees[TREE_COUNT]; /* only when tracked */
+    uint8_t *scratch;              /* room for the longest leaf and one byte before it */
+    uint32_t *work;                /* orders_max slots, for restoring */
+    zx_sha256 sha256;
+    arena memory;
+    uint8_t deployment_id[ZX_HASH_BYTES];
+} engine;
+
+typedef struct engine_applied {
+    uint64_t consumed_bytes; /* of the frames applied */
+    uint64_t records;        /* frames applied */
+    uint64_t commands;       /* by how much seq moved */
+    uint64_t events_bytes;   /* in the event buffer, from its start */
+    int32_t reason;    /* with ZX_ERROR_MALFORMED_FRAME: enum zx_reason_code of the frame at consumed_bytes */
+    uint32_t reserved; /* zero */
+} engine_applied;
+
+_Static_assert(sizeof(engine_applied) == 40, "shared with Python");
+
+/* Makes a shard in its genesis state. Returns ZX_OK, ZX_ERROR_MEMORY or ZX_ERROR_CONFIG; `*out` only with ZX_OK. */
+int engine_create(const engine_config *config, engine **out);
+
+void engine_destroy(engine *self);
+
+/* Applies the frames in `body`, one behind the other, all at one log time. Returns ZX_OK; ZX_ERROR_TIME if log
+ * time does not move forward, and nothing changes; or ZX_ERROR_MALFORMED_FRAME when it comes to a frame that is
+ * not well-formed, after applying those before it. `*applied` says how far it came; less than `length` with
+ * ZX_OK means that the event buffer has no worst-case room for the next record. */
+int engine_apply(
+    engine *self, const uint8_t *body, size_t length, uint64_t log_time_ns, engine_applied *applied
+);
+
+/* The market with this id, or NULL. */
+engine_market *engine_find_market(const engine *self, uint32_t market_id);
+
+/* Slot of an open order, or ZX_NONE. */
+uint32_t engine_find_order(const engine *self, uint64_t order_id);
+
+/* Slot of an account's open order with this client order id (not 0), or ZX_NONE. */
+uint32_t engine_find_client_order(const engine *self, uint32_t account_id, uint64_t client_order_id);
+
+/* Lists the best levels of one side (enum zx_side), at most `levels_max`; returns how many. `at` has room for them. */
+uint32_t engine_depth(
+    const engine *self, uint32_t market_id, uint8_t side, uint32_t levels_max, struct zx_level *at
+);
+
+/* Lists an account's balances by ascending asset id, at most `balances_max`; returns how many. */
+uint32_t engine_balances(
+    const engine *self, uint64_t account_id, uint32_t balances_max, struct zx_balance *at
+);
+
+/* Lists an account's open orders above `after_order_id` by ascending order id, of one market or of all if 0, at
+ * most `orders_max`; returns how many. */
+uint32_t engine_open_orders(
+    const engine *self, uint64_t account_id, uint32_t market_id, uint64_t after_order_id, uint32_t orders_max,
+    struct zx_open_order *at
+);
+
+/* How full the pools are. */
+typedef struct engine_counts {
+    uint64_t open_orders;
+    uint64_t accounts; /* opened, the operator's included */
+    uint64_t keys;
+    uint64_t balances;
+} engine_counts;
+
+engine_counts engine_count(const engine *self);
+
+/* The account of a key of 32 bytes, or ZX_ACCOUNT_NONE. */
+uint64_t engine_account_of_key(const engine *self, const uint8_t *public_key);
+
+/* Number of an account's last report; 0 if it has none or is not open. */
+uint64_t engine_report_seq(const engine *self, uint64_t account_id);
+
+/* enum zx_market_state of a market, or ZX_MARKET_STATE_NONE if the shard has no such market. */
+uint32_t engine_market_state(const engine *self, uint32_t market_id);
+
+/* Deposits less withdrawals, or UINT64_MAX if there is no such asset. */
+uint64_t engine_supply(const engine *self, uint32_t asset_id);
+
+/* Walks every standing truth. Returns NULL, or a sentence about the first that does not hold. */
+const char *engine_check(const engine *self);
+
+#endif

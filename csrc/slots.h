@@ -1,0 +1,54 @@
+/*
+ * slots.h: a set of small integers that answers "lowest free", "highest taken" and "next taken" in a few steps.
+ *
+ *     level 2   full any          one bit per word of level 1
+ *     level 1   full any   ...    one bit per word of level 0: all 64 taken / at least one taken
+ *     level 0   taken      ...    one bit per slot
+ *
+ * Order slots are leaves of the state tree, so the choice of the slot is part of the state and must not depend
+ * on how the engine got there: always the lowest free one. Every operation touches at most one word pair per
+ * level, 4 levels for 2^24 slots. Not thread safe. The memory belongs to the caller: slots_words() of zeroed
+ * u64.
+ */
+#ifndef ZX_SLOTS_H
+#define ZX_SLOTS_H
+
+#include "base.h"
+
+#define SLOTS_LEVELS_MAX 6 /* 64^6 > 2^32 */
+
+typedef struct slots {
+    uint64_t *any[SLOTS_LEVELS_MAX];  /* any[0]: taken bits; above: the child word is not zero */
+    uint64_t *full[SLOTS_LEVELS_MAX]; /* full[0] is any[0]; above: the child word is all ones */
+    uint32_t words[SLOTS_LEVELS_MAX]; /* words of each level */
+    uint32_t levels;                  /* levels in use; the top level is one word */
+    uint32_t capacity;                /* slots are 0 to capacity - 1 */
+    uint32_t count;                   /* slots taken */
+} slots;
+
+/* Words of memory a set of `capacity` slots needs. */
+size_t slots_words(uint32_t capacity);
+
+/* Makes an empty set over `words`, which must be zero. */
+void slots_init(slots *self, uint32_t capacity, uint64_t *words);
+
+/* Lowest free slot, or ZX_NONE when all are taken. Does not take it. */
+uint32_t slots_lowest_free(const slots *self);
+
+/* Highest taken slot, or ZX_NONE when none is. */
+uint32_t slots_highest_taken(const slots *self);
+
+/* Lowest taken slot that is at least `from`, or ZX_NONE. */
+uint32_t slots_next_taken(const slots *self, uint32_t from);
+
+/* Takes a free slot. */
+void slots_take(slots *self, uint32_t slot);
+
+/* Frees a taken slot. */
+void slots_free(slots *self, uint32_t slot);
+
+static inline bool slots_is_taken(const slots *self, uint32_t slot) {
+    return slot < self->capacity && (self->any[0][slot / 64] >> (slot % 64) & 1) != 0;
+}
+
+#endif

@@ -1,0 +1,569 @@
+/* state.c: leaves, state root, snapshots. Offsets and fields are those of docs/formats.md, in the same order. */
+
+#include "state.h"
+
+#include "reports.h"
+
+#define NO_ENTRY "ZXN1"
+#define TAG_BYTES 4u
+#define TOP_LEAF_BYTES (TAG_BYTES + 4u + 8u + ZX_HASH_BYTES)
+#define SNAPSHOT_VERSION 1u
+
+/* ------------------------------------------------------------ writing bytes */
+
+static uint8_t *put_tag(uint8_t *at, const char *tag) {
+    memcpy(at, tag, TAG_BYTES);
+    return at + TAG_BYTES;
+}
+
+static uint8_t *put_bytes(uint8_t *at, const uint8_t *bytes, size_t length) {
+    memcpy(at, bytes, length);
+    return at + length;
+}
+
+static uint8_t *put_u16(uint8_t *at, uint16_t value) {
+    zx_store_u16(at, value);
+    return at + 2;
+}
+
+static uint8_t *put_u32(uint8_t *at, uint32_t value) {
+    zx_store_u32(at, value);
+    return at + 4;
+}
+
+static uint8_t *put_u64(uint8_t *at, uint64_t value) {
+    zx_store_u64(at, value);
+    return at + 8;
+}
+
+/* ------------------------------------------------------------ leaves */
+
+static size_t meta_leaf(const void *context, uint32_t index, uint8_t *out) {
+    const engine *const self = context;
+    (void)index;
+    uint8_t *at = put_tag(out, "ZXE1");
+    at = put_bytes(at, self->deployment_id, ZX_HASH_BYTES);
+    at = put_u16(at, self->shard);
+    at = put_u16(at, 0);
+    at = put_u64(at, self->next_record_no);
+    at = put_u64(at, self->next_seq);
+    at = put_u64(at, self->next_trade_id);
+    at = put_u64(at, self->log_time_ns);
+    at = put_u64(at, self->outcomes_head);
+    at = put_u64(at, self->outcomes_count);
+    return (size_t)(at - out);
+}
+
+static size_t account_leaf(const void *context, uint32_t index, uint8_t *out) {
+    const engine *const self = context;
+    const ledger_account *const account = &self->ledger.accounts[index];
+    if (!account->opened) return (size_t)(put_tag(out, NO_ENTRY) - out);
+    uint8_t *at = put_tag(out, "ZXA1");
+    at = put_u64(at, index);
+    at = put_u64(at, account->report_seq);
+    at = put_u32(at, account->balance_count);
+    for (uint32_t next = account->first_balance; next != ZX_NONE; next = self->ledger.balances[next].next) {
+        const ledger_balance *const balance = &self->ledger.balances[next];
+        at = put_u32(at, self->ledger.asset_ids[balance->asset]);
+        at = put_u64(at, balance->available);
+        at = put_u64(at, balance->held);
+    }
+    return (size_t)(at - out);
+}
+
+static size_t key_leaf(const void *context, uint32_t index, uint8_t *out) {
+    const engine *const self = context;
+    const ledger_key *const key = &self->ledger.keys[index];
+    uint8_t *at = put_tag(out, "ZXK1");
+    at = put_u32(at, index);
+    at = put_bytes(at, key->public_key, LEDGER_KEY_BYTES);
+    at = put_u64(at, key->account);
+    at = put_u64(at, key->highest_nonce);
+    for (uint32_t word = 0; word < LEDGER_WINDOW_WORDS; word++) at = put_u64(at, key->window[word]);
+    return (size_t)(at - out);
+}
+
+static size_t market_leaf(const void *context, uint32_t index, uint8_t *out) {
+    const engine *const self = context;
+    const engine_market *const market = &self->markets[index];
+    uint8_t *at = put_tag(out, "ZXM1");
+    at = put_u32(at, market->market_id);
+    at = put_u32(at, self->ledger.asset_ids[market->base_asset]);
+    at = put_u32(at, self->ledger.asset_ids[market->quote_asset]);
+    at = put_u32(at, market->state);
+    at = put_u64(at, market->base_units_per_lot);
+    at = put_u64(at, market->quote_units_per_tick_lot);
+    at = put_u32(at, market->maker_fee_ppm);
+    at = put_u32(at, market->taker_fee_ppm);
+    return (size_t)(at - out);
+}
+
+static size_t asset_leaf(const void *context, uint32_t index, uint8_t *out) {
+    const engine *const self = context;
+    uint8_t *at = put_tag(out, "ZXS1");
+    at = put_u32(at, self->ledger.asset_ids[index]);
+    at = put_u64(at, self->ledger.supplies[index]);
+    return (size_t)(at - out);
+}
+
+static size_t order_leaf(const void *context, uint32_t index, uint8_t *out) {
+    const engine *const self = context;
+    if (!slots_is_taken(&self->pool.taken, index)) return (size_t)(put_tag(out, NO_ENTRY) - out);
+    const book_order *const order = &self->pool.orders[index];
+    const book_level *const level = &self->pool.levels[order->level];
+    uint8_t *at = put_tag(out, "ZXO1");
+    at = put_u64(at, order->order_id);
+    at = put_u64(at, order->client_order_id);
+    at = put_u64(at, order->owner);
+    at = put_u64(at, order->priority_seq);
+    at = put_u64(at, (uint64_t)book_level_price(level));
+    at = put_u64(at, order->qty_lots);
+    at = put_u64(at, order->leaves_lots);
+    at = put_u32(at, self->markets[level->market].market_id);
+    at = put_u32(at, level->side == BOOK_BUY ? ZX_SIDE_BUY : ZX_SIDE_SELL);
+    return (size_t)(at - out);
+}
+
+static size_t outcome_leaf(const void *context, uint32_t index, uint8_t *out) {
+    const engine *const self = context;
+    const engine_outcome *const outcome = &self->outcomes[index];
+    uint8_t *at = put_tag(out, "ZXR1");
+    at = put_u32(at, outcome->key_index);
+    at = put_u64(at, outcome->nonce);
+    at = put_u64(at, outcome->seq);
+    at = put_u64(at, outcome->record_no);
+    at = put_u64(at, outcome->report_seq);
+    at = put_u64(at, outcome->order_id);
+    at = put_u64(at, outcome->client_order_id);
+    at = put_u64(at, outcome->leaves_lots);
+    at = put_u64(at, outcome->cum_qty_lots);
+    at = put_u32(at, outcome->market_id);
+    at = put_u16(at, outcome->reason);
+    *at++ = outcome->exec_type;
+    *at++ = outcome->command_index;
+    return (size_t)(at - out);
+}
+
+typedef size_t (*leaf_writer)(const void *context, uint32_t index, uint8_t *out);
+
+static const leaf_writer leaf_writers[TREE_COUNT] = {
+    [TREE_META] = meta_leaf,        [TREE_ACCOUNTS] = account_leaf, [TREE_KEYS] = key_leaf,
+    [TREE_MARKETS] = market_leaf,   [TREE_ASSETS] = asset_leaf,     [TREE_ORDERS] = order_leaf,
+    [TREE_OUTCOMES] = outcome_leaf,
+};
+
+static void leaf_counts(const engine *self, uint32_t counts[TREE_COUNT]) {
+    const uint32_t highest_slot = slots_highest_taken(&self->pool.taken);
+    counts[TREE_META] = 1;
+    counts[TREE_ACCOUNTS] = self->ledger.highest_account + 1;
+    counts[TREE_KEYS] = self->ledger.key_count;
+    counts[TREE_MARKETS] = self->market_count;
+    counts[TREE_ASSETS] = self->ledger.limits.assets;
+    counts[TREE_ORDERS] = highest_slot == ZX_NONE ? 0 : highest_slot + 1;
+    counts[TREE_OUTCOMES] =
+        self->outcomes_head < self->outcomes_max ? (uint32_t)self->outcomes_head : self->outcomes_max;
+}
+
+/* ------------------------------------------------------------ state root */
+
+int state_root(engine *self, uint8_t root[ZX_HASH_BYTES]) {
+    if (!self->tracked) return ZX_ERROR_NOT_TRACKED;
+    uint32_t counts[TREE_COUNT];
+    leaf_counts(self, counts);
+    merkle_mark(&self->trees[TREE_META], 0); /* numbers and time move with every record */
+    uint8_t hashes[TREE_COUNT * ZX_HASH_BYTES];
+    for (uint32_t tree = 0; tree < TREE_COUNT; tree++) {
+        const merkle_source source = {
+            .leaf = leaf_writers[tree],
+            .context = self,
+            .scratch = self->scratch,
+            .sha256 = self->sha256,
+        };
+        uint8_t leaf[1 + TOP_LEAF_BYTES];
+        uint8_t *at = put_tag(leaf + 1, "ZXT1");
+        at = put_u32(at, tree);
+        at = put_u64(at, counts[tree]);
+        merkle_root(&self->trees[tree], counts[tree], &source, at);
+        merkle_leaf_hash(leaf, TOP_LEAF_BYTES, self->sha256, hashes + (size_t)tree * ZX_HASH_BYTES);
+    }
+    merkle_fold(hashes, TREE_COUNT, self->sha256, root);
+    return ZX_OK;
+}
+
+/* ------------------------------------------------------------ snapshot */
+
+size_t state_snapshot_size(const engine *self) {
+    uint32_t counts[TREE_COUNT];
+    leaf_counts(self, counts);
+    const uint32_t free_accounts = counts[TREE_ACCOUNTS] - self->ledger.account_count;
+    const uint32_t free_slots = counts[TREE_ORDERS] - self->pool.taken.count;
+    size_t size = STATE_SNAPSHOT_HEAD_BYTES + STATE_META_BYTES;
+    for (uint32_t tree = 0; tree < TREE_COUNT; tree++) size += (size_t)counts[tree] * sizeof(uint32_t);
+    size += (size_t)self->ledger.account_count * STATE_ACCOUNT_HEAD_BYTES;
+    size += (size_t)self->ledger.balance_count * STATE_ACCOUNT_BALANCE_BYTES;
+    size += ((size_t)free_accounts + free_slots) * TAG_BYTES;
+    size += (size_t)counts[TREE_KEYS] * STATE_KEY_BYTES;
+    size += (size_t)counts[TREE_MARKETS] * STATE_MARKET_BYTES;
+    size += (size_t)counts[TREE_ASSETS] * STATE_ASSET_BYTES;
+    size += (size_t)self->pool.taken.count * STATE_ORDER_BYTES;
+    size += (size_t)counts[TREE_OUTCOMES] * STATE_OUTCOME_BYTES;
+    return size;
+}
+
+static void write_head(const uint32_t counts[TREE_COUNT], uint8_t out[STATE_SNAPSHOT_HEAD_BYTES]) {
+    uint8_t *at = put_tag(out, "ZXP1");
+    at = put_u32(at, SNAPSHOT_VERSION);
+    for (uint32_t tree = 0; tree < TREE_COUNT; tree++) at = put_u64(at, counts[tree]);
+}
+
+void state_snapshot(const engine *self, uint8_t *out) {
+    uint32_t counts[TREE_COUNT];
+    leaf_counts(self, counts);
+    write_head(counts, out);
+    uint8_t *at = out + STATE_SNAPSHOT_HEAD_BYTES;
+    for (uint32_t tree = 0; tree < TREE_COUNT; tree++) {
+        for (uint32_t index = 0; index < counts[tree]; index++) {
+            const size_t length = leaf_writers[tree](self, index, at + sizeof(uint32_t));
+            zx_store_u32(at, (uint32_t)length);
+            at += sizeof(uint32_t) + length;
+        }
+    }
+    ZX_ASSERT((size_t)(at - out) == state_snapshot_size(self));
+}
+
+/* ------------------------------------------------------------ restore */
+
+/* What is left of a snapshot. */
+typedef struct reader {
+    const uint8_t *at;
+    const uint8_t *end;
+} reader;
+
+/* Next leaf, or NULL if the snapshot ends before. */
+static const uint8_t *next_leaf(reader *from, size_t *length) {
+    const size_t rest = (size_t)(from->end - from->at);
+    if (rest < sizeof(uint32_t)) return NULL;
+    *length = zx_load_u32(from->at);
+    if (*length > rest - sizeof(uint32_t)) return NULL;
+    const uint8_t *const leaf = from->at + sizeof(uint32_t);
+    from->at = leaf + *length;
+    return leaf;
+}
+
+static bool is_leaf(const uint8_t *leaf, size_t length, const char *tag, size_t wanted) {
+    return leaf != NULL && length == wanted && memcmp(leaf, tag, TAG_BYTES) == 0;
+}
+
+static const char *read_meta(engine *self, uint32_t index, const uint8_t *leaf, size_t length) {
+    (void)index;
+    if (!is_leaf(leaf, length, "ZXE1", STATE_META_BYTES)) return "the meta entry is missing";
+    if (memcmp(leaf + 4, self->deployment_id, ZX_HASH_BYTES) != 0) return "it is of another deployment";
+    if (zx_load_u16(leaf + 36) != self->shard) return "it is of another shard";
+    self->next_record_no = zx_load_u64(leaf + 40);
+    self->next_seq = zx_load_u64(leaf + 48);
+    self->next_trade_id = zx_load_u64(leaf + 56);
+    self->log_time_ns = zx_load_u64(leaf + 64);
+    self->outcomes_head = zx_load_u64(leaf + 72);
+    self->outcomes_count = zx_load_u64(leaf + 80);
+    if (self->next_record_no < 1 || self->next_seq < 1 || self->next_trade_id < 1) {
+        return "a number starts below 1";
+    }
+    if (self->outcomes_count > self->outcomes_head || self->outcomes_count > self->outcomes_max) {
+        return "more outcomes are cached than there are";
+    }
+    return NULL;
+}
+
+static const char *read_account(engine *self, uint32_t index, const uint8_t *leaf, size_t length) {
+    if (is_leaf(leaf, length, NO_ENTRY, TAG_BYTES)) return NULL;
+    if (leaf == NULL || length < STATE_ACCOUNT_HEAD_BYTES || memcmp(leaf, "ZXA1", TAG_BYTES) != 0) {
+        return "an account is malformed";
+    }
+    const size_t balances = zx_load_u32(leaf + 20);
+    if (balances > self->ledger.limits.assets ||
+        length != STATE_ACCOUNT_HEAD_BYTES + balances * STATE_ACCOUNT_BALANCE_BYTES) {
+        return "an account's balances are malformed";
+    }
+    /* Account 0 and its fee balances exist since genesis. */
+    if (!ledger_is_open(&self->ledger, index)) ledger_open_account(&self->ledger, index);
+    self->ledger.accounts[index].report_seq = zx_load_u64(leaf + 12);
+    for (size_t number = 0; number < balances; number++) {
+        const uint8_t *const at = leaf + STATE_ACCOUNT_HEAD_BYTES + number * STATE_ACCOUNT_BALANCE_BYTES;
+        const uint32_t asset = ledger_find_asset(&self->ledger, zx_load_u32(at));
+        if (asset == ZX_NONE) return "a balance is of an unknown asset";
+        const uint32_t balance = ledger_make_balance(&self->ledger, index, asset);
+        if (balance == ZX_NONE) return "there are more balances than allowed";
+        self->ledger.balances[balance].available = zx_load_u64(at + 4);
+        self->ledger.balances[balance].held = zx_load_u64(at + 12);
+    }
+    return NULL;
+}
+
+static const char *read_key(engine *self, uint32_t index, const uint8_t *leaf, size_t length) {
+    if (!is_leaf(leaf, length, "ZXK1", STATE_KEY_BYTES)) return "a key is malformed";
+    const uint8_t *const public_key = leaf + 8;
+    const uint64_t account_id = zx_load_u64(leaf + 40);
+    if (!ledger_is_open(&self->ledger, account_id)) return "a key belongs to no account";
+    if (index >
+        0) { /* key 0 is the operator's and exists since genesis; the comparison at the end covers it */
+        if (ledger_find_key(&self->ledger, public_key) != ZX_NONE) return "a key is there twice";
+        ledger_add_key(&self->ledger, public_key, (uint32_t)account_id);
+    }
+    ledger_key *const key = &self->ledger.keys[index];
+    key->highest_nonce = zx_load_u64(leaf + 48);
+    for (uint32_t word = 0; word < LEDGER_WINDOW_WORDS; word++) {
+        key->window[word] = zx_load_u64(leaf + 56 + (size_t)word * sizeof(uint64_t));
+    }
+    /* Before the window is full, bits above the highest nonce stand for nonces below zero. */
+    for (uint64_t bit = key->highest_nonce + 1; bit < LEDGER_NONCE_WINDOW && bit != 0; bit++) {
+        if (key->window[bit / 64] >> (bit % 64) & 1) return "a key used nonces that do not exist";
+    }
+    return NULL;
+}
+
+static const char *read_market(engine *self, uint32_t index, const uint8_t *leaf, size_t length) {
+    if (!is_leaf(leaf, length, "ZXM1", STATE_MARKET_BYTES)) return "a market is malformed";
+    const uint32_t state = zx_load_u32(leaf + 16);
+    if (state < ZX_MARKET_STATE_CLOSED || state > ZX_MARKET_STATE_MAX) return "a market's state is unknown";
+    self->markets[index].state =
+        state; /* all else is the genesis file's; the comparison at the end covers it */
+    return NULL;
+}
+
+static const char *read_asset(engine *self, uint32_t index, const uint8_t *leaf, size_t length) {
+    if (!is_leaf(leaf, length, "ZXS1", STATE_ASSET_BYTES)) return "an asset is malformed";
+    self->ledger.supplies[index] = zx_load_u64(leaf + 8);
+    return NULL;
+}
+
+/* While a restored order waits for its queue, its links hold what the queue will tell: price, market and side. */
+static void park_order(book_order *order, int64_t price_ticks, uint32_t market, uint8_t side) {
+    order->next = (uint32_t)((uint64_t)price_ticks & UINT32_MAX);
+    order->prev = (uint32_t)((uint64_t)price_ticks >> 32);
+    order->owner_next = market;
+    order->owner_prev = side;
+}
+
+static int64_t parked_price(const book_order *order) {
+    return (int64_t)((uint64_t)order->prev << 32 | order->next);
+}
+
+static const char *read_order(engine *self, uint32_t index, const uint8_t *leaf, size_t length) {
+    if (is_leaf(leaf, length, NO_ENTRY, TAG_BYTES)) return NULL;
+    if (!is_leaf(leaf, length, "ZXO1", STATE_ORDER_BYTES)) return "an order is malformed";
+    const uint64_t owner = zx_load_u64(leaf + 20);
+    const uint64_t price_ticks = zx_load_u64(leaf + 36);
+    const uint64_t qty_lots = zx_load_u64(leaf + 44);
+    const uint64_t leaves_lots = zx_load_u64(leaf + 52);
+    const engine_market *const market = engine_find_market(self, zx_load_u32(leaf + 60));
+    const uint32_t side = zx_load_u32(leaf + 64);
+    if (owner == ENGINE_OPERATOR_ACCOUNT || !ledger_is_open(&self->ledger, owner)) {
+        return "an order belongs to no trader";
+    }
+    if (market == NULL) return "an order is of an unknown market";
+    if (side != ZX_SIDE_BUY && side != ZX_SIDE_SELL) return "an order has no side";
+    if (price_ticks < 1 || price_ticks > (uint64_t)ZX_TICKS_MAX) return "an order's price is out of range";
+    if (qty_lots > ZX_LOTS_MAX || leaves_lots < 1 || leaves_lots > qty_lots) {
+        return "an order's quantities are out of range";
+    }
+    book_take_slot(&self->pool, index);
+    book_order *const order = &self->pool.orders[index];
+    order->order_id = zx_load_u64(leaf + 4);
+    order->client_order_id = zx_load_u64(leaf + 12);
+    order->owner = (uint32_t)owner;
+    order->priority_seq = zx_load_u64(leaf + 28);
+    order->qty_lots = qty_lots;
+    order->leaves_lots = leaves_lots;
+    park_order(
+        order, (int64_t)price_ticks, (uint32_t)(market - self->markets),
+        side == ZX_SIDE_BUY ? BOOK_BUY : BOOK_SELL
+    );
+    return NULL;
+}
+
+/* Whether a command can be answered with this reason. */
+static bool is_answer(uint16_t reason) {
+    return reason == ZX_REASON_NONE ||
+           (reason >= ZX_REASON_UNKNOWN_MARKET && reason <= ZX_REASON_UNKNOWN_ORDER) ||
+           (reason >= ZX_REASON_CANCELLED_BY_USER && reason <= ZX_REASON_MASS_CANCEL) ||
+           (reason >= ZX_REASON_UNKNOWN_ACCOUNT && reason <= ZX_REASON_SUPPLY_OVERFLOW);
+}
+
+static const char *read_outcome(engine *self, uint32_t index, const uint8_t *leaf, size_t length) {
+    if (!is_leaf(leaf, length, "ZXR1", STATE_OUTCOME_BYTES)) return "an outcome is malformed";
+    self->outcomes[index] = (engine_outcome){
+        .key_index = zx_load_u32(leaf + 4),
+        .nonce = zx_load_u64(leaf + 8),
+        .seq = zx_load_u64(leaf + 16),
+        .record_no = zx_load_u64(leaf + 24),
+        .report_seq = zx_load_u64(leaf + 32),
+        .order_id = zx_load_u64(leaf + 40),
+        .client_order_id = zx_load_u64(leaf + 48),
+        .leaves_lots = zx_load_u64(leaf + 56),
+        .cum_qty_lots = zx_load_u64(leaf + 64),
+        .market_id = zx_load_u32(leaf + 72),
+        .reason = zx_load_u16(leaf + 76),
+        .exec_type = leaf[78],
+        .command_index = leaf[79],
+    };
+    const engine_outcome *const outcome = &self->outcomes[index];
+    if (outcome->key_index >= self->ledger.key_count) return "an outcome is of an unknown key";
+    if (outcome->exec_type == ZX_EXEC_TYPE_NONE || outcome->exec_type > ZX_EXEC_TYPE_MAX ||
+        !is_answer(outcome->reason)) {
+        return "an outcome is no answer";
+    }
+    return NULL;
+}
+
+/* Sorts slots by a number of their orders: heap sort, in place, no recursion, no worst case. */
+typedef uint64_t (*slot_number)(const book_order *order);
+
+static uint64_t number_of_order(const book_order *order) {
+    return order->order_id;
+}
+
+static uint64_t number_of_priority(const book_order *order) {
+    return order->priority_seq;
+}
+
+static void sift_down(const engine *self, uint32_t at, uint32_t count, slot_number number) {
+    uint32_t *const heap = self->work;
+    const book_order *const orders = self->pool.orders;
+    for (uint32_t child = at * 2 + 1; child < count; child = at * 2 + 1) {
+        if (child + 1 < count && number(&orders[heap[child]]) < number(&orders[heap[child + 1]])) child++;
+        if (number(&orders[heap[at]]) >= number(&orders[heap[child]])) return;
+        const uint32_t moved = heap[at];
+        heap[at] = heap[child];
+        heap[child] = moved;
+        at = child;
+    }
+}
+
+static uint32_t sort_slots(const engine *self, slot_number number) {
+    uint32_t count = 0;
+    uint32_t slot = slots_next_taken(&self->pool.taken, 0);
+    for (; slot != ZX_NONE; slot = slots_next_taken(&self->pool.taken, slot + 1)) self->work[count++] = slot;
+    for (uint32_t at = count / 2; at-- > 0;) sift_down(self, at, count, number);
+    for (uint32_t last = count; last-- > 1;) {
+        const uint32_t moved = self->work[0];
+        self->work[0] = self->work[last];
+        self->work[last] = moved;
+        sift_down(self, 0, last, number);
+    }
+    return count;
+}
+
+/* Puts the parked orders into their queues, oldest priority first, and then into the lists of their owners,
+ * oldest id first. */
+static const char *rebuild_queues(engine *self) {
+    uint32_t count = sort_slots(self, number_of_priority);
+    for (uint32_t at = 0; at < count; at++) {
+        const book_order *const order = &self->pool.orders[self->work[at]];
+        book *const queue = &self->markets[order->owner_next].book;
+        if (!book_rest(queue, self->work[at], (uint8_t)order->owner_prev, parked_price(order))) {
+            return "a level's total does not fit in 64 bits";
+        }
+    }
+    count = sort_slots(self, number_of_order);
+    for (uint32_t at = 0; at < count; at++) {
+        const book_order *const order = &self->pool.orders[self->work[at]];
+        if (engine_find_order(self, order->order_id) != ZX_NONE) return "an order id is there twice";
+        if (order->client_order_id != 0 &&
+            engine_find_client_order(self, order->owner, order->client_order_id) != ZX_NONE) {
+            return "a client order id is there twice";
+        }
+        orders_register(self, self->work[at]);
+    }
+    return NULL;
+}
+
+static void rebuild_cache(engine *self) {
+    for (uint64_t ordinal = self->outcomes_head - self->outcomes_count; ordinal < self->outcomes_head;
+         ordinal++) {
+        const uint32_t position = engine_outcome_position(self, ordinal);
+        if (self->outcomes[position].command_index == 0) engine_cache_batch(self, position);
+    }
+}
+
+typedef const char *(*leaf_reader)(engine *self, uint32_t index, const uint8_t *leaf, size_t length);
+
+static const leaf_reader leaf_readers[TREE_COUNT] = {
+    [TREE_META] = read_meta,        [TREE_ACCOUNTS] = read_account, [TREE_KEYS] = read_key,
+    [TREE_MARKETS] = read_market,   [TREE_ASSETS] = read_asset,     [TREE_ORDERS] = read_order,
+    [TREE_OUTCOMES] = read_outcome,
+};
+
+/* Reads the counts and compares them with what this shard can hold. */
+static const char *read_counts(
+    const engine *self, const uint8_t *snapshot, size_t length, uint32_t counts[TREE_COUNT]
+) {
+    if (length < STATE_SNAPSHOT_HEAD_BYTES || memcmp(snapshot, "ZXP1", TAG_BYTES) != 0) {
+        return "it is no engine snapshot";
+    }
+    if (zx_load_u32(snapshot + TAG_BYTES) != SNAPSHOT_VERSION) return "its version is unknown";
+    const uint32_t counts_max[TREE_COUNT] = {
+        [TREE_META] = 1,
+        [TREE_ACCOUNTS] = self->ledger.limits.accounts,
+        [TREE_KEYS] = self->ledger.limits.keys,
+        [TREE_MARKETS] = self->market_count,
+        [TREE_ASSETS] = self->ledger.limits.assets,
+        [TREE_ORDERS] = self->pool.taken.capacity,
+        [TREE_OUTCOMES] = self->outcomes_max,
+    };
+    for (uint32_t tree = 0; tree < TREE_COUNT; tree++) {
+        const uint64_t count = zx_load_u64(snapshot + 8 + (size_t)tree * sizeof(uint64_t));
+        if (count > counts_max[tree]) return "it holds more than this shard can";
+        counts[tree] = (uint32_t)count;
+    }
+    const bool is_complete = counts[TREE_META] == 1 && counts[TREE_ACCOUNTS] >= 1 && counts[TREE_KEYS] >= 1 &&
+                             counts[TREE_MARKETS] == self->market_count &&
+                             counts[TREE_ASSETS] == self->ledger.limits.assets;
+    return is_complete ? NULL : "entries are missing";
+}
+
+/* Whether the engine would write this snapshot. */
+static bool is_canonical(const engine *self, const uint8_t *snapshot, size_t length) {
+    if (length != state_snapshot_size(self)) return false;
+    uint32_t counts[TREE_COUNT];
+    leaf_counts(self, counts);
+    uint8_t head[STATE_SNAPSHOT_HEAD_BYTES];
+    write_head(counts, head);
+    if (memcmp(snapshot, head, sizeof head) != 0) return false;
+    reader from = {.at = snapshot + sizeof head, .end = snapshot + length};
+    for (uint32_t tree = 0; tree < TREE_COUNT; tree++) {
+        for (uint32_t index = 0; index < counts[tree]; index++) {
+            size_t stated;
+            const uint8_t *const leaf = next_leaf(&from, &stated);
+            const size_t written = leaf_writers[tree](self, index, self->scratch);
+            if (leaf == NULL || stated != written || memcmp(leaf, self->scratch, written) != 0) return false;
+        }
+    }
+    return true;
+}
+
+int state_restore(engine *self, const uint8_t *snapshot, size_t length, const char **why) {
+    uint32_t counts[TREE_COUNT];
+    *why = read_counts(self, snapshot, length, counts);
+    if (*why != NULL) return ZX_ERROR_SNAPSHOT;
+    reader from = {.at = snapshot + STATE_SNAPSHOT_HEAD_BYTES, .end = snapshot + length};
+    for (uint32_t tree = 0; tree < TREE_COUNT; tree++) {
+        for (uint32_t index = 0; index < counts[tree]; index++) {
+            size_t leaf_length = 0;
+            const uint8_t *const leaf = next_leaf(&from, &leaf_length);
+            *why = leaf == NULL ? "it is truncated" : leaf_readers[tree](self, index, leaf, leaf_length);
+            if (*why != NULL) return ZX_ERROR_SNAPSHOT;
+        }
+    }
+    const uint64_t written =
+        self->outcomes_head < self->outcomes_max ? self->outcomes_head : self->outcomes_max;
+    if (from.at != from.end) *why = "bytes follow its last entry";
+    else if (counts[TREE_OUTCOMES] != written) *why = "outcomes are missing";
+    else *why = rebuild_queues(self);
+    if (*why != NULL) return ZX_ERROR_SNAPSHOT;
+    rebuild_cache(self);
+    *why = engine_check(self);
+    if (*why == NULL && !is_canonical(self, snapshot, length)) {
+        *why = "it is not what an engine in this state writes";
+    }
+    return *why == NULL ? ZX_OK : ZX_ERROR_SNAPSHOT;
+}

@@ -1,0 +1,52 @@
+/*
+ * state.h: the state of a shard as canonical bytes (docs/formats.md sections 3 and 4).
+ *
+ *     top tree:  meta | accounts | keys | markets | assets | orders | outcomes       seven subtrees, one leaf each here
+ *     snapshot:  "ZXP1" version counts[7]  { length u32, leaf data } ...             the same leaves, in the same order
+ *
+ * A leaf is a function of the state alone: ids, amounts and positions that the rules define, never an index
+ * that depends on history. So two engines in the same state give the same bytes, and a snapshot is exactly what
+ * the state root commits to.
+ *
+ * state_restore() trusts nothing in a snapshot. It reads with bounds, refuses what no engine could have
+ * written, walks every standing truth, and at last compares the snapshot with the one the restored engine would
+ * write. It does not repair.
+ */
+#ifndef ZX_STATE_H
+#define ZX_STATE_H
+
+#include "engine.h"
+
+#define STATE_ACCOUNT_HEAD_BYTES 24u
+#define STATE_ACCOUNT_BALANCE_BYTES 20u
+#define STATE_META_BYTES 88u
+#define STATE_KEY_BYTES 184u
+#define STATE_MARKET_BYTES 44u
+#define STATE_ASSET_BYTES 16u
+#define STATE_ORDER_BYTES 68u
+#define STATE_OUTCOME_BYTES 80u
+#define STATE_SNAPSHOT_HEAD_BYTES (8u + TREE_COUNT * 8u)
+
+/* The longest leaf is a key's, or that of an account with a balance in every asset. */
+#define STATE_LEAF_BYTES_MAX(assets) (STATE_KEY_BYTES + (size_t)(assets) * STATE_ACCOUNT_BALANCE_BYTES)
+
+/* Root of the state tree. Returns ZX_OK, or ZX_ERROR_NOT_TRACKED. */
+int state_root(engine *self, uint8_t root[ZX_HASH_BYTES]);
+
+/* Bytes that state_snapshot() will write. */
+size_t state_snapshot_size(const engine *self);
+
+/* Writes the snapshot; `out` has room for state_snapshot_size() bytes. */
+void state_snapshot(const engine *self, uint8_t *out);
+
+/* Brings an engine that was just created into the state of a snapshot. Returns ZX_OK, or ZX_ERROR_SNAPSHOT, and
+ * then the engine is good for nothing but engine_destroy(). `*why` is a sentence about what is wrong. */
+int state_restore(engine *self, const uint8_t *snapshot, size_t length, const char **why);
+
+/* Position in the ring of the outcome that was written as number `ordinal`, from 0. */
+uint32_t engine_outcome_position(const engine *self, uint64_t ordinal);
+
+/* Makes the batch whose first outcome is at `position` findable as a duplicate. */
+void engine_cache_batch(engine *self, uint32_t position);
+
+#endif

@@ -1,0 +1,1 @@
+"""Tests in C, built with sanitizers and run from pytest."""

@@ -1,0 +1,309 @@
+/* pieces.c: the data structures of the engine against the simplest thing that does the same. */
+
+#include <string.h>
+
+#include "book.h"
+#include "idmap.h"
+#include "kit.h"
+#include "merkle.h"
+#include "slots.h"
+
+static void test_slots(uint32_t capacity, uint64_t seed) {
+    uint64_t *const words = calloc(slots_words(capacity), sizeof *words);
+    bool *const naive = calloc(capacity, sizeof *naive);
+    slots set;
+    slots_init(&set, capacity, words);
+    for (int step = 0; step < 3000; step++) {
+        /* Swing between nearly empty and full. */
+        const bool take = random_below(&seed, 100) < (step / 500 % 2 ? 20u : 80u);
+        uint32_t lowest_free = 0;
+        while (lowest_free < capacity && naive[lowest_free]) lowest_free++;
+        CHECK(slots_lowest_free(&set) == (lowest_free == capacity ? ZX_NONE : lowest_free));
+        const uint32_t picked = random_below(&seed, capacity);
+        if (take && lowest_free < capacity) {
+            slots_take(&set, lowest_free);
+            naive[lowest_free] = true;
+        } else if (naive[picked]) {
+            slots_free(&set, picked);
+            naive[picked] = false;
+        }
+        uint32_t highest = ZX_NONE;
+        uint32_t next = ZX_NONE;
+        uint32_t count = 0;
+        for (uint32_t slot = 0; slot < capacity; slot++) {
+            if (!naive[slot]) continue;
+            highest = slot;
+            count++;
+            if (slot >= picked && next == ZX_NONE) next = slot;
+        }
+        CHECK(set.count == count);
+        CHECK(slots_highest_taken(&set) == highest);
+        CHECK(slots_next_taken(&set, picked) == next);
+        CHECK(slots_is_taken(&set, picked) == naive[picked]);
+    }
+    free(words);
+    free(naive);
+}
+
+static void test_slots_are_given_lowest_first_until_all_are_taken(void) {
+    const uint32_t capacity = 64 * 64 + 3;
+    uint64_t *const words = calloc(slots_words(capacity), sizeof *words);
+    slots set;
+    slots_init(&set, capacity, words);
+    for (uint32_t slot = 0; slot < capacity; slot++) {
+        CHECK(slots_lowest_free(&set) == slot);
+        slots_take(&set, slot);
+    }
+    CHECK(slots_lowest_free(&set) == ZX_NONE);
+    slots_free(&set, 4000);
+    CHECK(slots_lowest_free(&set) == 4000);
+    free(words);
+}
+
+static void test_idmap(uint64_t seed, uint32_t hash_values) {
+    enum { LIMIT = 200 };
+    idmap_entry *const entries = calloc(idmap_entries(LIMIT), sizeof *entries);
+    uint64_t hashes[LIMIT];
+    bool present[LIMIT] = {false};
+    idmap map;
+    idmap_init(&map, LIMIT, entries);
+    for (int step = 0; step < 20000; step++) {
+        const uint32_t index = random_below(&seed, LIMIT);
+        if (present[index]) {
+            idmap_remove(&map, hashes[index], index);
+            present[index] = false;
+        } else {
+            /* Few hash values: many equal ones, and runs that wrap around the end. */
+            hashes[index] = (uint64_t)random_below(&seed, hash_values) * 7 + (map.mask - 3);
+            idmap_insert(&map, hashes[index], index);
+            present[index] = true;
+        }
+        const uint32_t wanted = random_below(&seed, LIMIT);
+        bool found = false;
+        if (present[wanted]) {
+            idmap_cursor cursor;
+            uint32_t candidate = idmap_first(&map, hashes[wanted], &cursor);
+            for (; candidate != ZX_NONE; candidate = idmap_next(&map, &cursor)) {
+                CHECK(present[candidate] && (uint32_t)hashes[candidate] == (uint32_t)hashes[wanted]);
+                found = found || candidate == wanted;
+            }
+            CHECK(found);
+        }
+    }
+    for (uint32_t index = 0; index < LIMIT; index++) {
+        if (present[index]) idmap_remove(&map, hashes[index], index);
+    }
+    CHECK(map.count == 0);
+    for (uint32_t at = 0; at <= map.mask; at++) CHECK(entries[at].taken == 0);
+    free(entries);
+}
+
+/* ------------------------------------------------------------ merkle */
+
+typedef struct leaves {
+    uint32_t values[300];
+} leaves;
+
+static size_t write_leaf(const void *context, uint32_t index, uint8_t *out) {
+    const leaves *const from = context;
+    zx_store_u32(out, from->values[index]);
+    return 1 + from->values[index] % 4;
+}
+
+/* RFC 6962 as it is written: split at the largest power of two below the count. */
+static void naive_root(const leaves *from, uint32_t first, uint32_t count, uint8_t out[ZX_HASH_BYTES]) {
+    uint8_t data[1 + 2 * ZX_HASH_BYTES];
+    if (count == 0) {
+        toy_hash(out, data, 0);
+    } else if (count == 1) {
+        const size_t length = write_leaf(from, first, data + 1);
+        merkle_leaf_hash(data, length, toy_hash, out);
+    } else {
+        uint32_t split = 1;
+        while (split * 2 < count) split *= 2;
+        data[0] = 1;
+        naive_root(from, first, split, data + 1);
+        naive_root(from, first + split, count - split, data + 1 + ZX_HASH_BYTES);
+        toy_hash(out, data, sizeof data);
+    }
+}
+
+static void test_merkle_over_leaves_that_change_grow_and_shrink(uint64_t seed) {
+    static leaves array;
+    const uint32_t capacity = sizeof array.values / sizeof array.values[0];
+    arena memory = {0};
+    const merkle_plan plan = merkle_reserve(&memory, capacity);
+    CHECK(arena_map(&memory) == ZX_OK);
+    merkle_tree tree;
+    merkle_init(&tree, &plan, &memory);
+    uint8_t scratch[16];
+    const merkle_source source = {
+        .leaf = write_leaf, .context = &array, .scratch = scratch, .sha256 = toy_hash
+    };
+    for (int step = 0; step < 400; step++) {
+        for (uint32_t change = random_below(&seed, 10); change > 0; change--) {
+            const uint32_t index = random_below(&seed, capacity);
+            array.values[index] = (uint32_t)next_random(&seed);
+            merkle_mark(&tree, index);
+        }
+        const uint32_t count = step % 7 == 0 ? 0 : random_below(&seed, capacity + 1);
+        uint8_t root[ZX_HASH_BYTES];
+        uint8_t expected[ZX_HASH_BYTES];
+        merkle_root(&tree, count, &source, root);
+        naive_root(&array, 0, count, expected);
+        CHECK(memcmp(root, expected, sizeof root) == 0);
+    }
+    arena_unmap(&memory);
+}
+
+/* ------------------------------------------------------------ the book, alone */
+
+typedef struct fills {
+    uint32_t count;
+    uint32_t slots[64];
+    int64_t prices[64];
+    uint64_t lots[64];
+} fills;
+
+static void note_fill(void *context, uint32_t maker_slot, int64_t price_ticks, uint64_t qty_lots) {
+    fills *const seen = context;
+    CHECK(seen->count < 64);
+    seen->slots[seen->count] = maker_slot;
+    seen->prices[seen->count] = price_ticks;
+    seen->lots[seen->count++] = qty_lots;
+}
+
+static uint32_t enter(
+    book *market, uint64_t id, uint32_t owner, uint8_t side, int64_t price_ticks, uint64_t qty_lots,
+    fills *seen
+) {
+    book_incoming incoming = {
+        .price_ticks = price_ticks, .leaves_lots = qty_lots, .owner = owner, .makers_max = 1024, .side = side
+    };
+    const book_listener listener = {.on_fill = note_fill, .context = seen};
+    seen->count = 0;
+    if (book_match(market, &incoming, &listener) != BOOK_DONE || incoming.leaves_lots == 0) return ZX_NONE;
+    const uint32_t slot = book_lowest_free_slot(market->pool);
+    CHECK(slot != ZX_NONE);
+    book_take_slot(market->pool, slot);
+    book_order *const order = &market->pool->orders[slot];
+    order->order_id = order->priority_seq = id;
+    order->qty_lots = qty_lots;
+    order->leaves_lots = incoming.leaves_lots;
+    order->owner = owner;
+    CHECK(book_rest(market, slot, side, price_ticks));
+    return slot;
+}
+
+static void test_book_trades_by_price_then_time(void) {
+    arena memory = {0};
+    const book_pool_plan plan = book_pool_reserve(&memory, 16);
+    CHECK(arena_map(&memory) == ZX_OK);
+    book_pool pool;
+    book market;
+    fills seen;
+    book_pool_init(&pool, &plan, &memory);
+    book_init(&market, &pool, 0);
+
+    const uint32_t later_price = enter(&market, 1, 1, BOOK_SELL, 103, 5, &seen);
+    const uint32_t first = enter(&market, 2, 1, BOOK_SELL, 101, 5, &seen);
+    const uint32_t second = enter(&market, 3, 2, BOOK_SELL, 101, 5, &seen);
+    CHECK(book_crosses(&market, BOOK_BUY, 101) && !book_crosses(&market, BOOK_BUY, 100));
+    CHECK(enter(&market, 4, 3, BOOK_BUY, 103, 12, &seen) == ZX_NONE);
+    CHECK(seen.count == 3);
+    CHECK(seen.slots[0] == first && seen.prices[0] == 101 && seen.lots[0] == 5);
+    CHECK(seen.slots[1] == second && seen.prices[1] == 101 && seen.lots[1] == 5);
+    CHECK(seen.slots[2] == later_price && seen.prices[2] == 103 && seen.lots[2] == 2);
+
+    /* Never with its own owner; nothing of the incoming order rests because book_match() said so. */
+    CHECK(enter(&market, 5, 1, BOOK_BUY, 103, 1, &seen) == ZX_NONE && seen.count == 0);
+    book_incoming wanted = {
+        .price_ticks = 103, .leaves_lots = 3, .owner = 9, .makers_max = 1, .side = BOOK_BUY
+    };
+    CHECK(book_can_fill(&market, &wanted));
+    wanted.leaves_lots = 4;
+    CHECK(!book_can_fill(&market, &wanted));
+    book_reduce(&market, later_price, 3); /* 2 of 5 are filled */
+    CHECK(pool.orders[later_price].leaves_lots == 1);
+    book_remove(&market, later_price);
+    CHECK(market.sides[BOOK_SELL].best == ZX_NONE && pool.taken.count == 0);
+    arena_unmap(&memory);
+}
+
+static void test_book_keeps_its_invariants(uint64_t seed, uint32_t prices) {
+    enum { ORDERS = 300 };
+    arena memory = {0};
+    const book_pool_plan plan = book_pool_reserve(&memory, ORDERS);
+    CHECK(arena_map(&memory) == ZX_OK);
+    book_pool pool;
+    book markets[2];
+    book_pool_init(&pool, &plan, &memory);
+    for (uint32_t index = 0; index < 2; index++) book_init(&markets[index], &pool, index);
+    fills seen;
+    for (uint64_t id = 1; id < 12000; id++) {
+        book *const market = &markets[random_below(&seed, 2)];
+        const uint32_t picked = random_below(&seed, ORDERS);
+        const bool is_open = slots_is_taken(&pool.taken, picked);
+        if (is_open && (random_below(&seed, 100) < 30 || pool.taken.count == ORDERS)) {
+            book_remove(&markets[book_market_of(&pool, &pool.orders[picked])], picked);
+        } else if (is_open && random_below(&seed, 10) == 0) {
+            /* Out of its queue and back, as an amended order. */
+            book *const its = &markets[book_market_of(&pool, &pool.orders[picked])];
+            const uint8_t side = book_side_of(&pool, &pool.orders[picked]);
+            const int64_t price_ticks = book_price_of(&pool, &pool.orders[picked]);
+            book_unlink(its, picked);
+            pool.orders[picked].priority_seq = id;
+            CHECK(book_rest(its, picked, side, price_ticks));
+        } else if (pool.taken.count < ORDERS) {
+            const uint8_t side = random_below(&seed, 2) ? BOOK_BUY : BOOK_SELL;
+            const int64_t centre = side == BOOK_BUY ? 0 : prices / 4;
+            const int64_t price_ticks = 1 + centre + random_below(&seed, prices);
+            enter(market, id, random_below(&seed, 5), side, price_ticks, 1 + random_below(&seed, 9), &seen);
+        }
+        uint32_t orders = 0;
+        for (uint32_t index = 0; index < 2; index++) {
+            const char *const broken = book_check(&markets[index], &orders);
+            if (broken != NULL) fprintf(stderr, "%s\n", broken);
+            CHECK(broken == NULL);
+        }
+        CHECK(orders == pool.taken.count);
+    }
+    arena_unmap(&memory);
+}
+
+static void test_book_refuses_a_level_that_would_overflow(void) {
+    arena memory = {0};
+    const book_pool_plan plan = book_pool_reserve(&memory, 4);
+    CHECK(arena_map(&memory) == ZX_OK);
+    book_pool pool;
+    book market;
+    fills seen;
+    book_pool_init(&pool, &plan, &memory);
+    book_init(&market, &pool, 0);
+    enter(&market, 1, 1, BOOK_BUY, 1, UINT64_MAX, &seen);
+    book_take_slot(&pool, 1);
+    pool.orders[1].order_id = pool.orders[1].priority_seq = 2;
+    pool.orders[1].qty_lots = pool.orders[1].leaves_lots = 1;
+    CHECK(!book_rest(&market, 1, BOOK_BUY, 1));
+    book_free_slot(&pool, 1);
+    uint32_t orders = 0;
+    CHECK(book_check(&market, &orders) == NULL && orders == 1);
+    arena_unmap(&memory);
+}
+
+int main(void) {
+    const uint32_t capacities[] = {1, 2, 63, 64, 65, 128, 200};
+    for (size_t at = 0; at < sizeof capacities / sizeof capacities[0]; at++) {
+        test_slots(capacities[at], 1 + at);
+    }
+    test_slots_are_given_lowest_first_until_all_are_taken();
+    test_idmap(11, 3);
+    test_idmap(12, 1000);
+    test_merkle_over_leaves_that_change_grow_and_shrink(21);
+    test_book_trades_by_price_then_time();
+    test_book_refuses_a_level_that_would_overflow();
+    test_book_keeps_its_invariants(31, 8);
+    test_book_keeps_its_invariants(32, 400);
+    puts("ok");
+    return 0;
+}

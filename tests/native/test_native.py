@@ -1,0 +1,143 @@
+"""The C sources under the address and undefined-behaviour sanitizers, without Python in the process.
+
+`pieces.c` tests the data structures alone. `replay.c` replays generated streams with every check on, restores
+snapshots, whole and damaged, and must see the same events as the extension does.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.model.duel import Duel, Step
+from tests.model.kit import engine_named
+from tests.model.stream import SHARD, Stream, stream_genesis
+from zexchange.engine import Engine
+from zexchange.engine_types import MalformedFrame
+from zexchange.genesis import Genesis
+
+HERE = Path(__file__).resolve().parent
+CSRC = HERE.parent.parent / "csrc"
+FLAGS = ["-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fno-omit-frame-pointer"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+FNV_OFFSET, FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `pieces` and `replay`, compiled with sanitizers."""
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if compiler is None:
+        pytest.skip("there is no C compiler")
+    folder = tmp_path_factory.mktemp("native")
+    probe = folder / "probe.c"
+    probe.write_text("int main(void) { return 0; }\n")
+    if subprocess.run([compiler, *SANITIZE, probe, "-o", folder / "probe"], capture_output=True).returncode:
+        pytest.skip(f"{compiler} has no sanitizers")
+    sources = sorted(CSRC.glob("*.c"))
+    objects = [folder / f"{source.stem}.o" for source in sources]
+    for source, built in zip(sources, objects, strict=True):
+        subprocess.run([compiler, *FLAGS, *SANITIZE, "-c", source, "-o", built], check=True)
+    for name in ("pieces", "replay"):
+        command: list[str | Path] = [
+            compiler,
+            *FLAGS,
+            *SANITIZE,
+            f"-I{CSRC}",
+            HERE / f"{name}.c",
+            *objects,
+            "-o",
+            folder / name,
+        ]
+        subprocess.run(command, check=True)
+    return folder
+
+
+def run(*command: str | Path) -> str:
+    """Output of a program that must end well."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout.strip()
+
+
+def test_data_structures(build: Path) -> None:
+    assert run(build / "pieces") == "ok"
+
+
+@pytest.mark.parametrize(
+    ("seed", "deep", "commands"), [(1, False, 3_000), (2, False, 3_000), (3, True, 4_500)]
+)
+def test_replay_sees_what_the_extension_sees(
+    build: Path, tmp_path: Path, seed: int, deep: bool, commands: int
+) -> None:
+    genesis, steps = stream_of(seed, deep, commands)
+    file = tmp_path / "stream"
+    file.write_bytes(
+        header(genesis) + b"".join(struct.pack("<QI", time, len(body)) + body for body, time in steps)
+    )
+    expected = outcome(genesis, steps)
+    assert run(build / "replay", file, "1") == expected
+    assert run(build / "replay", file, "987654321") == expected, "the hash seed decided something"
+
+
+def stream_of(seed: int, deep: bool, commands: int) -> tuple[Genesis, list[Step]]:
+    """A generated stream that reaches every rule; the bodies as they were applied, malformed included."""
+    random = Random(seed)
+    genesis = stream_genesis(random, deep=deep)
+    stream = Stream(Duel(genesis, SHARD, [engine_named("c")]), random)
+    stream.begin()
+    if deep:
+        stream.deep_book()
+    while stream.duel.commands < commands:
+        stream.step()
+    return genesis, stream.duel.steps
+
+
+def header(genesis: Genesis) -> bytes:
+    """What replay.c reads first."""
+    markets = genesis.markets_of(SHARD)
+    limits = genesis.limits
+    positions = {asset.asset_id: position for position, asset in enumerate(genesis.assets)}
+    return b"".join(
+        (
+            struct.pack("<HHI", SHARD, len(positions), len(markets)),
+            struct.pack("<III", limits.max_accounts, limits.max_keys, limits.max_balances),
+            struct.pack("<II", limits.max_orders, limits.max_outcomes),
+            genesis.deployment_id,
+            genesis.operator_public_key,
+            *(struct.pack("<I", asset_id) for asset_id in positions),
+            *(
+                struct.pack(
+                    "<QQIIIII",
+                    market.base_units_per_lot,
+                    market.quote_units_per_tick_lot,
+                    market.market_id,
+                    positions[market.base_asset_id],
+                    positions[market.quote_asset_id],
+                    market.maker_fee_ppm,
+                    market.taker_fee_ppm,
+                )
+                for market in markets
+            ),
+        )
+    )
+
+
+def outcome(genesis: Genesis, steps: list[Step]) -> str:
+    """What replay.c must print."""
+    engine = Engine(genesis, SHARD, track_state=False)
+    digest = FNV_OFFSET
+    for body, log_time_ns in steps:
+        try:
+            events = bytes(engine.apply(body, log_time_ns).events)
+        except MalformedFrame:
+            continue
+        for byte in events:
+            digest = (digest ^ byte) * FNV_PRIME % 2**64
+    return f"{engine.next_record_no} {engine.next_seq} {engine.next_trade_id} {digest:016x}"
