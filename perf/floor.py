@@ -23,10 +23,10 @@ from typing import Literal, TypeAlias
 import msgspec
 import zmq
 from nacl.signing import SigningKey
-from zexchange.frames import verify_frames
 
 from perf.stats import Machine, Percentiles, describe_machine, percentiles
 from zexchange.config import Config, StoreSection
+from zexchange.frames import verify_frames
 from zexchange.paths import DataPaths
 from zexchange.store import EmbeddedStore
 from zexchange.wire.messages import (

@@ -185,7 +185,6 @@ def emit_rejections(schema: Schema) -> str:
         "from typing import ClassVar, TypeAlias",
         "",
         "from zexchange.client.errors import RejectedBase",
-        "from zexchange.client.errors import RejectedBase",
         "from zexchange.wire.messages import (",
         "    REASON_DESCRIPTIONS,",
         "    EstablishmentReject,",

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import ClassVar, TypeAlias
 
 from zexchange.client.errors import RejectedBase
-from zexchange.client.errors import RejectedBase
 from zexchange.wire.messages import (
     REASON_DESCRIPTIONS,
     EstablishmentReject,

@@ -6,9 +6,8 @@ through it.
 
 from __future__ import annotations
 
-import importlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from nacl.signing import SigningKey
 
 from tests.conftest import shared_data
+from zexchange import frames, replica, verifier
 from zexchange.wire import signing, speccheck
 from zexchange.wire.messages import Command, CommandKind, Establish, ReasonCode, SignedBatch, WireError
 
@@ -38,18 +38,30 @@ def accepts(verify: Callable[..., Any]) -> Callable[..., bool]:
     return verdict
 
 
-RAW_VERIFIERS: dict[str, RawVerifier] = {"wire.signing": accepts(signing.verify_raw)}
-BATCH_VERIFIERS: dict[str, BatchVerifier] = {"wire.signing": accepts(signing.verify_batch)}
+def bulk(verify: Callable[[list[bytes], bytes], Sequence[bool]]) -> BatchVerifier:
+    """Put a frame between two that are not signed: its verdict must not depend on its neighbours."""
 
-try:
-    frames: Any = importlib.import_module("zexchange.frames")
-except ImportError:  # the C extension is not built
-    frames = None
-else:
-    RAW_VERIFIERS["frames"] = accepts(frames.verify_raw)
-    BATCH_VERIFIERS["frames"] = lambda frame, deployment_id: bool(
-        frames.verify_frames([frame], deployment_id)[0]
-    )
+    def verdict(frame: bytes, deployment_id: bytes) -> bool:
+        unsigned = SignedBatch(commands=[Command(kind=CommandKind.CANCEL_ALL)]).encode()
+        first, answer, last = verify([unsigned, frame, unsigned], deployment_id)
+        assert not first
+        assert not last
+        return answer
+
+    return verdict
+
+
+RAW_VERIFIERS: dict[str, RawVerifier] = {
+    "SDK and logon": accepts(signing.verify_raw),
+    "C": frames.verify_raw,
+}
+BATCH_VERIFIERS: dict[str, BatchVerifier] = {
+    "SDK": accepts(signing.verify_batch),
+    "ingress": bulk(frames.verify_frames),
+    "settlement": bulk(replica.verify_signatures),
+    "verifier": bulk(verifier.ParallelSignatures(2)),
+    "verifier with the reference": bulk(verifier.verify_signatures_plainly),
+}
 
 
 @dataclass(frozen=True)
@@ -185,7 +197,6 @@ def test_self_test_refuses_a_verifier_with_another_row() -> None:
         signing.self_test(lambda signature, message, public_key: None)
 
 
-@pytest.mark.skipif(frames is None, reason="the C extension is not built")
 def test_self_test_of_the_bulk_verifier() -> None:
     frames.self_test()
 

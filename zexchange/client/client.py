@@ -1,0 +1,667 @@
+"""The blocking client: one key, one session, decimals in and out.
+
+    with Client("127.0.0.1", 9000, key="data/keys/alice.key") as client:
+        order = client.buy("BTC-USD", "0.5", "64000", post_only=True)
+        client.amend(order.order_id, price="64010")
+        client.cancel(order_id=order.order_id)
+
+Every method may be called from any thread. A refused command raises the reason's own exception (`InsufficientFunds`,
+`PostOnlyWouldCross`, ...). When the connection is lost it is made again in the background, and what was not answered
+is sent again without the danger of a second order. A call returns, or raises, when `timeout_ms` has passed at the
+latest.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
+
+from nacl.signing import SigningKey, VerifyKey
+
+from zexchange.client._commands import Catalogue, side_of, wire_command
+from zexchange.client._connection import Clock, Connection, Connector, tcp_connector
+from zexchange.client._core import AnyBatch, Core, Gap
+from zexchange.client._results import OperatorOutcome, Outcome, Results, state_name
+from zexchange.client.errors import (
+    ConnectFailed,
+    EventsLost,
+    NoExchange,
+    OutcomeUnknown,
+    ProtocolViolation,
+    ZexchangeError,
+)
+from zexchange.client.keys import load_key
+from zexchange.client.rejections import Rejected, UnknownOrder
+from zexchange.client.types import (
+    AccountOpened,
+    AmendOrder,
+    BalanceRow,
+    BookLevel,
+    BookSnapshot,
+    CancelAllResult,
+    CancelOrder,
+    CancelResult,
+    Command,
+    Deposited,
+    Event,
+    KeyRegistered,
+    MarketStateName,
+    MarketStateSet,
+    NewOrder,
+    Order,
+    OrderResult,
+    ShardState,
+    SideName,
+    Status,
+    TimeInForceName,
+    Trade,
+    Withdrawn,
+)
+from zexchange.client.units import DecimalLike, amount_to_units
+from zexchange.limits import COMMANDS_PER_BATCH_MAX, QUERY_LIMIT_MAX
+from zexchange.wire import messages as wire
+from zexchange.wire.messages import Durability, ExecutionReport, MarketState, OperatorCommandKind
+from zexchange.wire.session import Query
+from zexchange.wire.signing import PUBLIC_KEY_BYTES
+
+if TYPE_CHECKING:
+    from zexchange.genesis import Genesis, Market
+
+__all__ = ["Client"]
+
+log = logging.getLogger("zexchange.client")
+
+KeyLike: TypeAlias = SigningKey | str | Path
+T = TypeVar("T")
+A = TypeVar("A", bound=wire.Message)
+EVENTS_MAX = 10_000
+"""Events kept for `events()`: minutes of a busy account, a few megabytes."""
+
+_STATES = {
+    "closed": MarketState.CLOSED,
+    "continuous": MarketState.CONTINUOUS,
+    "halted": MarketState.HALTED,
+}
+
+
+class Client:
+    """One signed session with an exchange; close it, or use it as a context manager.
+
+    `key`            the private key, or the path of its file
+    `deployment_id`  hexadecimal or bytes: refuse any other deployment. Without it the first one is trusted: the genesis
+                     file it sends must hash to the id it names, and later connections must name the same
+    `timeout_ms`     how long a call may take, reconnecting included
+    `on_event`       called with every event, in the background thread; it must not wait for this client.
+                     Without it events are kept for `events()`: the newest `events_max`, older ones are dropped and that
+                     is reported as EventsLost
+    `connector`      makes the connection instead of TCP, for tests and tunnels
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 9000,
+        *,
+        key: KeyLike,
+        deployment_id: str | bytes | None = None,
+        timeout_ms: int = 10_000,
+        connect_timeout_ms: int = 5_000,
+        heartbeat_interval_ms: int = 5_000,
+        on_event: Callable[[Event], None] | None = None,
+        events_max: int = EVENTS_MAX,
+        connector: Connector | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Connects and logs on. Raises ConnectFailed, DeploymentMismatch, KeyFileError."""
+        self._timeout_ms = timeout_ms
+        self._on_event = on_event
+        self._events: deque[Event] = deque(maxlen=events_max)
+        self._events_lost = 0
+        self._events_changed = threading.Condition()
+        self._closed = False
+        signing_key = key if isinstance(key, SigningKey) else load_key(key)
+        pinned = bytes.fromhex(deployment_id) if isinstance(deployment_id, str) else deployment_id
+        clock = clock or Clock()
+        core = Core(
+            signing_key,
+            deployment_id=pinned,
+            heartbeat_interval_ms=heartbeat_interval_ms,
+            establish_timeout_ms=connect_timeout_ms,
+            at=clock.now(),
+        )
+        self.public_key = core.public_key
+        self._early: list[ExecutionReport | Gap] = []
+        self._results: Results | None = None
+        self._connection = Connection(
+            core, connector or tcp_connector(host, port, connect_timeout_ms), clock, self._take_events
+        )
+        try:
+            self._connection.wait_ready()
+            genesis = self._connection.read(lambda core: core.genesis)
+            if genesis is None:
+                raise ProtocolViolation("the session is ready without a genesis file")
+        except ZexchangeError as error:
+            self._connection.close()
+            if isinstance(error, ConnectFailed) and connector is None:
+                raise ConnectFailed(f"cannot connect to {host}:{port}: {error}") from error
+            raise
+        except BaseException:
+            self._connection.close()
+            raise
+        self.genesis: Genesis = genesis
+        self._catalogue = Catalogue(genesis)
+        self._results = Results(self._catalogue)
+        self._take_events([])
+
+    @classmethod
+    def local(
+        cls,
+        data: str | Path = "./data",
+        key: KeyLike = "default",
+        *,
+        timeout_ms: int = 10_000,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Self:
+        """A client of the exchange that runs in the data folder. A `key` without a slash is a name in its `keys/`.
+
+        Raises NoExchange if none runs there, and what the constructor raises.
+        """
+        from zexchange.exchange_info import is_supervised, read_exchange
+        from zexchange.paths import DataPaths
+
+        paths = DataPaths(Path(data))
+        info = read_exchange(paths)
+        if info is None and is_supervised(paths):
+            raise NoExchange(
+                f"the exchange in {paths.root} is starting or stopping; try again when it says ready"
+            )
+        if info is None:
+            raise NoExchange(f"no exchange runs in {paths.root}; start one with: zexchange up --data {data}")
+        if isinstance(key, str) and "/" not in key:
+            key = paths.key(key)
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(info.tcp.host, info.tcp.host)
+        return cls(
+            host,
+            info.tcp.port,
+            key=key,
+            deployment_id=info.deployment_id,
+            timeout_ms=timeout_ms,
+            on_event=on_event,
+        )
+
+    def close(self) -> None:
+        """End the session. Calls that wait raise; `events()` ends."""
+        self._connection.close()
+        with self._events_changed:
+            self._closed = True
+            self._events_changed.notify_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Client {self.genesis.name} key {self.public_key.hex()[:16]} account {self.account_id}>"
+
+    # ---------------------------------------------------------------- what the exchange is
+
+    @property
+    def deployment_id(self) -> bytes:
+        """Of the exchange: SHA-256 over its genesis file."""
+        return self.genesis.deployment_id
+
+    @property
+    def markets(self) -> tuple[Market, ...]:
+        """All markets, in the order of the genesis file, with tick, lot and fees."""
+        return self.genesis.markets
+
+    @property
+    def account_id(self) -> int | None:
+        """The account of the key; None while the key is not registered."""
+        return self._connection.read(lambda core: core.account_id)
+
+    def status(self) -> Status:
+        """How far each shard is, and what an acknowledgement promises."""
+        shards = []
+        for shard in range(self.genesis.shards):
+            answer = self._ask(wire.ShardStatusRequest(shard=shard), wire.ShardStatus)
+            shards.append(
+                ShardState(
+                    shard=shard,
+                    epoch=answer.epoch,
+                    next_record_no=answer.next_record_no,
+                    next_seq=answer.next_seq,
+                    log_time_ns=answer.log_time_ns,
+                    open_orders=answer.open_orders,
+                    accounts=answer.accounts,
+                    trades=answer.trades,
+                    durability="always" if answer.durability is Durability.ALWAYS else "every_second",
+                )
+            )
+        return Status(
+            deployment_id=self.deployment_id.hex(),
+            name=self.genesis.name,
+            public_key=self.public_key.hex(),
+            account_id=self.account_id,
+            shards=tuple(shards),
+        )
+
+    # ---------------------------------------------------------------- orders
+
+    def buy(
+        self,
+        market: str,
+        quantity: DecimalLike,
+        price: DecimalLike,
+        *,
+        time_in_force: TimeInForceName = "gtc",
+        post_only: bool = False,
+        client_order_id: int | None = None,
+    ) -> OrderResult:
+        """A limit order to buy. Raises Rejected, OutcomeUnknown, Disconnected."""
+        return self._enter(market, "buy", quantity, price, time_in_force, post_only, client_order_id)
+
+    def sell(
+        self,
+        market: str,
+        quantity: DecimalLike,
+        price: DecimalLike,
+        *,
+        time_in_force: TimeInForceName = "gtc",
+        post_only: bool = False,
+        client_order_id: int | None = None,
+    ) -> OrderResult:
+        """A limit order to sell. Raises Rejected, OutcomeUnknown, Disconnected."""
+        return self._enter(market, "sell", quantity, price, time_in_force, post_only, client_order_id)
+
+    def market_buy(
+        self,
+        market: str,
+        quantity: DecimalLike,
+        *,
+        protection_price: DecimalLike,
+        time_in_force: TimeInForceName = "ioc",
+        client_order_id: int | None = None,
+    ) -> OrderResult:
+        """Buy at once, at no price above `protection_price`; the rest is cancelled ("fok": all or nothing)."""
+        return self._enter(
+            market, "buy", quantity, protection_price, time_in_force, False, client_order_id, at_market=True
+        )
+
+    def market_sell(
+        self,
+        market: str,
+        quantity: DecimalLike,
+        *,
+        protection_price: DecimalLike,
+        time_in_force: TimeInForceName = "ioc",
+        client_order_id: int | None = None,
+    ) -> OrderResult:
+        """Sell at once, at no price below `protection_price`; the rest is cancelled ("fok": all or nothing)."""
+        return self._enter(
+            market, "sell", quantity, protection_price, time_in_force, False, client_order_id, at_market=True
+        )
+
+    def cancel(
+        self,
+        *,
+        order_id: int | None = None,
+        client_order_id: int | None = None,
+        market: str | None = None,
+    ) -> CancelResult:
+        """Cancel one order by either id. Raises UnknownOrder if the account has no such open order."""
+        command = CancelOrder(order_id=order_id, client_order_id=client_order_id, market=market)
+        return _expect(self._one(command), CancelResult)
+
+    def cancel_all(self, market: str | None = None, side: SideName | None = None) -> int:
+        """Cancel every open order, of one market or side if named, and return how many.
+
+        One command cancels at most 1,024, so it is repeated until none is left. An order that another session of the
+        account enters meanwhile may be cancelled as well, or not.
+        """
+        shards = (
+            [self._catalogue.shard_of(market)] if market is not None else list(range(self.genesis.shards))
+        )
+        wire_market_id = 0 if market is None else self._catalogue.market(market).market_id
+        cancelled = 0
+        for shard in shards:
+            command = wire.Command(
+                kind=wire.CommandKind.CANCEL_ALL,
+                side=wire.Side.NONE if side is None else side_of(side),
+                market_id=wire_market_id,
+            )
+            while True:
+                outcome = self._outcomes(self._submit(shard, [command]))[0]
+                if isinstance(outcome, Rejected):
+                    raise outcome
+                result = _expect(outcome, CancelAllResult)
+                cancelled += result.cancelled or 0
+                if result.still_open == 0:
+                    break
+        return cancelled
+
+    def amend(
+        self,
+        order_id: int | None = None,
+        *,
+        client_order_id: int | None = None,
+        price: DecimalLike | None = None,
+        quantity: DecimalLike | None = None,
+        post_only: bool = False,
+        market: str | None = None,
+    ) -> OrderResult:
+        """Change price, total quantity (fills included) or both; None keeps it.
+
+        A smaller quantity at the same price keeps the order's place in the queue, anything else loses it. Without
+        `market` the order is looked up first, which takes one more round trip.
+        """
+        if market is None:
+            market = self._market_of(order_id, client_order_id)
+        command = AmendOrder(
+            order_id=order_id,
+            client_order_id=client_order_id,
+            price=price,
+            quantity=quantity,
+            post_only=post_only,
+            market=market,
+        )
+        return _expect(self._one(command), OrderResult)
+
+    def submit(self, commands: Sequence[Command]) -> list[Outcome]:
+        """Up to 64 commands for one shard under one signature, applied one after the other.
+
+        Returns one outcome per command, in order; a refused one is an instance of its exception class, returned and not
+        raised. Raises the rejections that this client finds itself (such as PriceOffTick) before anything is sent, and
+        ServerBusy and its like if the batch did not reach the matcher.
+        """
+        if not 1 <= len(commands) <= COMMANDS_PER_BATCH_MAX:
+            raise ValueError(f"a batch holds 1 to {COMMANDS_PER_BATCH_MAX} commands, not {len(commands)}")
+        translated = [wire_command(self._catalogue, command) for command in commands]
+        shards = {shard for shard, _ in translated}
+        if len(shards) > 1:
+            raise ValueError(f"a batch goes to one shard; these commands concern {sorted(shards)}")
+        return self._outcomes(self._submit(shards.pop(), [command for _, command in translated]))
+
+    def resolve(self, unknown: OutcomeUnknown) -> list[Outcome] | list[OperatorOutcome]:
+        """Find out what became of a batch, by sending the same bytes again, which cannot apply it twice.
+
+        Raises OutcomeUnknown again if there is still no answer, or if the exchange no longer keeps the outcome.
+        """
+        batch: AnyBatch = self._connection.start(
+            lambda core, at: core.resubmit(unknown.frame, self._timeout_ms, at)
+        )
+        self._connection.wait(batch)
+        return self._any_outcomes(batch)
+
+    # ---------------------------------------------------------------- the account
+
+    def open_orders(self, market: str | None = None) -> list[Order]:
+        """All open orders of the account, oldest first, of one market if named; asked for in pages."""
+        shards = range(self.genesis.shards) if market is None else [self._catalogue.market(market).shard]
+        market_id = 0 if market is None else self._catalogue.market(market).market_id
+        return [order for shard in shards for order in self._open_orders(shard, market_id)]
+
+    def balances(self) -> list[BalanceRow]:
+        """All balances of the account, over all shards, by asset."""
+        totals: dict[int, tuple[Decimal, Decimal]] = {}
+        for shard in range(self.genesis.shards):
+            answer = self._ask(wire.BalancesRequest(shard=shard), wire.Balances)
+            for row in answer.balances:
+                available, held = totals.get(row.asset_id, (Decimal(0), Decimal(0)))
+                totals[row.asset_id] = (
+                    available + self._translate.amount(row.asset_id, row.available),
+                    held + self._translate.amount(row.asset_id, row.held),
+                )
+        return [
+            BalanceRow(asset=self._catalogue.asset(asset_id).symbol, available=available, held=held)
+            for asset_id, (available, held) in sorted(totals.items())
+        ]
+
+    # ---------------------------------------------------------------- market data
+
+    def book(self, market: str, levels: int = 10) -> BookSnapshot:
+        """Depth of a market, 1 to 500 levels a side. Raises QueryLimitInvalid, UnknownMarket."""
+        found = self._catalogue.market(market)
+        answer = self._ask(wire.BookRequest(market_id=found.market_id, levels=levels), wire.BookDepth)
+        translate = self._translate
+        return BookSnapshot(
+            market=found.symbol,
+            state=state_name(answer.market_state),
+            next_record_no=answer.next_record_no,
+            bids=tuple(BookLevel(*translate.level(found, level)) for level in answer.bids),
+            asks=tuple(BookLevel(*translate.level(found, level)) for level in answer.asks),
+        )
+
+    def trades(self, market: str, limit: int = 50) -> list[Trade]:
+        """The last trades of a market, newest first, 1 to 500. Raises QueryLimitInvalid, UnknownMarket."""
+        found = self._catalogue.market(market)
+        answer = self._ask(wire.TradesRequest(market_id=found.market_id, limit=limit), wire.Trades)
+        return [self._translate.trade(found, trade) for trade in answer.trades]
+
+    # ---------------------------------------------------------------- events
+
+    def events(self, timeout_ms: int | None = None) -> Iterator[Event]:
+        """What happens to the account without having been asked for by this client, in order, as it happens.
+
+        Fills of resting orders, deposits, orders of other sessions of the account, and MissedReports after a lost
+        connection. Ends when the client is closed, or when nothing comes for `timeout_ms` (0: only what is there).
+        Raises EventsLost once if events were dropped because they were not read in time.
+        """
+        while True:
+            with self._events_changed:
+                timeout_s = None if timeout_ms is None else timeout_ms / 1000
+                self._events_changed.wait_for(
+                    lambda: self._events or self._events_lost or self._closed, timeout_s
+                )
+                if self._events_lost:
+                    lost, self._events_lost = self._events_lost, 0
+                    raise EventsLost(lost)
+                if not self._events:
+                    return
+                event = self._events.popleft()
+            yield event
+
+    # ---------------------------------------------------------------- operator
+
+    def open_account(
+        self, public_key: bytes | str | VerifyKey, account_id: int | None = None
+    ) -> AccountOpened:
+        """Operator: open an account for a key, on every shard. Raises AccountExists, KeyExists, OperatorOnly, ..."""
+        key = _public_key(public_key)
+        opened: AccountOpened | None = None
+        for shard in range(self.genesis.shards):
+            wanted = (account_id or 0) if opened is None else opened.account_id
+            command = wire.OperatorCommand(
+                kind=OperatorCommandKind.OPEN_ACCOUNT, account_id=wanted, new_public_key=key
+            )
+            result = _expect(self._operate(command, shard), AccountOpened)
+            opened = opened or result
+        assert opened is not None, "a deployment has at least one shard"
+        return opened
+
+    def register_key(self, account_id: int, public_key: bytes | str | VerifyKey) -> KeyRegistered:
+        """Operator: let another key sign for an account, on every shard. Raises KeyExists, UnknownAccount, ..."""
+        command = wire.OperatorCommand(
+            kind=OperatorCommandKind.REGISTER_KEY,
+            account_id=account_id,
+            new_public_key=_public_key(public_key),
+        )
+        results = [
+            _expect(self._operate(command, shard), KeyRegistered) for shard in range(self.genesis.shards)
+        ]
+        return results[0]
+
+    def deposit(self, account_id: int, asset: str, amount: DecimalLike, *, shard: int = 0) -> Deposited:
+        """Operator: credit an account on one shard. Raises UnknownAccount, AmountTooPrecise, SupplyOverflow, ..."""
+        return _expect(self._move(OperatorCommandKind.DEPOSIT, account_id, asset, amount, shard), Deposited)
+
+    def withdraw(self, account_id: int, asset: str, amount: DecimalLike, *, shard: int = 0) -> Withdrawn:
+        """Operator: debit an account on one shard. Raises InsufficientFunds, ..."""
+        return _expect(self._move(OperatorCommandKind.WITHDRAW, account_id, asset, amount, shard), Withdrawn)
+
+    def set_market_state(self, market: str, state: MarketStateName) -> MarketStateSet:
+        """Operator: "continuous" trades; "closed" and "halted" take only cancels."""
+        found = self._catalogue.market(market)
+        if state not in _STATES:
+            raise ValueError(f"state must be one of {', '.join(_STATES)}, not {state!r}")
+        command = wire.OperatorCommand(
+            kind=OperatorCommandKind.SET_MARKET_STATE, market_id=found.market_id, market_state=_STATES[state]
+        )
+        return _expect(self._operate(command, found.shard), MarketStateSet)
+
+    # ---------------------------------------------------------------- parts
+
+    @property
+    def _translate(self) -> Results:
+        assert self._results is not None, "set before the constructor returns"
+        return self._results
+
+    def _enter(
+        self,
+        market: str,
+        side: SideName,
+        quantity: DecimalLike,
+        price: DecimalLike,
+        time_in_force: TimeInForceName,
+        post_only: bool,
+        client_order_id: int | None,
+        *,
+        at_market: bool = False,
+    ) -> OrderResult:
+        command = NewOrder(
+            market=market,
+            side=side,
+            quantity=quantity,
+            price=price,
+            order_type="market" if at_market else "limit",
+            time_in_force=time_in_force,
+            post_only=post_only,
+            client_order_id=client_order_id,
+        )
+        return _expect(self._one(command), OrderResult)
+
+    def _one(self, command: Command) -> OrderResult | CancelResult | CancelAllResult:
+        shard, translated = wire_command(self._catalogue, command)
+        outcome = self._outcomes(self._submit(shard, [translated]))[0]
+        if isinstance(outcome, Rejected):
+            raise outcome
+        return outcome
+
+    def _submit(self, shard: int, commands: list[wire.Command]) -> AnyBatch:
+        batch: AnyBatch = self._connection.start(
+            lambda core, at: core.submit(shard, commands, self._timeout_ms, at)
+        )
+        return self._connection.wait(batch)
+
+    def _outcomes(self, batch: AnyBatch) -> list[Outcome]:
+        return [
+            self._translate.outcome(command, reports)
+            for command, reports in zip(batch.commands, batch.reports, strict=True)
+            if isinstance(command, wire.Command)
+        ]
+
+    def _any_outcomes(self, batch: AnyBatch) -> list[Outcome] | list[OperatorOutcome]:
+        if isinstance(batch.commands[0], wire.Command):
+            return self._outcomes(batch)
+        return [
+            self._translate.operator_outcome(command, reports)
+            for command, reports in zip(batch.commands, batch.reports, strict=True)
+            if isinstance(command, wire.OperatorCommand)
+        ]
+
+    def _operate(self, command: wire.OperatorCommand, shard: int) -> OperatorOutcome:
+        batch = self._connection.wait(
+            self._connection.start(lambda core, at: core.submit(shard, [command], self._timeout_ms, at))
+        )
+        outcome = self._translate.operator_outcome(command, batch.reports[0])
+        if isinstance(outcome, Rejected):
+            raise outcome
+        return outcome
+
+    def _move(
+        self, kind: OperatorCommandKind, account_id: int, asset: str, amount: DecimalLike, shard: int
+    ) -> OperatorOutcome:
+        found = self._catalogue.asset(asset)
+        command = wire.OperatorCommand(
+            kind=kind, account_id=account_id, asset_id=found.asset_id, amount=amount_to_units(found, amount)
+        )
+        return self._operate(command, shard)
+
+    def _ask(self, query: Query, kind: type[A]) -> A:
+        request = self._connection.wait(
+            self._connection.start(lambda core, at: core.ask(query, self._timeout_ms, at))
+        )
+        if not isinstance(request.answer, kind):
+            raise ProtocolViolation(
+                f"{type(query).__name__} was answered with {type(request.answer).__name__}"
+            )
+        return request.answer
+
+    def _open_orders(self, shard: int, market_id: int) -> Iterator[Order]:
+        after_order_id = 0
+        while True:
+            query = wire.OpenOrdersRequest(
+                after_order_id=after_order_id, market_id=market_id, shard=shard, limit=QUERY_LIMIT_MAX
+            )
+            page = self._ask(query, wire.OpenOrders).orders
+            yield from (self._translate.open_order(order) for order in page)
+            if len(page) < QUERY_LIMIT_MAX:
+                return
+            after_order_id = page[-1].order_id
+
+    def _market_of(self, order_id: int | None, client_order_id: int | None) -> str:
+        """The market of an open order."""
+        if order_id is None and client_order_id is None:
+            raise ValueError("name the order by order_id or by client_order_id")
+        for order in self.open_orders():
+            if order_id in (None, order.order_id) and client_order_id in (None, order.client_order_id):
+                return order.market
+        raise UnknownOrder()
+
+    def _take_events(self, reports: list[ExecutionReport | Gap]) -> None:
+        """From the background thread: translate, and hand on or keep."""
+        with self._events_changed:
+            reports = self._early + reports
+            if self._results is None:
+                self._early = reports  # the constructor has not come far enough to translate them
+                return
+            self._early = []
+            events = [event for event in map(self._results.event, reports) if event is not None]
+            if self._on_event is None:
+                room = (self._events.maxlen or 0) - len(self._events)
+                self._events_lost += max(0, len(events) - room)
+                self._events.extend(events)
+                self._events_changed.notify_all()
+                return
+            for event in events:
+                try:
+                    self._on_event(event)
+                except Exception:
+                    # The session must not end because of it, and nobody is there to catch it.
+                    log.exception("on_event failed for %r", event)
+
+
+def _expect(outcome: object, kind: type[T]) -> T:
+    """The outcome, which must be of this kind; anything else is not an answer to what was asked."""
+    if not isinstance(outcome, kind):
+        raise ProtocolViolation(
+            f"the exchange answered with {type(outcome).__name__} instead of {kind.__name__}"
+        )
+    return outcome
+
+
+def _public_key(key: bytes | str | VerifyKey) -> bytes:
+    raw = bytes.fromhex(key) if isinstance(key, str) else bytes(key)
+    if len(raw) != PUBLIC_KEY_BYTES:
+        raise ValueError(f"a public key has {PUBLIC_KEY_BYTES} bytes, not {len(raw)}")
+    return raw

@@ -1,0 +1,327 @@
+"""What goes into the client and what comes out of it: plain records with decimals, no integers of the wire.
+
+Quantities are in units of the market's base asset, prices in quote per base, amounts and fees in whole units of their
+asset. All are exact decimals. Times are nanoseconds since 1970-01-01 UTC, as stamped by the exchange.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from zexchange.client.units import DecimalLike
+
+__all__ = [
+    "AccountOpened",
+    "AmendOrder",
+    "BalanceRow",
+    "BookLevel",
+    "BookSnapshot",
+    "CancelAll",
+    "CancelAllResult",
+    "CancelOrder",
+    "CancelResult",
+    "Command",
+    "Deposited",
+    "Event",
+    "Fill",
+    "KeyRegistered",
+    "MarketStateName",
+    "MarketStateSet",
+    "MissedReports",
+    "NewOrder",
+    "Order",
+    "OrderResult",
+    "OrderStatus",
+    "OrderUpdate",
+    "ShardState",
+    "SideName",
+    "Status",
+    "TimeInForceName",
+    "Trade",
+    "Withdrawn",
+]
+
+SideName: TypeAlias = Literal["buy", "sell"]
+TimeInForceName: TypeAlias = Literal["gtc", "ioc", "fok"]
+MarketStateName: TypeAlias = Literal["closed", "continuous", "halted"]
+# open: rests in the book, perhaps partly filled. filled: all of it. cancelled: what was not filled is gone.
+OrderStatus: TypeAlias = Literal["open", "filled", "cancelled"]
+
+
+# ---------------------------------------------------------------- commands, for Client.submit
+
+
+class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """Enter an order. `order_type` "market" makes `price` the protection price: no fill is worse, nothing rests."""
+
+    market: str
+    side: SideName
+    quantity: DecimalLike
+    price: DecimalLike
+    order_type: Literal["limit", "market"] = "limit"
+    time_in_force: TimeInForceName = "gtc"
+    post_only: bool = False
+    client_order_id: int | None = None
+
+
+class CancelOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """Cancel one order, named by either id. `market` is needed only when the deployment has several shards."""
+
+    order_id: int | None = None
+    client_order_id: int | None = None
+    market: str | None = None
+
+
+class AmendOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """Change price, quantity or both. `quantity` is the intended total, fills included; None keeps what is there."""
+
+    order_id: int | None = None
+    client_order_id: int | None = None
+    price: DecimalLike | None = None
+    quantity: DecimalLike | None = None
+    post_only: bool = False
+    market: str | None = None
+
+
+class CancelAll(msgspec.Struct, frozen=True, kw_only=True):
+    """Cancel up to 1,024 of the account's orders, of one market or side if named."""
+
+    market: str | None = None
+    side: SideName | None = None
+
+
+Command: TypeAlias = NewOrder | CancelOrder | AmendOrder | CancelAll
+
+
+# ---------------------------------------------------------------- results
+
+
+class Fill(msgspec.Struct, frozen=True, kw_only=True):
+    """One fill of one of the account's orders."""
+
+    trade_id: int
+    order_id: int
+    client_order_id: int
+    market: str
+    side: SideName
+    price: Decimal
+    quantity: Decimal
+    fee: Decimal  # in the quote asset
+    liquidity: Literal["maker", "taker"]
+    remaining: Decimal  # of the order, after this fill
+    time_ns: int
+    report_seq: int
+
+
+class OrderResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a new or amended order, up to the moment it was answered.
+
+    `duplicate` is true when the connection was lost and the exchange answered the resent order with its original
+    outcome: all figures are right, but `fills` holds only those received before the connection was lost.
+    """
+
+    order_id: int
+    client_order_id: int
+    market: str
+    side: SideName | None  # None after an amend whose answer was a duplicate
+    price: Decimal | None  # likewise
+    quantity: Decimal | None  # likewise
+    filled: Decimal
+    remaining: Decimal
+    status: OrderStatus
+    reason: str | None  # why the remainder was cancelled, such as "immediate_remainder"
+    fills: tuple[Fill, ...]
+    time_ns: int
+    report_seq: int
+    duplicate: bool = False
+
+    @property
+    def average_price(self) -> Decimal | None:
+        """Average price of the fills, to 28 digits; None without fills."""
+        filled = sum((fill.quantity for fill in self.fills), Decimal(0))
+        if not filled:
+            return None
+        return sum((fill.price * fill.quantity for fill in self.fills), Decimal(0)) / filled
+
+
+class CancelResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One order was cancelled by its owner."""
+
+    order_id: int
+    client_order_id: int
+    market: str
+    filled: Decimal
+    cancelled: Decimal | None  # quantity taken away; None if the answer was a duplicate
+    time_ns: int
+    report_seq: int
+    duplicate: bool = False
+
+
+class CancelAllResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer to a cancel-all."""
+
+    cancelled: int | None  # orders; None if the answer was a duplicate
+    still_open: int  # matching orders left; above 0 only when there were more than 1,024
+    order_ids: tuple[int, ...]
+    duplicate: bool = False
+
+
+class AccountOpened(msgspec.Struct, frozen=True, kw_only=True):
+    """An account exists now."""
+
+    account_id: int
+    report_seq: int
+    duplicate: bool = False
+
+
+class KeyRegistered(msgspec.Struct, frozen=True, kw_only=True):
+    """A key may now sign for the account."""
+
+    account_id: int
+    report_seq: int
+    duplicate: bool = False
+
+
+class Deposited(msgspec.Struct, frozen=True, kw_only=True):
+    """An amount was credited."""
+
+    account_id: int
+    asset: str
+    amount: Decimal
+    report_seq: int
+    duplicate: bool = False
+
+
+class Withdrawn(msgspec.Struct, frozen=True, kw_only=True):
+    """An amount was debited."""
+
+    account_id: int
+    asset: str
+    amount: Decimal
+    report_seq: int
+    duplicate: bool = False
+
+
+class MarketStateSet(msgspec.Struct, frozen=True, kw_only=True):
+    """A market is in this state now."""
+
+    market: str
+    state: MarketStateName
+    report_seq: int
+    duplicate: bool = False
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """An open order."""
+
+    order_id: int
+    client_order_id: int
+    market: str
+    side: SideName
+    price: Decimal
+    quantity: Decimal
+    remaining: Decimal
+
+    @property
+    def filled(self) -> Decimal:
+        """Quantity filled so far."""
+        return self.quantity - self.remaining
+
+
+class BalanceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The account's balance of one asset, over all shards."""
+
+    asset: str
+    available: Decimal
+    held: Decimal
+
+    @property
+    def total(self) -> Decimal:
+        """What the account owns, held for open orders or not."""
+        return self.available + self.held
+
+
+class BookLevel(msgspec.Struct, frozen=True):
+    """All open quantity at one price."""
+
+    price: Decimal
+    quantity: Decimal
+    orders: int
+
+
+class BookSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """Depth of one market, best levels first, as of all records below `next_record_no`."""
+
+    market: str
+    state: MarketStateName
+    next_record_no: int
+    bids: tuple[BookLevel, ...]
+    asks: tuple[BookLevel, ...]
+
+
+class Trade(msgspec.Struct, frozen=True, kw_only=True):
+    """One trade of a market, as everybody sees it."""
+
+    trade_id: int
+    price: Decimal
+    quantity: Decimal
+    taker_side: SideName
+    time_ns: int
+
+
+class ShardState(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one shard is."""
+
+    shard: int
+    epoch: int
+    next_record_no: int
+    next_seq: int
+    log_time_ns: int
+    open_orders: int
+    accounts: int
+    trades: int
+    durability: Literal["always", "every_second"]
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The exchange as this session sees it."""
+
+    deployment_id: str  # hexadecimal
+    name: str
+    public_key: str  # hexadecimal; the session's
+    account_id: int | None  # None while the key is not registered
+    shards: tuple[ShardState, ...]
+
+
+# ---------------------------------------------------------------- unsolicited events
+
+
+class OrderUpdate(msgspec.Struct, frozen=True, kw_only=True):
+    """Something happened to an order of the account that this client did not ask for: another session of it did."""
+
+    kind: Literal["new", "rejected", "replaced", "cancelled"]
+    order_id: int
+    client_order_id: int
+    market: str
+    side: SideName | None  # None when a cancel or an amend was refused
+    price: Decimal
+    quantity: Decimal
+    remaining: Decimal
+    filled: Decimal
+    reason: str | None
+    time_ns: int
+    report_seq: int
+
+
+class MissedReports(msgspec.Struct, frozen=True, kw_only=True):
+    """Reports `first` to `last` of the account were sent while this client was not connected: ask how things stand."""
+
+    shard: int
+    first: int
+    last: int
+
+
+Event: TypeAlias = Fill | OrderUpdate | Deposited | Withdrawn | MissedReports

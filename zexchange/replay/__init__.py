@@ -1,0 +1,1 @@
+"""Replaying recorded order flow through a running exchange, and comparing what it makes of it."""
