@@ -104,6 +104,22 @@ def test_json_everywhere(traders: Exchange, command: Command) -> None:
     }
 
 
+def test_the_default_key_needs_no_name(
+    traders: Exchange, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = ("--data", traders.data)
+    monkeypatch.setenv("ZX_KEY", "dora")
+    for words in (
+        ["keys", "new"],
+        ["user", "open"],
+        ["deposit", "USD", "100"],
+        ["order", "buy", "ETH-USD", "0.01", "1000"],
+        ["order", "cancel", "--all"],
+    ):
+        assert command(*words, *data)[0] == 0, words
+    assert command("balance", *data) == command("balance", "--key", "dora", *data)
+
+
 def test_halting_a_market(traders: Exchange, command: Command) -> None:
     data = ("--data", traders.data)
     assert command("market", "set-state", "ETH-USD", "halted", *data)[:2] == (0, "ETH-USD halted\n")
@@ -123,13 +139,16 @@ def test_halting_a_market(traders: Exchange, command: Command) -> None:
         (["balance", "--key", "operator", "--connect", "127.0.0.1:1"], 3, "cannot connect to 127.0.0.1:1"),
         (["balance", "--key", "nobody"], 1, "zexchange keys new nobody"),
         (["keys", "new", "alice"], 1, "not overwritten"),
-        (["deposit", "alice", "USD"], 2, "ACCOUNT ASSET AMOUNT"),
+        (["deposit", "USD"], 2, "ACCOUNT ASSET AMOUNT"),
+        (["deposit", "alice", "USD"], 2, "not a decimal number"),
+        (["deposit", "USD", "1"], 1, "zexchange keys new default"),
         (["deposit", "alice", "USD", "0.0000001"], 4, "amount_too_precise, 503"),
         (["order", "buy", "BTC-USD", "x", "1"], 2, "not a decimal number"),
         (["order", "buy", "BTC-USD", "1"], 2, "give a price"),
         (["order", "buy", "BTC-USD", "1", "--market-order"], 2, "--protect"),
         (["order", "cancel"], 2, "name an order"),
-        (["user", "open"], 2, "name a key"),
+        (["user", "open"], 1, "zexchange keys new default"),
+        (["user", "open", "alice", "--public-key", "00" * 32], 2, "not both"),
         (["book", "BTC-USD", "--connect", "nowhere"], 2, "HOST:PORT"),
         (["user", "open", "alice"], 4, "key_exists, 405"),
     ],

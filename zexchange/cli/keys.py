@@ -1,11 +1,18 @@
 """Commands for key files: keys new, keys show, keys list."""
 
+import os
 from pathlib import Path
 
 import click
 
 from zexchange.cli.options import common_options, json_option
 from zexchange.cli.output import message, print_json, print_table
+
+DEFAULT_KEY = "default"
+KEY_VARIABLE = "ZX_KEY"
+
+name_argument = click.argument("name", envvar=KEY_VARIABLE, default=DEFAULT_KEY)
+"""`NAME`; the same default as `--key` has."""
 
 
 @click.group()
@@ -21,13 +28,14 @@ def keys() -> None:
 
 
 @keys.command()
-@click.argument("name")
+@name_argument
 @json_option
 @common_options
 def new(name: str, data: Path, config_file: Path | None, as_json: bool) -> None:
-    """Make a fresh key; an existing one is never overwritten.
+    """Make a fresh key; an existing one is never overwritten. NAME is `default` if you give none.
 
     \b
+    zexchange keys new
     zexchange keys new alice
     """
     from zexchange.client.keys import new_key
@@ -43,7 +51,7 @@ def new(name: str, data: Path, config_file: Path | None, as_json: bool) -> None:
 
 
 @keys.command()
-@click.argument("name", default="default")
+@name_argument
 @json_option
 @common_options
 def show(name: str, data: Path, config_file: Path | None, as_json: bool) -> None:
@@ -85,6 +93,11 @@ def list_keys(data: Path, config_file: Path | None, as_json: bool) -> None:
         print_json([{"name": name, "path": path, "public_key": public} for name, path, public in rows])
         return
     print_table(("NAME", "PUBLIC KEY"), [(name, public.hex()) for name, _path, public in rows])
+
+
+def default_key() -> str:
+    """The name of the key that is meant when none is given."""
+    return os.environ.get(KEY_VARIABLE) or DEFAULT_KEY
 
 
 def key_path(data: Path, name: str) -> Path:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from zexchange.cli import exits
-from zexchange.cli.keys import key_path
+from zexchange.cli.keys import DEFAULT_KEY, KEY_VARIABLE, key_path
 from zexchange.cli.options import common_options
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DEFAULT_KEY = "default"
 OPERATOR_KEY = "operator"
 
 
@@ -73,7 +72,7 @@ def key_option(command: F) -> F:
     """`--key NAME`, passed as `key`."""
     return click.option(
         "--key",
-        envvar="ZX_KEY",
+        envvar=KEY_VARIABLE,
         default=DEFAULT_KEY,
         show_default="default, or ZX_KEY",
         metavar="NAME",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from zexchange.cli import exits
-from zexchange.cli.keys import key_path
+from zexchange.cli.keys import default_key, key_path
 from zexchange.cli.options import json_option
 from zexchange.cli.output import message, print_json, print_table
 from zexchange.cli.session import OPERATOR_KEY, Where, decimal, key_option, plain, session, session_options
@@ -70,8 +70,10 @@ def open_account(
     if name and key_name and name != key_name:
         raise click.UsageError("NAME and --key name two keys")
     name = name or key_name
-    if (name is None) == (public_key is None):
-        raise click.UsageError("name a key, or give --public-key HEX")
+    if name and public_key:
+        raise click.UsageError("name a key or give --public-key HEX, not both")
+    if not public_key:
+        name = name or default_key()
     raw = _public_key(data, name, public_key)
     with session(Where(data, connect, OPERATOR_KEY)) as client:
         opened = client.open_account(raw, account_id)
@@ -621,7 +623,7 @@ def _account_id(data: Path, connect: tuple[str, int] | None, account: str) -> in
 
 def _transfer(what: tuple[str, ...], key_name: str | None) -> tuple[str, str, Decimal]:
     """(account, asset, amount) of a deposit or withdrawal."""
-    words = what if key_name is None else (key_name, *what)
+    words = what if key_name is None and len(what) == 3 else (key_name or default_key(), *what)
     if len(words) != 3:
         raise click.UsageError("say ACCOUNT ASSET AMOUNT, or --key NAME ASSET AMOUNT")
     account, asset, amount = words
