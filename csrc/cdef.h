@@ -53,6 +53,8 @@ struct zx_open_order {
 };
 
 /* engine.h */
+#define ENGINE_EVENTS_BYTES ...
+#define ENGINE_REPORTS_PER_COMMAND_MAX ...
 typedef struct {
     uint64_t base_units_per_lot;
     uint64_t quote_units_per_tick_lot;

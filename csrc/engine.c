@@ -17,6 +17,7 @@
 typedef struct engine_plan {
     ledger_plan ledger;
     book_pool_plan pool;
+    lanes_plan lanes;
     merkle_plan trees[TREE_COUNT];
     size_t events, markets, market_entries, order_entries, client_order_entries, outcomes, outcome_entries,
         scratch, work;
@@ -82,6 +83,7 @@ static engine_plan plan_memory(const engine_config *config, arena *memory) {
         .events = arena_reserve(memory, ENGINE_EVENTS_BYTES, 1),
         .ledger = ledger_reserve(memory, &limits),
         .pool = book_pool_reserve(memory, config->orders_max),
+        .lanes = lanes_reserve(memory, config->accounts_max, config->orders_max),
         .markets = arena_reserve(memory, markets, sizeof(engine_market)),
         .market_entries = arena_reserve(memory, idmap_entries(markets), sizeof(idmap_entry)),
         .order_entries = arena_reserve(memory, idmap_entries(config->orders_max), sizeof(idmap_entry)),
@@ -105,6 +107,7 @@ static void place_pools(engine *self, const engine_plan *plan, const engine_conf
     self->events = arena_at(memory, plan->events);
     ledger_init(&self->ledger, &plan->ledger, memory, config->asset_ids, config->hash_seed);
     book_pool_init(&self->pool, &plan->pool, memory);
+    lanes_init(&self->lanes, &plan->lanes, memory, config->hash_seed);
     self->markets = arena_at(memory, plan->markets);
     idmap_init(&self->market_map, markets, arena_at(memory, plan->market_entries));
     idmap_init(&self->order_map, config->orders_max, arena_at(memory, plan->order_entries));
@@ -613,6 +616,11 @@ static const char *check_account(const engine *self, uint32_t account_id) {
     if (account->order_tail != prev || account->order_count != count) {
         return "an account's list of orders is wrong";
     }
+    for (uint8_t side = 0; side < 2; side++) {
+        const lane *const of_side = lanes_find(&self->lanes, account_id, LANES_EVERY_MARKET, side);
+        count -= of_side == NULL ? 0 : of_side->count;
+    }
+    if (count != 0) return "an account's lanes do not hold its orders";
     return check_holds(self, account);
 }
 
@@ -651,12 +659,19 @@ const char *engine_check(const engine *self) {
         if (broken != NULL) return broken;
     }
     uint32_t taken = 0;
+    uint32_t lanes_found = 0;
     uint32_t slot = slots_next_taken(&self->pool.taken, 0);
     for (; slot != ZX_NONE; slot = slots_next_taken(&self->pool.taken, slot + 1)) {
         taken++;
         broken = check_order(self, slot);
         if (broken != NULL) return broken;
+        const book_level *const level = &self->pool.levels[self->pool.orders[slot].level];
+        broken = lanes_check(
+            &self->lanes, self->pool.orders, slot, level->market, level->side, &lanes_found
+        );
+        if (broken != NULL) return broken;
     }
+    if (lanes_found != self->lanes.map.count) return "a lane is left without orders";
     if (taken != self->pool.taken.count || taken != resting || taken != self->order_map.count) {
         return "orders are lost between slots, books and maps";
     }

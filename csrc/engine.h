@@ -5,7 +5,7 @@
  *            |                                                        ^
  *            v                                                        |
  *      engine.c    record, key, nonce, duplicates, outcome cache -----+
- *         |-- orders.c     new, cancel, amend, cancel all; matching --+---> book.h
+ *         |-- orders.c     new, cancel, amend, cancel all; matching --+---> book.h, lanes.h
  *         |-- operator.c   accounts, keys, deposits, market states ---+---> ledger.h
  *         '-- state.c      leaves of the state tree, snapshots ----------> merkle.h
  *
@@ -29,6 +29,7 @@
 #include "base.h"
 #include "book.h"
 #include "idmap.h"
+#include "lanes.h"
 #include "ledger.h"
 #include "merkle.h"
 #include "wire.h"
@@ -152,6 +153,7 @@ typedef struct engine {
     idmap market_map;       /* market id to position */
     idmap order_map;        /* order id to slot */
     idmap client_order_map; /* (account, client order id) to slot */
+    lanes lanes;            /* open orders by account, market and side */
     uint32_t market_count;
     uint16_t shard;
     bool tracked;

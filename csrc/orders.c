@@ -115,9 +115,12 @@ void orders_register(engine *self, uint32_t slot) {
     }
     account->order_tail = slot;
     account->order_count++;
+    lanes_add(
+        &self->lanes, slot, order->owner, book_market_of(&self->pool, order), book_side_of(&self->pool, order)
+    );
 }
 
-/* Takes an order that is over out of the maps and of its owner's list. Its slot is freed by the caller. */
+/* Takes an order that is over out of the maps and of its owner's list and lanes. Its slot is freed by the caller. */
 static void unregister(engine *self, uint32_t slot) {
     book_order *const order = &self->pool.orders[slot];
     ledger_account *const account = &self->ledger.accounts[order->owner];
@@ -132,6 +135,7 @@ static void unregister(engine *self, uint32_t slot) {
     if (order->owner_next != ZX_NONE) self->pool.orders[order->owner_next].owner_prev = order->owner_prev;
     else account->order_tail = order->owner_prev;
     account->order_count--;
+    lanes_remove(&self->lanes, slot);
     touch(self, TREE_ORDERS, slot);
 }
 
@@ -484,39 +488,42 @@ static int apply_amend(engine *self, const struct zx_command *command) {
     return ZX_REASON_NONE;
 }
 
+/* Goes through lanes, so that it looks at no order but those it cancels: else an account with a million orders
+ * could stop the shard for seconds with commands that cancel nothing. */
 static int apply_cancel_all(engine *self, const struct zx_command *command) {
-    if (command->market_id != 0 && engine_find_market(self, command->market_id) == NULL) {
-        return ZX_REASON_UNKNOWN_MARKET;
-    }
     const uint32_t account = (uint32_t)self->command.account;
+    uint32_t market = LANES_EVERY_MARKET;
+    if (command->market_id != 0) {
+        const engine_market *const named = engine_find_market(self, command->market_id);
+        if (named == NULL) return ZX_REASON_UNKNOWN_MARKET;
+        market = (uint32_t)(named - self->markets);
+    }
+    uint64_t matching = 0;
+    uint32_t next[2] = {ZX_NONE, ZX_NONE}; /* oldest order of each side that is still to be cancelled */
+    for (uint8_t side = 0; side < 2; side++) {
+        if (command->side != ZX_SIDE_NONE && command->side != wire_side(side)) continue;
+        const lane *const matches = lanes_find(&self->lanes, account, market, side);
+        if (matches == NULL) continue;
+        next[side] = matches->head;
+        matching += matches->count;
+    }
     uint64_t cancelled = 0;
-    uint64_t still_open = 0;
-    uint32_t slot = self->ledger.accounts[account].order_head;
-    while (slot != ZX_NONE) {
-        const book_order *const order = &self->pool.orders[slot];
-        const uint32_t next = order->owner_next;
-        const book_level *const level = &self->pool.levels[order->level];
-        const bool matches =
-            (command->market_id == 0 || self->markets[level->market].market_id == command->market_id) &&
-            (command->side == ZX_SIDE_NONE || wire_side(level->side) == command->side);
-        if (matches && cancelled < ENGINE_MAKERS_MAX) {
-            cancel_resting(self, slot, ZX_REASON_MASS_CANCEL);
-            cancelled++;
-        } else if (matches) {
-            still_open++;
-        }
-        slot = next;
-        if (cancelled == ENGINE_MAKERS_MAX && command->market_id == 0 && command->side == ZX_SIDE_NONE) {
-            still_open =
-                self->ledger.accounts[account].order_count; /* all that is left matches: no need to walk it */
-            break;
-        }
+    for (; cancelled < matching && cancelled < ENGINE_MAKERS_MAX; cancelled++) {
+        const book_order *const orders = self->pool.orders;
+        const bool sell_is_next =
+            next[BOOK_BUY] == ZX_NONE ||
+            (next[BOOK_SELL] != ZX_NONE &&
+             orders[next[BOOK_SELL]].order_id < orders[next[BOOK_BUY]].order_id);
+        const uint8_t side = sell_is_next ? BOOK_SELL : BOOK_BUY;
+        const uint32_t slot = next[side];
+        next[side] = lanes_next(&self->lanes, slot, market);
+        cancel_resting(self, slot, ZX_REASON_MASS_CANCEL);
     }
     struct zx_execution_report *const report = report_to(self, account, ZX_EXEC_TYPE_MASS_CANCELLED);
     report->market_id = command->market_id;
     report->side = command->side;
     report->qty_lots = cancelled;
-    report->leaves_lots = still_open;
+    report->leaves_lots = matching - cancelled;
     report_answer(self, report, 0);
     return ZX_REASON_NONE;
 }

@@ -90,7 +90,7 @@ uint64_t orders_hold_of(const engine *self, uint32_t slot);
 /* What an order of these terms would hold; UINT64_MAX if that or, of a sale, the notional is above 63 bits. */
 uint64_t orders_hold_for(const engine_market *market, uint8_t side, int64_t price_ticks, uint64_t qty_lots);
 
-/* Adds an order that has taken its slot to the maps and to the end of its owner's list. */
+/* Adds an order that rests in its queue to the maps and to the end of its owner's list and lanes. */
 void orders_register(engine *self, uint32_t slot);
 
 #endif

@@ -39,6 +39,13 @@ cannot lock a key."""
 MAKERS_PER_COMMAND_MAX: Final = 1024
 """Resting orders that one command may fill or cancel: bounds the events, and so the time, of one command."""
 
+REPORTS_PER_COMMAND_MAX: Final = 2 * MAKERS_PER_COMMAND_MAX + 2
+"""Reports that one command may cause: two for each fill, the answer, and the end of the remainder."""
+
+EVENTS_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Events of one batch of the log: what the engine in C reserves for them. A batch ends before a frame for whose
+worst case there is no room, so the reference ends it there too."""
+
 # --- frames (docs/protocol.md) ------------------------------------------------------------------------------
 
 FRAME_HEADER_BYTES: Final = 6
@@ -168,6 +175,9 @@ STOP_GRACE_MS: Final = 5_000
 """How long a process may take to stop before it is killed: several times the slowest fsync seen on a busy
 disk."""
 
+assert COMMANDS_PER_BATCH_MAX * REPORTS_PER_COMMAND_MAX * EXECUTION_REPORT_BYTES <= EVENTS_BYTES_MAX, (
+    "the events of any one frame have room"
+)
 assert LARGEST_BATCH_FRAME_BYTES <= MAX_FRAME_BYTES, "the largest batch must fit in the largest frame"
 assert MAX_FRAME_BYTES <= LOG_BODY_BYTES_MAX, "the largest frame must fit in one log batch"
 assert MAX_FRAME_BYTES < LINK_MESSAGE_BYTES_MAX, "the largest frame must fit in one message to the matcher"

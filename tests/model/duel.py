@@ -83,7 +83,6 @@ class Duel:
                 results.append(error.offset)
                 continue
             results.append(applied)
-            body = body[: applied.consumed_bytes]
         first = results[0]
         if isinstance(first, int):
             self._require(all(other == first for other in results), body, f"malformed or not: {results}")

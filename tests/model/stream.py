@@ -369,7 +369,9 @@ class Stream:
         far = 500 if side is Side.BUY else 1
         self.trader(taker, kit.order(opposite, 1, far, market_id=2, client_order_id=77))
         self.trader(taker, kit.amend(client_order_id=77, price_ticks=10, qty_lots=1_500))
-        everything = self.random.choice((kit.cancel_all(), kit.cancel_all(2), kit.cancel_all(2, side)))
+        everything = self.random.choice(
+            (kit.cancel_all(), kit.cancel_all(2), kit.cancel_all(2, side), kit.cancel_all(0, side))
+        )
         self.trader(maker, *[resting] * 64)
         self.trader(maker, *[everything] * 3)
         for key in (maker, taker, other):

@@ -7,10 +7,11 @@ from random import Random
 import pytest
 
 from tests.model.duel import snapshot_entries
-from tests.model.kit import EngineClass, engine_named
+from tests.model.kit import EngineClass, engine_named, funded_shard, order, small_genesis
 from tests.model.stream import SHARD, run
 from zexchange.engine_types import SnapshotInvalid
 from zexchange.genesis import Genesis
+from zexchange.wire.messages import Side
 
 
 def damaged(snapshot: bytes, random: Random) -> bytes:
@@ -64,3 +65,19 @@ def test_engines_refuse_the_same_snapshots(seed: int) -> None:
         accepted += verdicts[0] is not None and broken != snapshot
     # What is accepted is the snapshot of another possible state, and so has another root.
     assert accepted < 300
+
+
+@pytest.mark.parametrize("name", ["c", "reference"])
+@pytest.mark.parametrize("at", [4, 12, 28], ids=["order id", "client order id", "priority"])
+def test_orders_that_share_a_number_are_refused(name: str, at: int) -> None:
+    """Two orders of one account at one price; all holds are as they should be."""
+    engine_class = engine_named(name)
+    shard = funded_shard(engine_class)
+    shard.send(1, *(order(Side.BUY, 1, 10, client_order_id=client_id) for client_id in (5, 6)))
+    snapshot = bytearray(shard.engine.snapshot())
+    first, second = (
+        snapshot.index(data) for subtree, _, data in snapshot_entries(bytes(snapshot)) if subtree == 5
+    )
+    snapshot[second + at : second + at + 8] = snapshot[first + at : first + at + 8]
+    with pytest.raises(SnapshotInvalid):
+        engine_class.restore(small_genesis(), 0, bytes(snapshot))

@@ -5,6 +5,7 @@
 #include "book.h"
 #include "idmap.h"
 #include "kit.h"
+#include "lanes.h"
 #include "merkle.h"
 #include "slots.h"
 
@@ -96,6 +97,99 @@ static void test_idmap(uint64_t seed, uint32_t hash_values) {
     CHECK(map.count == 0);
     for (uint32_t at = 0; at <= map.mask; at++) CHECK(entries[at].taken == 0);
     free(entries);
+}
+
+/* ------------------------------------------------------------ lanes */
+
+enum { LANE_ORDERS = 40, LANE_ACCOUNTS = 3, LANE_MARKETS = 4 };
+
+typedef struct lane_model {
+    book_order orders[LANE_ORDERS]; /* order_id is 0 while the slot is free */
+    uint32_t markets[LANE_ORDERS];
+    uint8_t sides[LANE_ORDERS];
+} lane_model;
+
+/* Slot of the model's order that belongs to a lane and has the lowest id above `after`, or ZX_NONE. */
+static uint32_t next_of_model(
+    const lane_model *model, uint32_t account, uint32_t market, uint8_t side, uint64_t after
+) {
+    uint32_t found = ZX_NONE;
+    for (uint32_t slot = 0; slot < LANE_ORDERS; slot++) {
+        const book_order *const order = &model->orders[slot];
+        if (order->order_id <= after || order->owner != account || model->sides[slot] != side) continue;
+        if (market != LANES_EVERY_MARKET && model->markets[slot] != market) continue;
+        if (found == ZX_NONE || order->order_id < model->orders[found].order_id) found = slot;
+    }
+    return found;
+}
+
+static void compare_lane(
+    const lanes *tested, const lane_model *model, uint32_t account, uint32_t market, uint8_t side
+) {
+    const lane *const found = lanes_find(tested, account, market, side);
+    uint32_t slot = found == NULL ? ZX_NONE : found->head;
+    uint32_t count = 0;
+    uint64_t after = 0;
+    for (;; slot = lanes_next(tested, slot, market), count++) {
+        const uint32_t expected = next_of_model(model, account, market, side, after);
+        CHECK(slot == expected);
+        if (slot == ZX_NONE) break;
+        after = model->orders[slot].order_id;
+    }
+    CHECK(count == (found == NULL ? 0 : found->count));
+}
+
+static void test_lanes(uint64_t seed, uint32_t accounts, uint32_t fullness) {
+    arena memory = {0};
+    const lanes_plan plan = lanes_reserve(&memory, LANE_ACCOUNTS, LANE_ORDERS);
+    CHECK(arena_map(&memory) == ZX_OK);
+    lanes tested;
+    lanes_init(&tested, &plan, &memory, seed);
+    lane_model model = {0};
+    for (uint64_t step = 1; step < 20000; step++) {
+        const uint32_t slot = random_below(&seed, LANE_ORDERS);
+        if (model.orders[slot].order_id != 0) {
+            if (random_below(&seed, fullness) == 0) {
+                lanes_remove(&tested, slot);
+                model.orders[slot].order_id = 0;
+            }
+        } else {
+            model.orders[slot] = (book_order){.order_id = step, .owner = random_below(&seed, accounts)};
+            model.markets[slot] = random_below(&seed, LANE_MARKETS);
+            model.sides[slot] = (uint8_t)random_below(&seed, 2);
+            lanes_add(&tested, slot, model.orders[slot].owner, model.markets[slot], model.sides[slot]);
+        }
+        uint32_t market_lanes = 0;
+        for (uint32_t at = 0; at < LANE_ORDERS; at++) {
+            if (model.orders[at].order_id == 0) continue;
+            CHECK(
+                lanes_check(&tested, model.orders, at, model.markets[at], model.sides[at], &market_lanes) ==
+                NULL
+            );
+        }
+        CHECK(market_lanes == tested.map.count);
+        const uint32_t account = random_below(&seed, accounts);
+        const uint8_t side = (uint8_t)random_below(&seed, 2);
+        compare_lane(&tested, &model, account, random_below(&seed, LANE_MARKETS), side);
+        compare_lane(&tested, &model, account, LANES_EVERY_MARKET, side);
+    }
+    arena_unmap(&memory);
+}
+
+static void test_lanes_with_every_order_alone(void) {
+    enum { ORDERS = 3 };
+    arena memory = {0};
+    const lanes_plan plan = lanes_reserve(&memory, ORDERS, ORDERS);
+    CHECK(arena_map(&memory) == ZX_OK);
+    lanes tested;
+    lanes_init(&tested, &plan, &memory, 5);
+    for (uint32_t round = 0; round < 3; round++) {
+        for (uint32_t slot = 0; slot < ORDERS; slot++) lanes_add(&tested, slot, slot, slot + round, BOOK_SELL);
+        CHECK(tested.map.count == ORDERS);
+        for (uint32_t slot = 0; slot < ORDERS; slot++) lanes_remove(&tested, slot);
+        CHECK(tested.map.count == 0);
+    }
+    arena_unmap(&memory);
 }
 
 /* ------------------------------------------------------------ merkle */
@@ -299,6 +393,9 @@ int main(void) {
     test_slots_are_given_lowest_first_until_all_are_taken();
     test_idmap(11, 3);
     test_idmap(12, 1000);
+    test_lanes(41, LANE_ACCOUNTS, 1);
+    test_lanes(42, 1, 4);
+    test_lanes_with_every_order_alone();
     test_merkle_over_leaves_that_change_grow_and_shrink(21);
     test_book_trades_by_price_then_time();
     test_book_refuses_a_level_that_would_overflow();

@@ -31,7 +31,7 @@ FNV_OFFSET, FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `pieces` and `replay`, compiled with sanitizers."""
+    """A folder with `pieces`, `replay`, and `replay-colliding` whose hashes have two bits, all with sanitizers."""
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None:
         pytest.skip("there is no C compiler")
@@ -41,21 +41,17 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if subprocess.run([compiler, *SANITIZE, probe, "-o", folder / "probe"], capture_output=True).returncode:
         pytest.skip(f"{compiler} has no sanitizers")
     sources = sorted(CSRC.glob("*.c"))
-    objects = [folder / f"{source.stem}.o" for source in sources]
-    for source, built in zip(sources, objects, strict=True):
-        subprocess.run([compiler, *FLAGS, *SANITIZE, "-c", source, "-o", built], check=True)
-    for name in ("pieces", "replay"):
-        command: list[str | Path] = [
-            compiler,
-            *FLAGS,
-            *SANITIZE,
-            f"-I{CSRC}",
-            HERE / f"{name}.c",
-            *objects,
-            "-o",
-            folder / name,
-        ]
-        subprocess.run(command, check=True)
+    for name, program, defines in (
+        ("pieces", "pieces", []),
+        ("replay", "replay", []),
+        ("replay-colliding", "replay", ["-DIDMAP_HASH_MASK=3"]),
+    ):
+        command: list[str | Path] = [compiler, *FLAGS, *SANITIZE, *defines, f"-I{CSRC}"]
+        objects = [folder / f"{source.stem}{''.join(defines)}.o" for source in sources]
+        for source, built in zip(sources, objects, strict=True):
+            if not built.exists():
+                subprocess.run([*command, "-c", source, "-o", built], check=True)
+        subprocess.run([*command, HERE / f"{program}.c", *objects, "-o", folder / name], check=True)
     return folder
 
 
@@ -84,6 +80,9 @@ def test_replay_sees_what_the_extension_sees(
     expected = outcome(genesis, steps)
     assert run(build / "replay", file, "1") == expected
     assert run(build / "replay", file, "987654321") == expected, "the hash seed decided something"
+    assert run(build / "replay-colliding", file, "1") == expected, (
+        "an equal hash was taken for the same thing"
+    )
 
 
 def stream_of(seed: int, deep: bool, commands: int) -> tuple[Genesis, list[Step]]:

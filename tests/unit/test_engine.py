@@ -6,6 +6,7 @@ The rules themselves are tested in test_reference.py and tests/model, with both 
 from __future__ import annotations
 
 import gc
+import hashlib
 from collections.abc import Sequence
 
 import psutil
@@ -19,22 +20,27 @@ from tests.model.kit import (
     batch,
     cancel_all,
     deposit,
+    epoch_open,
     open_account,
     order,
     public_key,
     small_genesis,
 )
-from zexchange import native
+from zexchange import limits, native
 from zexchange.engine import Engine
-from zexchange.engine_types import InvariantBroken, MatchingEngine, SnapshotInvalid
+from zexchange.engine_types import InvariantBroken, MalformedFrame, MatchingEngine, SnapshotInvalid
 from zexchange.genesis import EngineLimits, MarketSpec
 from zexchange.limits import (
     AMOUNT_MAX,
+    COMMANDS_PER_BATCH_MAX,
+    EVENTS_BYTES_MAX,
     EXECUTION_REPORT_BYTES,
     MAKERS_PER_COMMAND_MAX,
     PRICE_TICKS_MAX,
     QTY_LOTS_MAX,
+    REPORTS_PER_COMMAND_MAX,
 )
+from zexchange.reference import ReferenceEngine
 from zexchange.wire.messages import Command, ReasonCode, Side, TimeInForce
 
 BUY, SELL, IOC = Side.BUY, Side.SELL, TimeInForce.IOC
@@ -86,32 +92,96 @@ def test_a_body_may_be_any_buffer() -> None:
         assert engine.apply(body, START_NS).consumed_bytes == len(frame)
 
 
-def test_apply_stops_before_a_record_whose_events_might_not_fit() -> None:
-    """Four batches that fill 65,536 resting orders each cause 88 MB of events; the buffer has 64 MiB."""
-    batches, commands = 4, 64
-    makers = batches * commands * MAKERS_PER_COMMAND_MAX
+def deep_book(makers: int) -> tuple[Engine, int]:
+    """An engine with so many resting orders of Alice, a multiple of 16,384, and its log time."""
     engine_limits = EngineLimits(
-        max_accounts=4, max_keys=4, max_balances=16, max_orders=makers, max_outcomes=64
+        max_accounts=4, max_keys=4, max_balances=16, max_orders=makers, max_outcomes=1_024
     )
-    shard = Shard.funded(Engine(small_genesis(engine_limits=engine_limits), 0, track_state=False), accounts=2)
-    engine, now_ns = shard.engine, shard.now_ns
-    resting = [order(SELL, 1, 1)] * commands
-    for nonces in range(1, makers // commands, 256):
-        body = b"".join(batch(public_key(ALICE), 100 + nonces + at, resting) for at in range(256))
+    engine = Engine(small_genesis(engine_limits=engine_limits), 0)
+    now_ns = Shard.funded(engine, accounts=2).now_ns
+    resting = [order(SELL, 1, 1)] * COMMANDS_PER_BATCH_MAX
+    for first in range(0, makers // COMMANDS_PER_BATCH_MAX, 256):
+        body = b"".join(batch(public_key(ALICE), 100 + first + at, resting) for at in range(256))
         now_ns += 1
         assert engine.apply(body, now_ns).consumed_bytes == len(body)
     assert engine.counts().open_orders == makers
+    return engine, now_ns
 
+
+def test_apply_stops_before_a_record_whose_events_might_not_fit() -> None:
+    """Four batches that fill 65,536 resting orders each cause 88 MB of events; the buffer has 64 MiB."""
+    batches, commands = 4, COMMANDS_PER_BATCH_MAX
+    engine, now_ns = deep_book(batches * commands * MAKERS_PER_COMMAND_MAX)
+    before = engine.snapshot()
     taking = [order(BUY, MAKERS_PER_COMMAND_MAX, 1, tif=IOC)] * commands
     frames = [batch(public_key(BOB), 100 + nonce, taking) for nonce in range(batches)]
     body = b"".join(frames)
-    applied = engine.apply(body, now_ns + 1)
-    assert (applied.records, applied.consumed_bytes) == (3, len(body) - len(frames[-1]))
-    assert len(applied.events) == 3 * commands * (2 * MAKERS_PER_COMMAND_MAX + 1) * EXECUTION_REPORT_BYTES
-    rest = engine.apply(body[applied.consumed_bytes :], now_ns + 2)
+    first = engine.apply(body, now_ns + 1)
+    assert (first.records, first.commands) == (3, 3 * commands)
+    assert first.consumed_bytes == len(body) - len(frames[-1])
+    assert len(first.events) == 3 * commands * (2 * MAKERS_PER_COMMAND_MAX + 1) * EXECUTION_REPORT_BYTES
+    first_events = hashlib.sha256(first.events).digest()
+    rest = engine.apply(body[first.consumed_bytes :], now_ns + 2)
     assert rest.records == 1
     assert engine.counts().open_orders == 0
     engine.check()
+
+    # What was taken is a batch of the log: taken whole when it is replayed, with the same events and state.
+    replay = Engine.restore(engine._genesis, 0, before)
+    again = replay.apply(body[: first.consumed_bytes], now_ns + 1)
+    assert again.consumed_bytes == first.consumed_bytes
+    assert hashlib.sha256(again.events).digest() == first_events
+    assert replay.apply(body[first.consumed_bytes :], now_ns + 2).events == rest.events
+    assert (replay.snapshot(), replay.state_root()) == (engine.snapshot(), engine.state_root())
+
+
+def test_what_follows_a_full_event_buffer_is_looked_at_by_the_next_call() -> None:
+    """Small frames still fit behind large ones; the first that might not ends the call, and all behind it."""
+    commands = COMMANDS_PER_BATCH_MAX
+    engine, now_ns = deep_book(3 * commands * MAKERS_PER_COMMAND_MAX)
+    taking = [order(BUY, MAKERS_PER_COMMAND_MAX, 1, tif=IOC)] * commands
+    frames = [batch(public_key(BOB), 100 + nonce, taking) for nonce in range(3)]
+    small = batch(public_key(ALICE), 9_000, [cancel_all()])
+    large = batch(public_key(ALICE), 9_001, [cancel_all()] * commands)
+    body = b"".join((*frames, small, epoch_open(2), frames[0], large))
+    applied = engine.apply(body + b"nonsense", now_ns + 1)
+    # The resent frame is answered with 64 reports and yet counts as what it would cause if it were new.
+    assert (applied.records, applied.consumed_bytes) == (
+        5,
+        sum(map(len, frames)) + len(small + epoch_open(2)),
+    )
+    rest = body[applied.consumed_bytes :]
+    applied = engine.apply(rest, now_ns + 2)
+    assert (applied.records, applied.commands) == (2, commands)
+    with pytest.raises(MalformedFrame) as caught:
+        engine.apply(b"nonsense", now_ns + 3)
+    assert caught.value.offset == 0
+
+
+def test_the_reference_has_the_same_room_for_events() -> None:
+    assert native.lib.ENGINE_EVENTS_BYTES == EVENTS_BYTES_MAX
+    assert native.lib.ENGINE_REPORTS_PER_COMMAND_MAX == REPORTS_PER_COMMAND_MAX
+
+
+def test_the_reference_stops_before_a_record_whose_events_might_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With room for the worst of two commands and one report more."""
+    worst = REPORTS_PER_COMMAND_MAX * EXECUTION_REPORT_BYTES
+    shard = Shard.funded(ReferenceEngine(small_genesis(), 0), accounts=2)
+    monkeypatch.setattr(limits, "EVENTS_BYTES_MAX", 2 * worst + EXECUTION_REPORT_BYTES)
+    one, two = [order(BUY, 1, 1)], [order(BUY, 1, 1)] * 2
+    frames = [
+        batch(public_key(ALICE), 100 + at, commands) for at, commands in enumerate((one, two, one, two))
+    ]
+    body = epoch_open(1) + b"".join(frames)
+    taken = []
+    while body:
+        shard.now_ns += 1
+        applied = shard.engine.apply(body, shard.now_ns)
+        taken.append((applied.records, applied.commands, len(applied.events) // EXECUTION_REPORT_BYTES))
+        body = body[applied.consumed_bytes :]
+    assert taken == [(4, 4, 4), (1, 2, 2)]
 
 
 # ------------------------------------------------------------------ memory, limits

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from random import Random
 
 import pytest
 
@@ -423,6 +424,43 @@ def test_cancel_all_cancels_at_most_1024(new_shard: NewShard, everything: Comman
     assert [report.order_id for report in reports[:-1]] == sorted(report.order_id for report in reports[:-1])
     reports = shard.reports(ALICE, everything)
     assert (reports[-1].qty_lots, reports[-1].leaves_lots) == (6, 0)
+
+
+@pytest.mark.parametrize("market_id", [0, 1, 2])
+@pytest.mark.parametrize("side", list(Side))
+def test_cancel_all_goes_by_order_id_through_sides_and_markets(
+    new_shard: NewShard, market_id: int, side: Side
+) -> None:
+    """Of 1,600 orders, both sides and markets mixed, some gone again and some amended."""
+    shard = new_shard(amount=BIG, max_orders=2_000)
+    random = Random(f"{market_id} {side}")
+    for _ in range(25):
+        orders = [
+            order(BUY, 2, 90, market_id=random.choice((1, 1, 2)))
+            if random.random() < 0.5
+            else order(SELL, 2, 110, market_id=random.choice((1, 1, 2)))
+            for _ in range(64)
+        ]
+        shard.send(ALICE, *orders)
+        shard.send(BOB, order(BUY, 1, 80), order(SELL, 1, 120))
+    mine = shard.engine.open_orders(ALICE, 0, 0, 2_000)
+    shard.send(ALICE, *(cancel(one.order_id) for one in random.sample(mine, 60)))
+    shard.send(ALICE, *(amend(one.order_id, qty_lots=3) for one in random.sample(mine, 60)))
+    mine = shard.engine.open_orders(ALICE, 0, 0, 2_000)
+    matching = [
+        one.order_id for one in mine if market_id in (0, one.market_id) and side in (Side.NONE, one.side)
+    ]
+    assert len(matching) > 200
+    while True:
+        *cancelled, answer = shard.reports(ALICE, cancel_all(market_id, side))
+        assert [report.order_id for report in cancelled] == matching[:1_024]
+        del matching[:1_024]
+        assert (answer.qty_lots, answer.leaves_lots) == (len(cancelled), len(matching))
+        if not matching:
+            break
+    left = shard.engine.open_orders(ALICE, 0, 0, 2_000)
+    assert not [one for one in left if market_id in (0, one.market_id) and side in (Side.NONE, one.side)]
+    assert len(shard.engine.open_orders(BOB, 0, 0, 100)) == 50
 
 
 # ------------------------------------------------------------------ amend

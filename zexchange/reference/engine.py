@@ -77,22 +77,33 @@ class ReferenceEngine:
     # -------------------------------------------------------------- section 3: a record
 
     def apply(self, body: bytes | memoryview, log_time_ns: int) -> Applied:
-        """See `MatchingEngine.apply`. There is always room for the events, so the whole body is applied."""
+        """See `MatchingEngine.apply`."""
         if not self._state.log_time_ns < log_time_ns < 2**64:
             raise ValueError(f"log time {log_time_ns} is not above {self._state.log_time_ns}")
         self._reporter.take_events()  # those before a malformed frame were not collected
         first_record_no, first_seq = self._state.next_record_no, self._state.next_seq
-        for message in _messages(bytes(body)):
+        consumed_bytes = 0
+        for message, end in _messages(bytes(body)):
+            if not self._has_room(message):
+                break
             self._state.log_time_ns = log_time_ns
             if not isinstance(message, EpochOpen):
                 self._apply_batch(message)
             self._state.next_record_no += 1
+            consumed_bytes = end
         return Applied(
-            consumed_bytes=len(body),
+            consumed_bytes=consumed_bytes,
             records=self._state.next_record_no - first_record_no,
             commands=self._state.next_seq - first_seq,
             events=self._reporter.take_events(),
         )
+
+    def _has_room(self, message: Batch | EpochOpen) -> bool:
+        """Whether the worst that a frame can cause fits behind the events that are there already."""
+        if isinstance(message, EpochOpen):
+            return True
+        worst = len(message.commands) * limits.REPORTS_PER_COMMAND_MAX * limits.EXECUTION_REPORT_BYTES
+        return self._reporter.events_bytes + worst <= limits.EVENTS_BYTES_MAX
 
     def _apply_batch(self, batch: Batch) -> None:
         key = self._state.key(batch.public_key)
@@ -291,8 +302,11 @@ class ReferenceEngine:
         check_state(self._state)
 
 
-def _messages(body: bytes) -> Iterator[SignedBatch | OperatorBatch | EpochOpen]:
-    """The frames of a body, decoded one by one. Raises MalformedFrame when it comes to a bad one."""
+def _messages(body: bytes) -> Iterator[tuple[Batch | EpochOpen, int]]:
+    """The frames of a body, decoded one by one, each with the offset behind it.
+
+    Raises MalformedFrame when it comes to a bad one.
+    """
     offset = 0
     while offset < len(body):
         end = offset + int.from_bytes(body[offset : offset + 4], "big")
@@ -304,7 +318,7 @@ def _messages(body: bytes) -> Iterator[SignedBatch | OperatorBatch | EpochOpen]:
             raise MalformedFrame(offset, str(error)) from error
         if not isinstance(message, SignedBatch | OperatorBatch | EpochOpen):
             raise MalformedFrame(offset, f"{type(message).__name__} is not a record of the log")
-        yield message
+        yield message, end
         offset = end
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from zexchange import limits
 from zexchange.reference.state import Key, Order, Outcome, State
 from zexchange.wire.messages import Command, ExecType, ExecutionReport, OperatorCommand, ReasonCode
 
@@ -38,6 +39,11 @@ class Reporter:
     def __init__(self, state: State) -> None:
         self._state = state
         self._events: list[bytes] = []
+
+    @property
+    def events_bytes(self) -> int:
+        """Length of what `take_events` would return."""
+        return len(self._events) * limits.EXECUTION_REPORT_BYTES
 
     def take_events(self) -> bytes:
         """The event blocks since the last call, concatenated."""
