@@ -208,9 +208,9 @@ enum zx_reason_code {
     ZX_REASON_KEY_INVALID = 407, /* The public key is all zero. */
     ZX_REASON_AMOUNT_OUT_OF_RANGE = 408, /* The amount is not in 1 to 2^63-1. */
     ZX_REASON_SUPPLY_OVERFLOW = 409, /* The asset's supply would not fit in 63 bits. */
-    ZX_REASON_PRICE_OFF_TICK = 501, /* Raised by the SDK: the decimal price is not a multiple of the tick size. */
-    ZX_REASON_QUANTITY_OFF_LOT = 502, /* Raised by the SDK: the decimal quantity is not a multiple of the lot size. */
-    ZX_REASON_AMOUNT_TOO_PRECISE = 503, /* Raised by the SDK: the amount has more decimals than the asset. */
+    ZX_REASON_PRICE_OFF_TICK = 501, /* The price is not a multiple of the tick size; found before sending. */
+    ZX_REASON_QUANTITY_OFF_LOT = 502, /* The quantity is not a multiple of the lot size; found before sending. */
+    ZX_REASON_AMOUNT_TOO_PRECISE = 503, /* The amount has more decimals than the asset; found before sending. */
     ZX_REASON_QUERY_LIMIT_INVALID = 504, /* A query asks for no or too many entries. */
 };
 #define ZX_REASON_MAX 504u

@@ -438,19 +438,19 @@ class SupplyOverflow(Rejected):
 
 
 class PriceOffTick(Rejected):
-    """Raised by the SDK: the decimal price is not a multiple of the tick size."""
+    """The price is not a multiple of the tick size; found before sending."""
 
     reason = ReasonCode.PRICE_OFF_TICK
 
 
 class QuantityOffLot(Rejected):
-    """Raised by the SDK: the decimal quantity is not a multiple of the lot size."""
+    """The quantity is not a multiple of the lot size; found before sending."""
 
     reason = ReasonCode.QUANTITY_OFF_LOT
 
 
 class AmountTooPrecise(Rejected):
-    """Raised by the SDK: the amount has more decimals than the asset."""
+    """The amount has more decimals than the asset; found before sending."""
 
     reason = ReasonCode.AMOUNT_TOO_PRECISE
 

@@ -294,9 +294,9 @@ REASON_DESCRIPTIONS: dict[ReasonCode, str] = {
     ReasonCode.KEY_INVALID: "The public key is all zero.",
     ReasonCode.AMOUNT_OUT_OF_RANGE: "The amount is not in 1 to 2^63-1.",
     ReasonCode.SUPPLY_OVERFLOW: "The asset's supply would not fit in 63 bits.",
-    ReasonCode.PRICE_OFF_TICK: "Raised by the SDK: the decimal price is not a multiple of the tick size.",
-    ReasonCode.QUANTITY_OFF_LOT: "Raised by the SDK: the decimal quantity is not a multiple of the lot size.",
-    ReasonCode.AMOUNT_TOO_PRECISE: "Raised by the SDK: the amount has more decimals than the asset.",
+    ReasonCode.PRICE_OFF_TICK: "The price is not a multiple of the tick size; found before sending.",
+    ReasonCode.QUANTITY_OFF_LOT: "The quantity is not a multiple of the lot size; found before sending.",
+    ReasonCode.AMOUNT_TOO_PRECISE: "The amount has more decimals than the asset; found before sending.",
     ReasonCode.QUERY_LIMIT_INVALID: "A query asks for no or too many entries.",
 }
 
