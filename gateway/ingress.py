@@ -134,6 +134,8 @@ class Ingress:
         self._pending: list[_Pending] = []
         self._deadlines: list[tuple[int, int]] = []
         self._touched: dict[int, Connection] = {}
+        self._told_genesis: set[int] = set()
+        """Sessions with the genesis file in this turn's output."""
         self.counters = IngressCounters()
 
     @property
@@ -245,6 +247,7 @@ class Ingress:
             self._forward(pending, now_ms)
         for link in self._links:
             link.end_turn()
+        self._told_genesis.clear()
         touched, self._touched = list(self._touched.values()), {}
         return touched
 
@@ -306,6 +309,11 @@ class Ingress:
 
     def _query(self, connection: Connection, query: Query, now_ms: int) -> None:
         if isinstance(query, messages.GenesisRequest):
+            if connection.session_id in self._told_genesis:
+                # A few bytes ask for megabytes: whoever asks again before it was sent gets nothing more.
+                self._refuse_query(connection, query, ReasonCode.SERVER_BUSY, now_ms)
+                return
+            self._told_genesis.add(connection.session_id)
             answer = messages.Genesis(request_id=query.request_id, genesis=self._genesis.raw)
             connection.session.send(answer.encode(), now_ms)
             return

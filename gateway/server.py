@@ -111,7 +111,8 @@ class Server:
             link_socket.close()
         self._zmq.term()
         self._epoll.close()
-        os.close(self._reserve_fd)
+        if self._reserve_fd >= 0:
+            os.close(self._reserve_fd)
 
     def _turn(self) -> None:
         now_ms = _now_ms()
@@ -155,15 +156,19 @@ class Server:
         for _ in range(_ACCEPTS_PER_TURN):
             try:
                 sock, address = self._listener.accept()
-            except (BlockingIOError, ConnectionAbortedError):
+            except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno not in (errno.EMFILE, errno.ENFILE):
-                    raise
-                self._shed()
+                # Anything else is trouble of that one connection, which accept() reports as its own.
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._shed()
                 return
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                sock.setblocking(False)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError:  # gone already
+                sock.close()
+                continue
             connection = self._ingress.connected(
                 address[0], challenge=os.urandom(32), server_time_ns=time.time_ns(), now_ms=_now_ms()
             )
@@ -180,12 +185,17 @@ class Server:
         """No descriptor left: use the reserved one to take the next connection and close it, so the queue
         moves on."""
         self._log.error("out of file descriptors: a connection was refused")
-        os.close(self._reserve_fd)
+        if self._reserve_fd >= 0:
+            os.close(self._reserve_fd)
+            self._reserve_fd = -1
         try:
             self._listener.accept()[0].close()
         except OSError:
             pass  # it went away by itself
-        self._reserve_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._reserve_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            pass  # somebody was faster; the next time we try without
 
     def _read(self, peer: _Peer) -> None:
         try:

@@ -21,8 +21,8 @@ class FakeStore:
     """Streams in memory with Redis' rules: an explicit XADD id must be above the last one ever given,
     trimmed or not.
 
-    Answers `execute_command` as redis-py's client does, for XADD, XRANGE, XREVRANGE, XREAD, XLEN and XTRIM
-    MINID. A fault put into `faults` is used up by the next XADD:
+    Answers `execute_command` as redis-py's client does, for XADD, XRANGE, XREVRANGE, XREAD, XLEN, XTRIM
+    MINID, INFO (whatever is in `info`) and BGREWRITEAOF. A fault put into `faults` is used up by the next XADD:
 
         "lost"    the command is not carried out, and the connection breaks
         "unheard" the command is carried out, and the connection breaks before the reply
@@ -36,6 +36,7 @@ class FakeStore:
         self.last_ids: dict[str, Id] = {}
         self.faults: list[str] = []
         self.commands: list[tuple[Any, ...]] = []
+        self.info: dict[str, int] = {}
         self.after_read: list[Callable[[], object]] = []
         self.before_add: list[Callable[[], object]] = []
 
@@ -123,6 +124,12 @@ class FakeStore:
         key, after = options[at + 1], options[at + 2]
         rows = self._rows(key, f"({after}", "+")[:count]
         return [[key.encode(), rows]] if rows else []
+
+    def _info(self) -> dict[str, int]:
+        return self.info
+
+    def _bgrewriteaof(self) -> bytes:
+        return b"Background append only file rewriting started"
 
     def _xlen(self, key: str) -> int:
         return len(self.streams.get(key, []))

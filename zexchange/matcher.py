@@ -23,7 +23,6 @@ from pathlib import Path
 
 import zmq
 
-from zexchange.journal import LogReader
 from zexchange.limits import LINK_MESSAGE_BYTES_MAX
 from zexchange.link import LinkMessageInvalid
 from zexchange.log_store import StoreRefused, StoreUnavailable, one_connection
@@ -121,7 +120,7 @@ def _take_over(context: ProcessContext, shard: int) -> tuple[MatcherCore, LogWri
             context.genesis,
             shard,
             Engine,
-            LogReader(client, shard),
+            client,
             marker,
             stopping=lambda: context.stopping,
         )

@@ -1,5 +1,5 @@
-"""A matcher's way back: newest valid snapshot, then the log behind it up to our own marker, checked batch by
-batch."""
+"""A matcher's way back: newest valid snapshot, then archive and log behind it up to our own marker, checked
+batch by batch."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from zexchange import journal
+from zexchange.checkpoint import CheckpointInvalid, SigningRefused
 from zexchange.engine_types import MalformedFrame, MatchingEngine
 from zexchange.genesis import Genesis
-from zexchange.journal import START, BatchInvalid, ChainState, EntryId, LogBatch, LogReader
+from zexchange.history import LogHistory
+from zexchange.journal import BatchInvalid, ChainState, EntryId, LogBatch, LogReader
+from zexchange.log_store import StreamClient
 from zexchange.matcher_queries import RecentTrades
 from zexchange.paths import DataPaths
-from zexchange.replica import EngineClass
+from zexchange.replica import EngineClass, Mismatch, StoredBatch
 from zexchange.snapshot import known_floor, newest_valid
 
 ENTRIES_PER_READ = 256
@@ -39,25 +42,40 @@ def recover(
     genesis: Genesis,
     shard: int,
     engine_class: EngineClass,
-    reader: LogReader,
+    client: StreamClient,
     marker: EntryId,
     *,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Recovered:
     """The state at `marker`, which the caller has just written: nothing can be added below it any more.
 
-    Raises `LogUnusable` when the log has a hole, is damaged, or ends before what snapshots, checkpoints or
+    What the log no longer has is read from the archive: without any snapshot, everything. Raises
+    `LogUnusable` when both together have a hole or are damaged, or end before what snapshots, checkpoints or
     the archive know of; `StoreUnavailable`, `StoreRefused`; `InterruptedError` as soon as `stopping()` says
     so.
     """
     engine, state = _starting_point(paths, genesis, shard, engine_class)
     trades = RecentTrades([market.market_id for market in genesis.markets_of(shard)])
     begin_record_no = state.next_record_no
+    reader = LogReader(client, shard)
     try:
-        state = _replay(engine, state, trades, reader, marker, stopping)
-    except BatchInvalid as error:
+        newest = reader.tip()
+        if newest is None or newest.id < marker:
+            raise LogUnusable(f"shard {shard}: the marker {marker} is gone from the log")
+        last = reader.last_batch(marker)
+        if last is not None:
+            history = LogHistory(paths, client, shard)
+            for chunk in history.chunks(
+                state.next_record_no, state.epoch, until=last.id, count=ENTRIES_PER_READ
+            ):
+                if stopping():
+                    raise InterruptedError("asked to stop while replaying the log")
+                for stored in chunk:
+                    batch = _decoded(stored, shard)
+                    state = replay_batch(engine, state, batch, trades)
+    except (BatchInvalid, Mismatch) as error:
         raise LogUnusable(f"shard {shard}: the log cannot be replayed: {error}") from error
-    _check_tip(paths, shard, reader, marker, state)
+    _check_tip(paths, shard, last, state)
     return Recovered(engine, state, trades, state.next_record_no - begin_record_no)
 
 
@@ -74,42 +92,34 @@ def _starting_point(
     )
 
 
-def _check_tip(paths: DataPaths, shard: int, reader: LogReader, marker: EntryId, state: ChainState) -> None:
+def _check_tip(paths: DataPaths, shard: int, last: LogBatch | None, state: ChainState) -> None:
     """The log must reach as far as anything we ever wrote down, and end where we are."""
-    last = reader.last_batch(marker)
     tip = last.next_record_no - 1 if last is not None else 0
-    floor = max(known_floor(paths, shard), state.next_record_no - 1)
+    try:
+        floor = max(known_floor(paths, shard), state.next_record_no - 1)
+    except (SigningRefused, CheckpointInvalid) as error:
+        raise LogUnusable(f"shard {shard}: how far the log must reach is not known: {error}") from error
     if tip < floor:
         raise LogUnusable(
             f"shard {shard}: the log went backwards: it ends with record {tip}, but snapshots, checkpoints "
             f"or the archive know record {floor}; restore the store's files first"
         )
-    if last is not None and last.chain_after != state.chain:
-        raise LogUnusable(f"shard {shard}: the log ends with another record {tip} than the snapshot knows")
+    if last is not None and (last.next_record_no, last.chain_after) != (state.next_record_no, state.chain):
+        raise LogUnusable(
+            f"shard {shard}: the log ends with another record {tip} than what was replayed or the snapshot "
+            "knows"
+        )
 
 
-def _replay(
-    engine: MatchingEngine,
-    state: ChainState,
-    trades: RecentTrades,
-    reader: LogReader,
-    marker: EntryId,
-    stopping: Callable[[], bool],
-) -> ChainState:
-    # The batch that follows has an id above this one, in this epoch or in a later one.
-    after = EntryId(state.epoch, state.next_record_no - 1) if state.epoch else START
-    while True:
-        if stopping():
-            raise InterruptedError("asked to stop while replaying the log")
-        entries = reader.read(after, ENTRIES_PER_READ)
-        for entry in entries:
-            if entry.id >= marker:
-                return state
-            if entry.batch is not None:
-                state = replay_batch(engine, state, entry.batch, trades)
-        if not entries:
-            raise LogUnusable(f"shard {engine.shard}: the marker {marker} is gone from the log")
-        after = entries[-1].id
+def _decoded(stored: StoredBatch, shard: int) -> LogBatch:
+    """Raises `BatchInvalid`."""
+    try:
+        batch = journal.decode_batch(stored.raw, shard=shard)
+    except BatchInvalid as error:
+        raise BatchInvalid(error.reason, error.record_no or stored.id.record_no) from None
+    if batch.id != stored.id:
+        raise BatchInvalid(f"entry {stored.id} holds the batch {batch.id}", stored.id.record_no)
+    return batch
 
 
 def replay_batch(

@@ -20,6 +20,7 @@ What it promises:
 """
 
 import ctypes
+import errno
 import logging
 import os
 import signal
@@ -40,6 +41,9 @@ from zexchange.strict_toml import SettingError
 
 READY_FD_ENV = "ZX_READY_FD"
 PARENT_PID_ENV = "ZX_PARENT_PID"
+EXIT_STORE = 69
+"""Exit status of a matcher when the store did not come round in time (EX_UNAVAILABLE of sysexits.h)."""
+
 EXIT_REFUSED = 78
 """Exit status of a process that must not run until somebody decides (EX_CONFIG of sysexits.h)."""
 
@@ -48,6 +52,10 @@ EXIT_FENCED = 79
 fence that one in turn."""
 
 _PR_SET_PDEATHSIG = 1
+_PASSING_TROUBLE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
+)
+"""Errors at start that say nothing about the deployment: worth another try."""
 
 
 class Refused(Exception):
@@ -117,7 +125,8 @@ def process_context(
         genesis = load_genesis(paths.genesis)
     except (SettingError, OSError) as error:
         print(f"zexchange {name}: {error}", file=sys.stderr)
-        raise SystemExit(EXIT_REFUSED) from None
+        passes = isinstance(error, OSError) and error.errno in _PASSING_TROUBLE
+        raise SystemExit(1 if passes else EXIT_REFUSED) from None
     context = ProcessContext(name, paths, config, genesis, log)
 
     def asked_to_stop(_number: int, _frame: FrameType | None) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.fakes import FakeClock, FakeStore
 from tests.model import kit
 from zexchange import journal, link
+from zexchange.archive import write_segment
 from zexchange.engine_types import Applied, MatchingEngine
 from zexchange.journal import START, ChainState, EntryId, LogReader, decode_batch, log_key
 from zexchange.limits import ACCOUNT_NONE
@@ -596,7 +599,7 @@ def test_state_is_back_from_snapshot_and_log(paths: DataPaths, snapshot_after: i
     shard = traded()
     if snapshot_after is not None:
         write_snapshot(paths, *capture(replica_at(shard, snapshot_after)))
-    found = recover(paths, GENESIS, 0, ReferenceEngine, LogReader(store_of(shard), 0), EntryId(2, 0))
+    found = recover(paths, GENESIS, 0, ReferenceEngine, store_of(shard), EntryId(2, 0))
     assert found.engine.snapshot() == shard.engine.snapshot()
     assert found.state.chain == decode_batch(shard.log[-1]).chain_after
     assert found.state.epoch == 1
@@ -608,16 +611,56 @@ def test_state_is_back_from_snapshot_and_log(paths: DataPaths, snapshot_after: i
         assert len(found.trades.newest(1, 500)) == 5
 
 
-def test_trimmed_log_needs_the_snapshot(paths: DataPaths) -> None:
+def test_trimmed_log_without_archive_needs_the_snapshot(paths: DataPaths) -> None:
     shard = traded()
     store = store_of(shard)
     cut = decode_batch(shard.log[5])
     store.execute_command("XTRIM", log_key(0), "MINID", str(cut.id))
-    with pytest.raises(LogUnusable, match="expected"):
-        recover(paths, GENESIS, 0, ReferenceEngine, LogReader(store, 0), EntryId(2, 0))
+    with pytest.raises(LogUnusable, match="missing"):
+        recover(paths, GENESIS, 0, ReferenceEngine, store, EntryId(2, 0))
     write_snapshot(paths, *capture(replica_at(shard, 6)))
-    found = recover(paths, GENESIS, 0, ReferenceEngine, LogReader(store, 0), EntryId(2, 0))
+    found = recover(paths, GENESIS, 0, ReferenceEngine, store, EntryId(2, 0))
     assert found.engine.snapshot() == shard.engine.snapshot()
+
+
+def archived(paths: DataPaths, shard: Shard, batches: int) -> Path:
+    stored = [StoredBatch(decode_batch(raw).id, raw) for raw in shard.log[:batches]]
+    return write_segment(paths, 0, stored).path
+
+
+@pytest.mark.parametrize("snapshot_after", [None, 1, 3])
+def test_what_was_trimmed_comes_from_the_archive(paths: DataPaths, snapshot_after: int | None) -> None:
+    """With no snapshot, or only old ones, the shard comes back all the same."""
+    shard = traded()
+    store = store_of(shard)
+    archived(paths, shard, 6)
+    store.execute_command("XTRIM", log_key(0), "MINID", str(decode_batch(shard.log[5]).id))
+    if snapshot_after is not None:
+        write_snapshot(paths, *capture(replica_at(shard, snapshot_after)))
+    found = recover(paths, GENESIS, 0, ReferenceEngine, store, EntryId(2, 0))
+    assert found.engine.snapshot() == shard.engine.snapshot()
+    assert found.state.chain == decode_batch(shard.log[-1]).chain_after
+
+
+def test_damaged_archive_stops_the_shard(paths: DataPaths) -> None:
+    shard = traded()
+    store = store_of(shard)
+    segment = archived(paths, shard, 6)
+    store.execute_command("XTRIM", log_key(0), "MINID", str(decode_batch(shard.log[5]).id))
+    content = bytearray(segment.read_bytes())
+    for offset in (5, len(content) // 2):
+        segment.write_bytes(content[:offset] + bytes([content[offset] ^ 1]) + content[offset + 1 :])
+        with pytest.raises(LogUnusable, match="replayed"):
+            recover(paths, GENESIS, 0, ReferenceEngine, store, EntryId(2, 0))
+
+
+@pytest.mark.parametrize("content", [b"{", b'{"size":1,"root":"00","leaf":"00"}'])
+def test_without_knowing_what_was_signed_nobody_trades(paths: DataPaths, content: bytes) -> None:
+    """A damaged file says so once; it is no reason to start again and again."""
+    shard = traded()
+    paths.last_signed.write_bytes(content)
+    with pytest.raises(LogUnusable, match="not known"):
+        recover(paths, GENESIS, 0, ReferenceEngine, store_of(shard), EntryId(2, 0))
 
 
 def test_log_that_went_backwards_is_refused(paths: DataPaths) -> None:
@@ -625,7 +668,7 @@ def test_log_that_went_backwards_is_refused(paths: DataPaths) -> None:
     write_snapshot(paths, *capture(replica_at(shard, len(shard.log))))
     del shard.log[-1]
     with pytest.raises(LogUnusable, match="backwards"):
-        recover(paths, GENESIS, 0, ReferenceEngine, LogReader(store_of(shard), 0), EntryId(2, 0))
+        recover(paths, GENESIS, 0, ReferenceEngine, store_of(shard), EntryId(2, 0))
 
 
 def test_log_of_another_past_is_refused(paths: DataPaths) -> None:
@@ -640,7 +683,7 @@ def test_log_of_another_past_is_refused(paths: DataPaths) -> None:
         other.run()
     write_snapshot(paths, *capture(replica_at(shard, len(shard.log))))
     with pytest.raises(LogUnusable, match="another record"):
-        recover(paths, GENESIS, 0, ReferenceEngine, LogReader(store_of(other), 0), EntryId(2, 0))
+        recover(paths, GENESIS, 0, ReferenceEngine, store_of(other), EntryId(2, 0))
 
 
 def test_damaged_dropped_and_swapped_batches_stop_the_shard(paths: DataPaths) -> None:
@@ -668,26 +711,26 @@ def test_damaged_dropped_and_swapped_batches_stop_the_shard(paths: DataPaths) ->
     store = store_of(shard)
     store.replace(log_key(0), str(decode_batch(raws[4]).id), b"b", bytes(flipped))
     with pytest.raises(LogUnusable):
-        recover(paths, GENESIS, 0, ReferenceEngine, LogReader(store, 0), EntryId(2, 0))
+        recover(paths, GENESIS, 0, ReferenceEngine, store, EntryId(2, 0))
     store = store_of(shard)
     del store.streams[log_key(0)][4]
     with pytest.raises(LogUnusable, match="expected"):
-        recover(paths, GENESIS, 0, ReferenceEngine, LogReader(store, 0), EntryId(2, 0))
+        recover(paths, GENESIS, 0, ReferenceEngine, store, EntryId(2, 0))
 
 
 def test_replay_stops_when_asked_and_needs_its_marker(paths: DataPaths) -> None:
     shard = traded()
-    reader = LogReader(store_of(shard), 0)
+    store = store_of(shard)
     with pytest.raises(InterruptedError):
-        recover(paths, GENESIS, 0, ReferenceEngine, reader, EntryId(2, 0), stopping=lambda: True)
+        recover(paths, GENESIS, 0, ReferenceEngine, store, EntryId(2, 0), stopping=lambda: True)
     with pytest.raises(LogUnusable, match="marker"):
-        recover(paths, GENESIS, 0, ReferenceEngine, reader, EntryId(3, 0))
+        recover(paths, GENESIS, 0, ReferenceEngine, store, EntryId(3, 0))
 
 
 def test_second_life_continues_the_first(paths: DataPaths) -> None:
     shard = traded()
     store = store_of(shard)
-    found = recover(paths, GENESIS, 0, ReferenceEngine, LogReader(store, 0), EntryId(2, 0))
+    found = recover(paths, GENESIS, 0, ReferenceEngine, store, EntryId(2, 0))
     core = MatcherCore(
         found.engine,
         found.state,

@@ -512,6 +512,21 @@ def test_genesis_is_answered_here(bench: Bench) -> None:
     assert bench.kinds() == []
 
 
+def test_flood_of_genesis_requests_is_not_answered_with_a_flood(bench: Bench) -> None:
+    client, other = bench.client(MALLORY), bench.client(ALICE)
+    other.send(GenesisRequest(request_id=1).encode())
+    flood = b"".join(GenesisRequest(request_id=number).encode() for number in range(1, 1_001))
+    told = client.exchange(flood)
+    assert told[0] == Genesis(request_id=1, genesis=GENESIS.raw)
+    assert told[1:] == [
+        QueryReject(request_id=number, reason=ReasonCode.SERVER_BUSY) for number in range(2, 1_001)
+    ]
+    assert client.exchange(GenesisRequest(request_id=5).encode()) == [
+        Genesis(request_id=5, genesis=GENESIS.raw)
+    ]
+    assert other.heard == [Genesis(request_id=1, genesis=GENESIS.raw)]
+
+
 def test_queries_go_to_the_matcher_behind_the_batches_sent_before(bench: Bench) -> None:
     client = bench.client()
     bench.seen.clear()

@@ -271,6 +271,27 @@ def test_matcher_that_restarts_ends_the_sessions_which_come_back(exchange: Excha
     assert alice.session.ack.shards[0].account_id == 1
 
 
+@pytest.mark.parametrize("number", [errno.EPROTO, errno.ENETUNREACH, errno.ECONNABORTED, errno.ENOBUFS])
+def test_connection_that_broke_before_it_was_accepted_harms_nobody(exchange: Exchange, number: int) -> None:
+    listener = exchange.server._listener
+    broken = iter([OSError(number, "broken")])
+
+    class Broken:
+        """The listener, with one connection that is gone when its turn comes."""
+
+        def accept(self) -> tuple[socket.socket, Any]:
+            for error in broken:
+                raise error
+            return listener.accept()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(listener, name)
+
+    cast(Any, exchange.server)._listener = Broken()
+    exchange.client(OPERATOR)
+    assert next(broken, None) is None
+
+
 def test_without_descriptors_the_next_connection_is_refused_and_the_queue_moves_on(
     exchange: Exchange,
 ) -> None:
