@@ -84,6 +84,8 @@ def _check_pools(state: State) -> None:
         has_fees = market.definition.quote_asset_id in state.accounts[0].balances
         _truth(has_fees, f"market {market.definition.market_id}: no balance for its fees")
     _truth(min(state.next_record_no, state.next_seq, state.next_trade_id) >= 1, "a number starts below 1")
+    cached = sum(len(batch) for batch in state.cached_batches.values())
+    _truth(state.outcomes_count == cached, "cached outcomes miscounted")
     _truth(state.outcomes_count <= len(state.ring) <= allowed.max_outcomes, "more outcomes than kept")
     _truth(len({key.public_key for key in state.keys}) == len(state.keys), "a public key twice")
     for outcome in state.ring:

@@ -285,6 +285,7 @@ def _rebuild_cache(state: State, outcomes_count: int) -> None:
     _require(all(one.key_index < len(state.keys) for one in state.ring), "an outcome of an unknown key")
     _require(len(state.ring) == min(state.outcomes_head, max_outcomes), "a ring of the wrong length")
     _require(outcomes_count <= len(state.ring), "more outcomes cached than kept")
+    state.outcomes_count = outcomes_count
     for ordinal in range(state.outcomes_head - outcomes_count, state.outcomes_head):
         outcome = state.ring[ordinal % max_outcomes]
         batch = state.cached_batches.setdefault((outcome.key_index, outcome.nonce), [])

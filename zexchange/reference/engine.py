@@ -185,8 +185,9 @@ class ReferenceEngine:
         """Removes the oldest batches until this one fits, then adds it."""
         state, max_outcomes = self._state, self._state.genesis.limits.max_outcomes
         while state.outcomes_count + len(outcomes) > max_outcomes:
-            del state.cached_batches[next(iter(state.cached_batches))]
+            state.outcomes_count -= len(state.cached_batches.pop(next(iter(state.cached_batches))))
         state.cached_batches[key.key_index, nonce] = outcomes
+        state.outcomes_count += len(outcomes)
         for outcome in outcomes:
             position = state.outcomes_head % max_outcomes
             state.ring[position : position + 1] = [outcome]

@@ -123,11 +123,8 @@ class State:
     """Outcomes ever written."""
     cached_batches: dict[tuple[int, int], list[Outcome]]
     """The outcome cache: (key index, nonce) to the outcomes of that batch; oldest batch first."""
-
-    @property
-    def outcomes_count(self) -> int:
-        """Outcomes still in the cache."""
-        return sum(len(batch) for batch in self.cached_batches.values())
+    outcomes_count: int
+    """Outcomes still in the cache."""
 
     def open_orders(self) -> list[Order]:
         """All open orders, in slot order."""
@@ -179,4 +176,5 @@ def genesis_state(genesis: Genesis, shard: int) -> State:
         ring=[],
         outcomes_head=0,
         cached_batches={},
+        outcomes_count=0,
     )
