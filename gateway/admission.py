@@ -20,8 +20,28 @@ class AdmissionLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_sessions_per_ip: int = 4_096
     max_unestablished: int = 1_024
     """Connections that have not logged on: a flood of these must leave room for those that do."""
+    max_unestablished_per_ip: int = 256
+    """The same from one address, which must leave room for other addresses."""
     strike_penalty_ms: int = 1_000
     """How long a key is refused after a session of it ended by bad signatures: bounds what it can cost."""
+
+
+class _Tally:
+    """A count by address, and of all."""
+
+    def __init__(self) -> None:
+        self.by_ip: Counter[str] = Counter()
+        self.total = 0
+
+    def add(self, ip: str) -> None:
+        self.by_ip[ip] += 1
+        self.total += 1
+
+    def remove(self, ip: str) -> None:
+        self.total -= 1
+        self.by_ip[ip] -= 1
+        if self.by_ip[ip] == 0:
+            del self.by_ip[ip]
 
 
 class Admission:
@@ -29,25 +49,26 @@ class Admission:
 
     def __init__(self, limits: AdmissionLimits) -> None:
         self._limits = limits
-        self._by_ip: Counter[str] = Counter()
-        self._unestablished = 0
+        self._open = _Tally()
+        self._unestablished = _Tally()
         self._paused_until_ms: dict[bytes, int] = {}
 
     @property
     def connections(self) -> int:
-        return self._by_ip.total()
+        return self._open.total
 
     def connected(self, ip: str) -> ReasonCode:
         """NONE if the connection is let in, and counted; otherwise why not, and it is not counted."""
         limits = self._limits
         if (
-            self.connections >= limits.max_sessions
-            or self._unestablished >= limits.max_unestablished
-            or self._by_ip[ip] >= limits.max_sessions_per_ip
+            self._open.total >= limits.max_sessions
+            or self._open.by_ip[ip] >= limits.max_sessions_per_ip
+            or self._unestablished.total >= limits.max_unestablished
+            or self._unestablished.by_ip[ip] >= limits.max_unestablished_per_ip
         ):
             return ReasonCode.SESSION_LIMIT
-        self._by_ip[ip] += 1
-        self._unestablished += 1
+        self._open.add(ip)
+        self._unestablished.add(ip)
         return ReasonCode.NONE
 
     def logon(self, public_key: bytes, now_ms: int) -> ReasonCode:
@@ -60,9 +81,9 @@ class Admission:
         del self._paused_until_ms[public_key]
         return ReasonCode.NONE
 
-    def established(self) -> None:
+    def established(self, ip: str) -> None:
         """A connection that was let in has logged on."""
-        self._unestablished -= 1
+        self._unestablished.remove(ip)
 
     def struck_out(self, public_key: bytes, now_ms: int) -> None:
         """A session of this key was ended for its bad signatures."""
@@ -74,8 +95,6 @@ class Admission:
 
     def disconnected(self, ip: str, *, established: bool) -> None:
         """A connection that was let in is gone."""
+        self._open.remove(ip)
         if not established:
-            self._unestablished -= 1
-        self._by_ip[ip] -= 1
-        if self._by_ip[ip] == 0:
-            del self._by_ip[ip]
+            self._unestablished.remove(ip)

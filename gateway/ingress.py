@@ -298,7 +298,7 @@ class Ingress:
         shards = [connection.opened[number] for number in self._shards]
         connection.opened = None
         connection.established = True
-        self._admission.established()
+        self._admission.established(connection.ip)
         connection.session.acknowledge(
             shards, durability=self._settings.durability, server_time_ns=server_time_ns, now_ms=now_ms
         )

@@ -327,6 +327,7 @@ def ingress_settings(config: Config, descriptors: int) -> IngressSettings:
             max_sessions=max_sessions,
             max_sessions_per_ip=section.max_sessions_per_ip,
             max_unestablished=max(64, max_sessions // 10),
+            max_unestablished_per_ip=max(16, max_sessions // 40),
             strike_penalty_ms=section.strike_penalty_ms,
         ),
         max_in_flight_bytes=section.max_in_flight_bytes,

@@ -34,12 +34,21 @@ def test_sessions_of_one_address_are_bounded() -> None:
 def test_connections_that_never_log_on_leave_room_for_others() -> None:
     admission = limited(max_unestablished=2)
     assert let_in(admission, "a", "b", "c") == [True, True, False]
-    admission.established()
+    admission.established("a")
     assert let_in(admission, "c", "d") == [True, False]
     admission.disconnected("a", established=True)
     assert let_in(admission, "d") == [False]
     admission.disconnected("b", established=False)
     assert let_in(admission, "d") == [True]
+
+
+def test_one_address_cannot_keep_others_from_logging_on() -> None:
+    admission = limited(max_unestablished=8, max_unestablished_per_ip=2)
+    assert let_in(admission, "a", "a", "a", "b") == [True, True, False, True]
+    admission.established("a")
+    assert let_in(admission, "a", "a") == [True, False]
+    admission.disconnected("a", established=False)
+    assert let_in(admission, "a", "a") == [True, False]
 
 
 def test_key_that_struck_out_is_paused() -> None:
