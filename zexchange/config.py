@@ -123,11 +123,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         """Port of order entry."""
         return self.exchange.port_base + limits.PORT_OFFSET_TCP
 
-    @property
-    def admin_port(self) -> int:
-        """Port of the administration listener."""
-        return self.exchange.port_base + limits.PORT_OFFSET_ADMIN
-
 
 SECTIONS: tuple[str, ...] = tuple(field.name for field in msgspec.structs.fields(Config))
 

@@ -3,6 +3,10 @@
 The supervisor writes it when orders are accepted, again whenever a process was replaced, and removes it at
 the end. It is believed only while the supervisor's lock is held, so the file of a killed exchange misleads
 nobody.
+
+`store_url` is the whole address of the store, a password included, so that other commands of the same user
+find the store however the exchange was told of it: the file is 0600, in a folder that is 0700. To show the
+address use `store.shown_url`, to connect `store.open_store_of`.
 """
 
 import fcntl
@@ -14,6 +18,7 @@ import msgspec
 from zexchange.paths import DataPaths
 
 SUPERVISOR_LOCK = "supervisor"
+PRIVATE_FILE_MODE = 0o600
 
 
 class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +41,8 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class ExchangeInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """The running exchange. `deployment_id` is hex; `durability` is "always" or "everysec"."""
+    """The running exchange. `deployment_id` is hex; `durability` is "always" or "everysec"; `store_url` may
+    hold a password."""
 
     pid: int
     version: str
@@ -53,9 +59,12 @@ class ExchangeInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_exchange(paths: DataPaths, info: ExchangeInfo) -> None:
-    """Replace the file in one step, so that a reader sees the old or the new one."""
+    """Replace the file in one step, so that a reader sees the old or the new one. Raises OSError."""
     temporary = paths.exchange_json.with_suffix(".json.tmp")
-    temporary.write_bytes(msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_FILE_MODE)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, PRIVATE_FILE_MODE)  # it may have been left behind by something else
+        file.write(msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
     temporary.replace(paths.exchange_json)
 
 

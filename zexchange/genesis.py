@@ -151,6 +151,14 @@ class MarketSpec(msgspec.Struct, frozen=True, kw_only=True):
     shard: Annotated[int, Meta(ge=0, le=limits.SHARDS_MAX - 1)] = 0
 
 
+class MarketsFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody who makes a deployment chooses: these tables of the genesis file, in its syntax."""
+
+    assets: tuple[AssetSpec, ...]
+    markets: tuple[MarketSpec, ...]
+    limits: EngineLimits = EngineLimits()
+
+
 class _File(msgspec.Struct, frozen=True, kw_only=True):
     name: _Name
     version: Annotated[int, Meta(ge=GENESIS_VERSION, le=GENESIS_VERSION)]
@@ -220,6 +228,22 @@ def parse_genesis(raw: bytes, source: str = "genesis") -> Genesis:
     return _parse(raw, read_toml(raw, source), source)
 
 
+def load_markets(path: Path, shards: int) -> MarketsFile:
+    """Read and check a file of assets, markets and limits for a new deployment with this number of shards.
+
+    Markets that name no shard go to the shards in turn. Raises GenesisError.
+    """
+    source = str(path)
+    _raw, table = read_toml_file(path)
+    file = build(MarketsFile, table, source)
+    markets = tuple(
+        spec if "shard" in given else msgspec.structs.replace(spec, shard=index % shards)
+        for index, (spec, given) in enumerate(zip(file.markets, table["markets"], strict=True))
+    )
+    _assets_and_markets(source, file.assets, markets, shards)
+    return msgspec.structs.replace(file, markets=markets)
+
+
 def build_genesis(
     name: str,
     operator_public_key: bytes,
@@ -272,18 +296,7 @@ def _parse(raw: bytes, table: dict[str, object], source: str) -> Genesis:
     file = build(_File, table, source)
     if file.operator_public_key == "0" * 64:
         raise GenesisError(source, "operator_public_key", "key 'operator_public_key' cannot be all zero")
-    if not file.assets or len(file.assets) > limits.ASSETS_MAX:
-        raise GenesisError(source, "assets", f"there must be 1 to {limits.ASSETS_MAX:,} assets")
-    if not file.markets or len(file.markets) > limits.MARKETS_MAX:
-        raise GenesisError(source, "markets", f"there must be 1 to {limits.MARKETS_MAX:,} markets")
-    _check_unique(source, "assets", "id", [asset.id for asset in file.assets])
-    _check_unique(source, "assets", "symbol", [asset.symbol for asset in file.assets])
-    _check_unique(source, "markets", "id", [market.id for market in file.markets])
-    _check_unique(source, "markets", "symbol", [market.symbol for market in file.markets])
-    assets = {
-        spec.symbol: Asset(asset_id=spec.id, symbol=spec.symbol, decimals=spec.decimals)
-        for spec in file.assets
-    }
+    assets, markets = _assets_and_markets(source, file.assets, file.markets, file.shards)
     return Genesis(
         name=file.name,
         version=file.version,
@@ -291,12 +304,30 @@ def _parse(raw: bytes, table: dict[str, object], source: str) -> Genesis:
         settlement_public_key=bytes.fromhex(file.settlement_public_key),
         shards=file.shards,
         limits=file.limits,
-        assets=tuple(assets.values()),
-        markets=tuple(
-            _market(source, index, spec, assets, file.shards) for index, spec in enumerate(file.markets)
-        ),
+        assets=assets,
+        markets=markets,
         raw=raw,
         deployment_id=deployment_id(raw),
+    )
+
+
+def _assets_and_markets(
+    source: str, assets: tuple[AssetSpec, ...], markets: tuple[MarketSpec, ...], shards: int
+) -> tuple[tuple[Asset, ...], tuple[Market, ...]]:
+    """The tables of a file with everything derived. Raises GenesisError."""
+    if not assets or len(assets) > limits.ASSETS_MAX:
+        raise GenesisError(source, "assets", f"there must be 1 to {limits.ASSETS_MAX:,} assets")
+    if not markets or len(markets) > limits.MARKETS_MAX:
+        raise GenesisError(source, "markets", f"there must be 1 to {limits.MARKETS_MAX:,} markets")
+    _check_unique(source, "assets", "id", [asset.id for asset in assets])
+    _check_unique(source, "assets", "symbol", [asset.symbol for asset in assets])
+    _check_unique(source, "markets", "id", [market.id for market in markets])
+    _check_unique(source, "markets", "symbol", [market.symbol for market in markets])
+    by_symbol = {
+        spec.symbol: Asset(asset_id=spec.id, symbol=spec.symbol, decimals=spec.decimals) for spec in assets
+    }
+    return tuple(by_symbol.values()), tuple(
+        _market(source, index, spec, by_symbol, shards) for index, spec in enumerate(markets)
     )
 
 

@@ -154,11 +154,11 @@ OUTCOMES_MAX: Final = 2**22
 PORT_OFFSET_TCP: Final = 0
 """Order entry listens on port_base + this."""
 
-PORT_OFFSET_ADMIN: Final = 90
-"""The administration listener is on port_base + this."""
+PORTS_RESERVED: Final = 100
+"""Ports from port_base on that belong to one deployment: neighbours keep this distance."""
 
-PORT_BASE_MAX: Final = 65_535 - PORT_OFFSET_ADMIN
-"""Largest port_base: every port of the exchange still exists."""
+PORT_BASE_MAX: Final = 65_536 - PORTS_RESERVED
+"""Largest port_base: every port of the deployment still exists."""
 
 INGRESS_WORKERS_MAX: Final = 256
 """Most ingress workers of one machine."""

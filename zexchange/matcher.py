@@ -29,11 +29,8 @@ from zexchange.log_store import StoreRefused, StoreUnavailable, one_connection
 from zexchange.log_writer import Fenced, LogEmpty, LogWriter, Retry
 from zexchange.matcher_core import Drain, MatcherCore
 from zexchange.matcher_recovery import LogUnusable, recover
-from zexchange.process import EXIT_FENCED, ProcessContext, Refused, process_context
+from zexchange.process import EXIT_FENCED, EXIT_STORE, ProcessContext, Refused, process_context
 from zexchange.store import check_store_settings, durability, open_store
-
-EXIT_STORE = 69
-"""Exit status when the store did not come round in time (EX_UNAVAILABLE of sysexits.h)."""
 
 _QUEUE_MESSAGES = 4_096
 """High-water mark of the socket, per ingress and direction. Ingress workers stop well before, by bytes not

@@ -5,7 +5,7 @@
 <data>/store/                  append-only file of the embedded store
 <data>/snapshots/<shard>/      engine snapshots
 <data>/archive/<shard>/        verified segments of the log
-<data>/settlement/             checkpoints.log, last_signed.json
+<data>/settlement/             checkpoints.log, last_signed.json, store (which store the log is in)
 <data>/logs/<process>.jsonl    JSON lines; <process>.out holds what it wrote to stdout and stderr
 <data>/init/<shard>            one-time token: an empty log is accepted only while it exists
 <data>/run/                    locks, exchange.json and, if the path is short enough, the unix sockets

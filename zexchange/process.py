@@ -52,9 +52,8 @@ EXIT_FENCED = 79
 fence that one in turn."""
 
 _PR_SET_PDEATHSIG = 1
-_PASSING_TROUBLE = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
-)
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_PASSING_TROUBLE = _NO_ROOM | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
 """Errors at start that say nothing about the deployment: worth another try."""
 
 
@@ -141,6 +140,9 @@ def process_context(
         log.error(str(error))
         raise SystemExit(EXIT_REFUSED) from None
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            log.error("%s", error)  # where it happened is of no interest: it may happen anywhere
+            raise SystemExit(1) from None
         log.exception("%s: %s", type(error).__name__, error)
         raise SystemExit(1) from None
     finally:

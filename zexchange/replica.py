@@ -36,6 +36,10 @@ __all__ = [
 SignatureCheck = Callable[[Sequence[bytes], bytes], Sequence[bool]]
 """(frames, deployment id) to one verdict per frame."""
 
+OTHER_DEPLOYMENT = (
+    "the log belongs to another deployment, or the genesis file was changed afterwards: restore genesis.toml"
+)
+"""The chain begins with the deployment id, which is the hash of the genesis file."""
 _TEMPLATE_ID = struct.Struct("<H")
 _TEMPLATE_ID_OFFSET = 8
 _EPOCH_OPEN_TEMPLATE_ID = 3
@@ -45,17 +49,22 @@ class Mismatch(Exception):
     """What the log or a checkpoint says is not what replaying gives. `record_no` is the first record that
     differs.
 
-    Where only a whole batch can be compared (chain, events hash) it is the first record of that batch.
+    Where only a whole batch can be compared (chain, events hash) it is the first record of that batch. `hint`
+    says what may have happened where that is known.
     """
 
-    def __init__(self, shard: int, record_no: int, what: str, expected: object, found: object) -> None:
+    def __init__(
+        self, shard: int, record_no: int, what: str, expected: object, found: object, hint: str = ""
+    ) -> None:
         self.shard = shard
         self.record_no = record_no
         self.what = what
         self.expected = expected.hex() if isinstance(expected, bytes) else str(expected)
         self.found = found.hex() if isinstance(found, bytes) else str(found)
+        self.hint = hint
         super().__init__(
             f"shard {shard}: record {record_no}: {what}: expected {self.expected}, found {self.found}"
+            + (f"; {hint}" if hint else "")
         )
 
 
@@ -188,6 +197,8 @@ class Replica:
     def compare(self, tip: ShardTip, source: str) -> None:
         """Compares what `source`, say "checkpoint 7", claims about this position. Raises Mismatch."""
         own = self.tip()
+        if tip.log_size == 1 and tip.chain != own.chain:
+            raise Mismatch(self.shard, 1, f"chain of {source}", own.chain, tip.chain, OTHER_DEPLOYMENT)
         for what, expected, found in (
             ("log root", own.log_root, tip.log_root),
             ("chain", own.chain, tip.chain),
@@ -209,7 +220,10 @@ class Replica:
             ("chain before", position.chain, batch.chain_before),
         ):
             if expected != found:
-                raise Mismatch(self.shard, record_no, what, expected, found)
+                other = what == "chain before" and record_no == 1
+                raise Mismatch(
+                    self.shard, record_no, what, expected, found, OTHER_DEPLOYMENT if other else ""
+                )
         try:
             journal.check_follows(position, batch)
         except BatchInvalid as error:

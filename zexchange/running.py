@@ -11,18 +11,18 @@ Start it from a thread that lives as long as the exchange: the kernel watches th
 
 import os
 import secrets
-import selectors
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
 from zexchange.exchange_info import ExchangeInfo, read_exchange
-from zexchange.limits import PORT_BASE_MAX, PORT_OFFSET_ADMIN, PORT_OFFSET_TCP
+from zexchange.limits import PORT_BASE_MAX, PORT_OFFSET_TCP
 from zexchange.paths import DataPaths
 from zexchange.process import PARENT_PID_ENV
 
@@ -31,10 +31,67 @@ START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 60.0
 """Four stages with their graces, three times over."""
 _POLL_S = 0.02
+_REST_S = 10.0
+"""For the rest of the output of a supervisor that has ended: it is in the pipe already."""
 
 
 class NotRunning(RuntimeError):
     """The exchange did not start, or ended by itself; the message holds the last of its output."""
+
+
+class _Output:
+    """What a child prints, read by a thread of its own: a pipe that nobody reads would stop the child.
+
+    The first and the last `KEPT_BYTES` are kept.
+    """
+
+    KEPT_BYTES = 1_048_576
+
+    def __init__(self, descriptor: int) -> None:
+        """Takes the descriptor over and closes it at the end."""
+        self._descriptor = descriptor
+        self._first = bytearray()
+        self._last = bytearray()
+        self._ready = False
+        self._ended = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._read, name="exchange-output", daemon=True)
+        self._thread.start()
+
+    def text(self) -> str:
+        with self._changed:
+            return (self._first + self._last).decode("utf-8", "replace")
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        """Wait for a line that starts with `ready`; False if it does not come, or the output ends first."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._ended, timeout_s)
+            return self._ready
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until all of it was read."""
+        self._thread.join(timeout_s)
+
+    def _read(self) -> None:
+        try:
+            while data := os.read(self._descriptor, 65_536):
+                with self._changed:
+                    self._take(data)
+                    self._changed.notify_all()
+        finally:
+            os.close(self._descriptor)
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def _take(self, data: bytes) -> None:
+        if len(self._first) < self.KEPT_BYTES:
+            self._first += data
+            if not self._ready:
+                self._ready = any(line.startswith(b"ready") for line in self._first.split(b"\n")[:-1])
+        else:
+            self._last += data
+            del self._last[: -self.KEPT_BYTES]
 
 
 class RunningExchange:
@@ -56,7 +113,7 @@ class RunningExchange:
         self._config_file = config_file
         self._settings = dict(settings or {})
         self._process: subprocess.Popen[bytes] | None = None
-        self._output = b""
+        self._output: _Output | None = None
 
     def __enter__(self) -> "RunningExchange":
         self.start()
@@ -77,7 +134,7 @@ class RunningExchange:
     @property
     def output(self) -> str:
         """What it printed so far, stdout and stderr together."""
-        return self._output.decode("utf-8", "replace")
+        return "" if self._output is None else self._output.text()
 
     @property
     def info(self) -> ExchangeInfo:
@@ -99,39 +156,37 @@ class RunningExchange:
         command += ["--port-base", str(self.port_base)]
         if self._config_file is not None:
             command += ["--config", str(self._config_file)]
-        self._output = b""
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env={**os.environ, **environment_of(self._settings), PARENT_PID_ENV: str(os.getpid())},
-        )
-        deadline = time.monotonic() + timeout_s
-        while not any(line.startswith(b"ready") for line in self._output.split(b"\n")[:-1]):
-            left_s = deadline - time.monotonic()
-            if left_s <= 0 or not self._read(left_s):
-                self.stop()
-                raise NotRunning(f"the exchange in {self.paths.root} did not start:\n{self.output}")
+        read_end, write_end = os.pipe()
+        self._output = _Output(read_end)
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=write_end,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, **environment_of(self._settings), PARENT_PID_ENV: str(os.getpid())},
+            )
+        finally:
+            os.close(write_end)
+        if not self._output.wait_ready(timeout_s):
+            self.stop()
+            raise NotRunning(f"the exchange in {self.paths.root} did not start:\n{self.output}")
 
     def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """Stop it as `kill PID` does and return its exit code; 0 if it was not running."""
         process, self._process = self._process, None
         if process is None:
             return 0
+        process.terminate()
         try:
-            process.terminate()
-            output, _nothing = process.communicate(timeout=timeout_s)
-            self._output += output
-            return process.returncode
+            process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
             raise NotRunning(f"the exchange in {self.paths.root} did not stop:\n{self.output}") from None
-        finally:
-            if process.stdout is not None:
-                process.stdout.close()
+        self._read_rest()
+        return process.returncode
 
     def crash(self) -> None:
         """kill -9 of the supervisor; everything else ends by itself. Returns when all of it is gone."""
@@ -141,11 +196,14 @@ class RunningExchange:
         children = list(self.pids().values())
         process.kill()
         process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-        _wait_for(
+        wait_for(
             lambda: not any(_exists(pid) for pid in children), STOP_TIMEOUT_S, "its processes are still there"
         )
+        self._read_rest()
+
+    def _read_rest(self) -> None:
+        if self._output is not None:
+            self._output.join(_REST_S)
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
         """Send one of its processes a signal; returns the pid it had."""
@@ -163,21 +221,8 @@ class RunningExchange:
             process = info.processes[name]
             return process.pid not in (None, old_pid) and process.state == "ready"
 
-        _wait_for(replaced, timeout_s, f"{name} was not started again")
+        wait_for(replaced, timeout_s, f"{name} was not started again")
         return self.pids()[name]
-
-    def _read(self, timeout_s: float) -> bool:
-        """Read some output; False at its end or when nothing came in time."""
-        process = self._process
-        assert process is not None, "start() comes first"
-        assert process.stdout is not None, "start() opens the pipe"
-        with selectors.DefaultSelector() as selector:
-            selector.register(process.stdout, selectors.EVENT_READ)
-            if not selector.select(timeout_s):
-                return False
-        data = os.read(process.stdout.fileno(), 65_536)
-        self._output += data
-        return bool(data)
 
 
 def free_port_base() -> int:
@@ -188,7 +233,7 @@ def free_port_base() -> int:
     """
     for _attempt in range(1000):
         base = 10_000 + secrets.randbelow(min(22_000, PORT_BASE_MAX - 10_000))
-        if all(_is_free(base + offset) for offset in (PORT_OFFSET_TCP, PORT_OFFSET_ADMIN)):
+        if _is_free(base + PORT_OFFSET_TCP):
             return base
     raise OSError("no free ports on 127.0.0.1")
 
@@ -211,7 +256,8 @@ def _exists(pid: int) -> bool:
         return False
 
 
-def _wait_for(condition: Callable[[], bool], timeout_s: float, failure: str) -> None:
+def wait_for(condition: Callable[[], bool], timeout_s: float, failure: str) -> None:
+    """Look again and again until the condition holds. Raises NotRunning with `failure`."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() >= deadline:

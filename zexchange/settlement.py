@@ -16,12 +16,14 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from msgspec import Struct
 from nacl.signing import SigningKey
 
 from zexchange import durable, journal
 from zexchange.archive import SegmentInvalid
+from zexchange.archive_check import require_archive
 from zexchange.checkpoint import (
     CheckpointInvalid,
     CheckpointJournal,
@@ -40,6 +42,7 @@ from zexchange.process import ProcessContext, Refused
 from zexchange.publication import CheckpointStream
 from zexchange.replica import EngineClass, Mismatch, Replica, SignatureCheck, StoredBatch, verify_signatures
 from zexchange.snapshot import SnapshotHeader, capture, newest_valid, replica_from, snapshot_numbers
+from zexchange.store_record import record_store
 from zexchange.upkeep import Upkeep
 
 __all__ = ["LogRegressed", "Settlement", "SettlementCore", "run"]
@@ -48,6 +51,10 @@ READ_COUNT = 64
 """Batches per read: at 64 KiB each 4 MiB, and enough frames for one call to verify them all."""
 BLOCK_MS = 200
 """Longest wait for the log, so that a request to stop is noticed soon."""
+REST_MS = 20
+"""Pause after each read that reached the end of the log. Chasing every batch as it is written takes the store and
+a core from the matcher just when it wants to answer: with two cores that doubled the median latency. Longer
+pauses make longer bursts of work, which show in the 99th percentile."""
 RETRY_MS = 100
 """Pause before a store that is away is asked again."""
 EVERYSEC_DELAY_MS = 2_500
@@ -140,11 +147,13 @@ class Settlement:
     ) -> None:
         """`delay_ms`: how old a tip must be before it is signed.
 
-        Opens the files: raises CheckpointLogCorrupt, CheckpointInvalid, SigningRefused, SegmentInvalid,
-        OSError.
+        Opens the files: raises CheckpointLogCorrupt, CheckpointInvalid, SigningRefused (also if a part of the
+        archive is missing), SegmentInvalid, OSError.
         """
         if bytes(key.verify_key) != genesis.settlement_public_key:
-            raise SigningRefused("the settlement key is not the one that the genesis file names")
+            raise SigningRefused(
+                "the settlement key is not the one that the genesis file names: restore it from the backup"
+            )
         self._paths = paths
         self._genesis = genesis
         self._settings = settings
@@ -157,11 +166,18 @@ class Settlement:
         self._log = log or logging.getLogger("zexchange.settlement")
         self._core = SettlementCore([], [])
         self._observed: deque[_Observed] = deque()
+        self.behind = False
+        """The last `follow` found so much that the log probably holds more."""
         self._due_ms = 0
         self._snapshot_at: dict[int, int] = {}
         self._upkeep = Upkeep(paths, client, genesis.shards, genesis.deployment_id, settings, self._log)
         durable.remove_leftovers(paths.settlement)
         self._journal = CheckpointJournal(paths.settlement, genesis.name, genesis.shards, key)
+        try:
+            require_archive(paths, genesis.shards, self._journal.last)
+        except BaseException:
+            self._journal.close()
+            raise
         self._stream = CheckpointStream(client, settings.published_checkpoints)
         if self._journal.truncated_bytes:
             self._log.warning(
@@ -245,6 +261,8 @@ class Settlement:
         """
         cursors = {shard: _cursor(replica) for shard, replica in self._core.replicas.items()}
         found = read_streams(self._client, cursors, READ_COUNT, block_ms)
+        # Markers count in a read too, so a full one may hold a few batches less.
+        self.behind = any(2 * len(batches) > READ_COUNT for _, batches in found.values())
         records = 0
         for shard, (_, batches) in found.items():
             if batches:
@@ -329,7 +347,6 @@ class Settlement:
 def run(context: ProcessContext) -> None:
     """The settlement process, until it is asked to stop. Raises Refused when somebody must look at it."""
     from zexchange import frames
-    from zexchange.client.keys import load_key
     from zexchange.engine import Engine
     from zexchange.wire import signing
 
@@ -340,7 +357,7 @@ def run(context: ProcessContext) -> None:
     if lock is None:
         raise Refused(f"another settlement process signs for {paths.root}")
     try:
-        key = load_key(paths.settlement_key)
+        key = _load_settlement_key(paths.settlement_key)
         _settle_until_stopped(context, config, key, Engine)
     except Mismatch as error:
         context.log.error(
@@ -362,6 +379,21 @@ def run(context: ProcessContext) -> None:
         raise Refused(f"{error}; nothing is signed any more") from error
     finally:
         os.close(lock)
+
+
+def _load_settlement_key(path: Path) -> SigningKey:
+    """Raises Refused: no other key will do, so there is no point in trying again."""
+    from zexchange.client.errors import KeyFileError
+    from zexchange.client.keys import load_key
+
+    only = "restore it from the backup: a new key would not be the one that the genesis file names"
+    if not path.exists():
+        raise Refused(f"no key file {path}; {only}")
+    try:
+        return load_key(path)
+    except KeyFileError as error:
+        # Of a key that is there and open to others the message says how to close it.
+        raise Refused(str(error) if "chmod" in str(error) else f"{error}; {only}") from None
 
 
 def _settle_until_stopped(
@@ -388,10 +420,16 @@ def _settle_until_stopped(
                     _ask(lambda: check_store_settings(client, config.store.fsync))
                     if not recovered:
                         recovered = settlement.recover(lambda: context.stopping)
+                        if recovered:
+                            record_store(context.paths, config.store.url)
                         continue
                     settlement.check_log()
                     connected = True
-                settlement.follow(settlement.wait_ms())
+                # A wait as long as the client's patience would look like a store that is away.
+                followed = settlement.follow(min(settlement.wait_ms(), config.store.timeout_ms // 2))
+                if followed and not settlement.behind:
+                    rest_ms = min(settlement.wait_ms(), REST_MS)
+                    select.select([context.stop_fd], [], [], rest_ms / 1000)
             except (StoreUnavailable, StoreRefused) as error:
                 if connected or not recovered:
                     context.log.warning("the store does not answer", extra={"zx": {"reason": str(error)}})

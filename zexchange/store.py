@@ -14,23 +14,35 @@ import importlib.util
 import logging
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from zexchange.aof_repair import Damaged, Repair, repair_torn_tail
+from zexchange.aof_repair import (
+    Damaged,
+    Repair,
+    newest_incremental_file,
+    repair_torn_tail,
+    whole_commands_end,
+)
 from zexchange.config import Config
+from zexchange.log_store import StoreRefused
 from zexchange.logs import tail
 from zexchange.paths import DataPaths
 from zexchange.process import Refused, set_death_signal
 from zexchange.wire.messages import Durability
+
+if TYPE_CHECKING:
+    from zexchange.exchange_info import ExchangeInfo
 
 OLDEST_VERSION = (7, 0)
 """Before 7.0 a reply could leave before the sync when I/O threads were on."""
@@ -51,6 +63,16 @@ _log = logging.getLogger("zexchange.store")
 
 _SETTING_ABSENT = "not set"
 
+_TORN = re.compile("nexpected end of file reading the append only file")
+_UNREADABLE = re.compile(
+    "(?<!rror )reading the append only file|AOF loading aborted|Wrong RDB checksum|error in RDB reading|"
+    "rdb file reading failure"
+)
+"""What the server says when its files hold what it cannot load; the first of these when one ends too early. Not
+an `error reading`: that is the disk's."""
+FOREIGN_ADVICE = "check-aof"
+"""In what the server says: advice that must not be followed here, since it may cut acknowledged orders."""
+
 
 class UnsafeStore(Refused):
     """A setting of the store breaks the promise of durability. `setting` is its name."""
@@ -64,6 +86,17 @@ class UnsafeStore(Refused):
 
 class StoreFailed(RuntimeError):
     """The embedded store cannot be started; the message says why."""
+
+
+class StoreDamaged(StoreFailed):
+    """The embedded store's files are damaged and were left as they are; starting again does not help."""
+
+    def __init__(self, paths: DataPaths, damage: str) -> None:
+        super().__init__(
+            f"the store's files are damaged and were left as they are: {damage}. Do not cut them with "
+            f"valkey-check-aof, which may take acknowledged orders away: copy {paths.root}, then restore "
+            f"{paths.store} from a backup that is as new or newer, see 'Store repair' in docs/operations.md"
+        )
 
 
 class ConfigReader(Protocol):
@@ -80,8 +113,26 @@ def durability(config: Config) -> Durability:
 
 
 def store_url(paths: DataPaths, config: Config) -> str:
-    """Address of the store, for people and for exchange.json."""
+    """Address of the store; it may hold a password: see shown_url()."""
     return config.store.url or f"unix://{paths.store_socket}"
+
+
+def shown_url(url: str) -> str:
+    """The address without passwords, for people."""
+    scheme, separator, rest = url.partition("://")
+    login, at, address = rest.rpartition("@")  # the last one: a password that was not escaped may hold others
+    if at:
+        user, colon, _password = login.partition(":")
+        rest = f"{user if colon else ''}:***@{address}"
+    return scheme + separator + re.sub(r"([?&]password=)[^&]*", r"\1***", rest)
+
+
+def open_store_of(info: "ExchangeInfo", paths: DataPaths, config: Config) -> redis.Redis:
+    """A client of the store of a running exchange, whatever the configuration says about the store's
+    address."""
+    url = "" if info.store_url == f"unix://{paths.store_socket}" else info.store_url
+    store = msgspec.structs.replace(config.store, url=url)
+    return open_store(paths, msgspec.structs.replace(config, store=store))
 
 
 def open_store(paths: DataPaths, config: Config) -> redis.Redis:
@@ -110,7 +161,8 @@ def open_store(paths: DataPaths, config: Config) -> redis.Redis:
 def check_store_settings(client: ConfigReader, fsync: str) -> None:
     """Refuse a store that would not keep the promise `fsync` ("always" or "everysec").
 
-    Raises UnsafeStore with the setting's name, and lets redis.ConnectionError and redis.TimeoutError pass.
+    Raises UnsafeStore with the setting's name, StoreRefused while the store cannot write at all, and lets
+    redis.ConnectionError and redis.TimeoutError pass.
     """
     needed = dict(SAFE_SETTINGS)
     needed["appendfsync"] = ("always",) if fsync == "always" else ("everysec", "always")
@@ -129,7 +181,8 @@ def check_store_settings(client: ConfigReader, fsync: str) -> None:
     persistence = client.info("persistence")
     status = str(persistence.get("aof_last_write_status", "ok"))
     if status != "ok":
-        raise UnsafeStore("aof_last_write_status", repr(status), "'ok': the store cannot write its file")
+        # Not a setting: it passes when there is room again, so it must not keep anybody down for good.
+        raise StoreRefused(f"the store cannot write its file: aof_last_write_status is {status!r}")
 
 
 def _setting(client: ConfigReader, setting: str) -> str:
@@ -141,6 +194,12 @@ def _setting(client: ConfigReader, setting: str) -> str:
         if _text(name) == setting:
             return _text(value)
     return _SETTING_ABSENT
+
+
+def _without_advice(line: str) -> str:
+    """A line of the server's log: what happened, without the time and without what to do."""
+    said = line.rpartition(" # ")[2]
+    return re.split(r": make a backup|\. You can:", said)[0].rstrip(".")
 
 
 def _text(value: object) -> str:
@@ -289,26 +348,35 @@ class EmbeddedStore:
         """After the server ended: cut an unfinished last command off its file if that is why it refused to
         start.
 
-        Nobody was told that this command succeeded. What was cut is kept and logged; None if nothing was cut.
-        Damage of any other kind is logged and left as it is.
+        Nobody was told that this command succeeded. What was cut is kept and logged; None if nothing was cut,
+        because the server ended for another reason or a file could not be read or written. Raises
+        StoreDamaged, which says what is wrong, for damage of any other kind: that is left as it is.
         """
         complaints = tail(self._paths.output("store"), 20, self._output_start)
-        if not any("nexpected end of file reading the append only file" in line for line in complaints):
+        if not any(_UNREADABLE.search(line) for line in complaints):
             return None
+        repair = None
         try:
-            repair = repair_torn_tail(self._paths.store)
-        except (Damaged, OSError) as error:
-            _log.error("the store's file is damaged and was left as it is: %s", error)
+            if any(_TORN.search(line) for line in complaints):
+                repair = repair_torn_tail(self._paths.store)
+            else:
+                whole_commands_end(newest_incremental_file(self._paths.store))
+        except Damaged as error:
+            raise StoreDamaged(self._paths, str(error)) from None
+        except OSError as error:
+            _log.error("the store's file cannot be examined: %s", error)
             return None
-        if repair is not None:
-            _log.warning(
-                "the store's file ended inside a command that was never acknowledged: "
-                "cut %d bytes at offset %d of %s, kept in %s",
-                repair.cut_bytes,
-                repair.offset,
-                repair.file,
-                repair.kept,
-            )
+        if repair is None:
+            said = next(line for line in complaints if _UNREADABLE.search(line))
+            raise StoreDamaged(self._paths, _without_advice(said))
+        _log.warning(
+            "the store's file ended inside a command that was never acknowledged: "
+            "cut %d bytes at offset %d of %s, kept in %s",
+            repair.cut_bytes,
+            repair.offset,
+            repair.file,
+            repair.kept,
+        )
         return repair
 
     def stop(self, grace_s: float = 10.0) -> None:

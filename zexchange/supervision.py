@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from zexchange.limits import STOP_GRACE_MS
-from zexchange.process import EXIT_FENCED, EXIT_REFUSED
+from zexchange.process import EXIT_FENCED, EXIT_REFUSED, EXIT_STORE
 
 BACKOFF_FIRST_MS = 100
 """First pause before a restart: a single crash costs almost nothing."""
@@ -268,7 +268,11 @@ class Supervision:
 def describe_exit(status: int) -> str:
     """An exit status in words."""
     if status >= 0:
-        known = {EXIT_REFUSED: "refuses to run", EXIT_FENCED: "was fenced by another matcher of its shard"}
+        known = {
+            EXIT_STORE: "ended because the store did not come round",
+            EXIT_REFUSED: "refuses to run",
+            EXIT_FENCED: "was fenced by another matcher of its shard",
+        }
         return known.get(status, f"ended with status {status}")
     try:
         return f"was killed by {signal.Signals(-status).name}"

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import psutil
 
@@ -33,11 +34,11 @@ from zexchange.exchange_info import (
     write_exchange,
 )
 from zexchange.genesis import Genesis
-from zexchange.logs import log_to_file, log_to_terminal, tail
+from zexchange.logs import begin_output, bound_output, log_to_file, log_to_terminal, tail
 from zexchange.paths import DataPaths
 from zexchange.pinning import auto_workers, physical_cores, pinning_plan
-from zexchange.process import PARENT_PID_ENV, READY_FD_ENV, die_with_parent
-from zexchange.store import EmbeddedStore, StoreFailed, store_url
+from zexchange.process import EXIT_REFUSED, PARENT_PID_ENV, READY_FD_ENV, die_with_parent
+from zexchange.store import FOREIGN_ADVICE, EmbeddedStore, StoreDamaged, StoreFailed, store_url
 from zexchange.supervision import (
     Action,
     AllReady,
@@ -58,6 +59,10 @@ STORE_PROBE_S = 0.02
 """Pause between two questions whether the store has loaded its file."""
 WAITING_NOTE_S = 5.0
 """Pause between two lines that say what a slow start waits for."""
+PUBLISH_AGAIN_S = 1.0
+"""Pause before exchange.json is written again when it could not be."""
+OUTPUT_CHECK_S = 60.0
+"""Pause between two looks at the size of what the processes print; they hardly print anything."""
 TAIL_LINES = 8
 
 
@@ -105,6 +110,8 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._log = logging.getLogger("zexchange.supervisor")
         self._children_lock = -1
+        self._publish_at: float | None = None  # monotonic; None if exchange.json is as it should be
+        self._outputs_checked_at = time.monotonic()
         self._exit_code = 0
         self._finished = False
         self._stop_requests = 0
@@ -125,6 +132,7 @@ class Supervisor:
                 f"an exchange already runs in {paths.root} (pid {owner}); stop it, or use another --data"
             )
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        reservation: socket.socket | None = None
         previous: dict[int, object] = {}
         try:
             self._log = log_to_file(
@@ -136,7 +144,9 @@ class Supervisor:
             )
             log_to_terminal()
             self._children_lock = self._wait_for_children_of_predecessor()
-            check_port_free(self._config.exchange.host, self._config.tcp_port)
+            reservation = reserve_port(self._config.exchange.host, self._config.tcp_port)
+            for name in self._names:
+                begin_output(paths.output(name))
             paths.exchange_json.unlink(missing_ok=True)
             paths.remove_runtime()
             paths.create()
@@ -155,6 +165,8 @@ class Supervisor:
             paths.exchange_json.unlink(missing_ok=True)
             paths.remove_runtime()
             self._selector.close()
+            if reservation is not None:
+                reservation.close()
             for descriptor in (wake_read, wake_write, lock, self._children_lock):
                 if descriptor >= 0:
                     os.close(descriptor)
@@ -176,6 +188,9 @@ class Supervisor:
             self._probe_store()
             self._do(self._core.tick(_now_ms()))
             now = time.monotonic()
+            if self._publish_at is not None and now >= self._publish_at:
+                self._publish()
+            self._bound_outputs(now)
             if not self._core.ever_ready and not self._core.stopping and now - noted >= WAITING_NOTE_S:
                 noted = now
                 self._log.info("waiting for %s (%d s)", ", ".join(self._core.waiting_for()), now - started)
@@ -187,6 +202,8 @@ class Supervisor:
             timeout = min(timeout, max(0.0, (deadline_ms - _now_ms()) / 1000))
         if self._store_starting():
             timeout = min(timeout, STORE_PROBE_S)
+        if self._publish_at is not None:
+            timeout = min(timeout, PUBLISH_AGAIN_S)
         return timeout
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
@@ -214,8 +231,15 @@ class Supervisor:
             del self._children[name]
             for descriptor in [fd for fd, owner in self._ready_fds.items() if owner == name]:
                 self._close_ready(descriptor)
+            repaired = False
+            if name == "store" and not self._core.stopping:
+                try:
+                    repaired = self._store.repair_if_torn() is not None
+                except StoreDamaged as error:
+                    self._log.error("%s", error)
+                    status = EXIT_REFUSED  # another try would find the same
             self._do(self._core.exited(name, status, _now_ms()))
-            if name == "store" and not self._core.stopping and self._store.repair_if_torn() is not None:
+            if repaired:
                 self._do(self._core.retry_now("store", _now_ms()))
             if self._core.ever_ready and not self._core.stopping:
                 self._publish()
@@ -223,6 +247,14 @@ class Supervisor:
     def _probe_store(self) -> None:
         if self._store_starting() and self._store.is_ready():
             self._became_ready("store")
+
+    def _bound_outputs(self, now: float) -> None:
+        if now - self._outputs_checked_at < OUTPUT_CHECK_S:
+            return
+        self._outputs_checked_at = now
+        for name in self._names:
+            if bound_output(self._paths.output(name), self._config.logging.max_file_bytes):
+                self._log.info("%s was full and begins anew", self._paths.output(name))
 
     def _store_starting(self) -> bool:
         return "store" in self._children and self._core.state("store") is State.STARTING
@@ -259,7 +291,7 @@ class Supervisor:
                     self._note(name, text, problem)
                 case AllReady():
                     self._publish()
-                    self._on_ready(self._info())
+                    self._tell_ready()
                 case GiveUp(name, text):
                     self._exit_code = 1
                     self._log.error("the exchange cannot start: %s", self._with_tail(name, text))
@@ -343,8 +375,10 @@ class Supervisor:
         log_start, output_start = self._log_starts.get(name, (0, 0))
         said = [line for line in tail(log, TAIL_LINES, log_start) if line.startswith(("error", "warning"))]
         printed = tail(output, TAIL_LINES, output_start)
-        if name == "store":
-            printed = [line for line in printed if " # " in line]  # its mark for warnings and errors
+        if name == "store":  # " # " is its mark for warnings and errors
+            printed = [line for line in printed if " # " in line and FOREIGN_ADVICE not in line]
+        # A process without a log of its own at the end may have said the same to both.
+        printed = [line for line in printed if not any(line.strip() in one for one in said)]
         lines = said[-2:] + printed
         if not lines:
             return text
@@ -376,7 +410,23 @@ class Supervisor:
         )
 
     def _publish(self) -> None:
-        write_exchange(self._paths, self._info())
+        """Write exchange.json, or try again later: a full disk is no reason to take the exchange down."""
+        try:
+            write_exchange(self._paths, self._info())
+        except OSError as error:
+            if self._publish_at is None:
+                self._log.error("%s is out of date: %s", self._paths.exchange_json, error)
+            self._publish_at = time.monotonic() + PUBLISH_AGAIN_S
+            return
+        if self._publish_at is not None:
+            self._log.info("%s is written again", self._paths.exchange_json)
+            self._publish_at = None
+
+    def _tell_ready(self) -> None:
+        try:
+            self._on_ready(self._info())
+        except OSError as error:  # whoever reads our output is gone, or it goes to a full disk
+            self._log.warning("the start screen cannot be printed: %s", error)
 
     # --- before and after -----------------------------------------------------------------------------------
 
@@ -411,14 +461,48 @@ class Supervisor:
             self._close_ready(descriptor)
 
 
-def check_port_free(host: str, port: int) -> None:
-    """Raise CannotStart if somebody listens there, even with SO_REUSEPORT, or the address is not ours."""
+def reserve_port(host: str, port: int) -> socket.socket | None:
+    """Make sure that nobody else listens there, and that no other exchange will; holds until the result is
+    closed.
+
+    Ingress workers share the port by SO_REUSEPORT, so two exchanges of one user could share it as well if
+    both looked before either listened: a client would reach one or the other. What is held against that is a
+    name in the abstract namespace of unix sockets, which the kernel keeps as long as the process lives (None
+    where there is no such namespace). Raises CannotStart.
+    """
     try:
         family, kind, protocol, _name, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise CannotStart(
             f"the address {host!r} is unknown ({error.strerror}); set exchange.host to one of this machine"
         ) from None
+    reservation: socket.socket | None = None
+    if sys.platform.startswith("linux"):
+        reservation = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            reservation.bind(f"\0zexchange/{address[0]}/{port}")
+        except OSError as error:
+            reservation.close()
+            if error.errno == errno.EADDRINUSE:
+                raise _port_in_use(host, port) from None
+            raise
+    try:
+        _check_port_free(host, port, family, kind, protocol, address)
+    except BaseException:
+        if reservation is not None:
+            reservation.close()
+        raise
+    return reservation
+
+
+def _port_in_use(host: str, port: int) -> CannotStart:
+    return CannotStart(f"port {port} on {host} is in use; choose another with --port-base")
+
+
+def _check_port_free(
+    host: str, port: int, family: int, kind: int, protocol: int, address: tuple[Any, ...]
+) -> None:
+    """Raise CannotStart if somebody listens there, even with SO_REUSEPORT, or the address is not ours."""
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(
             socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
@@ -427,9 +511,7 @@ def check_port_free(host: str, port: int) -> None:
             probe.bind(address)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise CannotStart(
-                    f"port {port} on {host} is in use; choose another with --port-base"
-                ) from None
+                raise _port_in_use(host, port) from None
             if error.errno == errno.EACCES:
                 raise CannotStart(
                     f"port {port} needs privileges; choose one above 1024 with --port-base"
@@ -454,7 +536,7 @@ def processes_of(paths: DataPaths) -> list[int]:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except OSError:
         return 0
 
 

@@ -1,4 +1,5 @@
-"""What settlement does behind a signed checkpoint: prune snapshots, archive the log, trim it.
+"""What settlement does behind a signed checkpoint: prune snapshots, archive the log, trim it, and have the store
+compact its file.
 
 The order is what makes it safe: a snapshot is written at a position that was signed; a segment holds nothing
 beyond one, and is read back and checked; the log is trimmed only below both the archive and the oldest
@@ -23,10 +24,11 @@ from zexchange.archive import (
     write_segment,
 )
 from zexchange.checkpoint import ShardTip
+from zexchange.compaction import compact
 from zexchange.config import SettlementSection
 from zexchange.history import StreamCursor
 from zexchange.journal import BatchInvalid, EntryId, LogBatch
-from zexchange.log_store import StreamClient
+from zexchange.log_store import StoreRefused, StoreUnavailable, StreamClient
 from zexchange.paths import DataPaths
 from zexchange.replica import Mismatch, StoredBatch
 from zexchange.snapshot import SnapshotHeader, snapshot_numbers, write_snapshot
@@ -127,7 +129,15 @@ class Upkeep:
             self._log.info(
                 "log trimmed", extra={"zx": {"shard": shard, "keep_from": str(keep_from), "removed": removed}}
             )
+            self._compact()
         return removed
+
+    def _compact(self) -> None:
+        try:
+            compact(self._client, self._log)
+        except (StoreUnavailable, StoreRefused) as error:
+            # The log is as safe as before, only larger; the next trim tries again.
+            self._log.warning("the store's file was not compacted", extra={"zx": {"reason": str(error)}})
 
     def _end(self, shard: int) -> SegmentEnd:
         return self._archived.get(shard, self._genesis)

@@ -14,15 +14,15 @@ because it names the exact record.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 from msgspec import Struct
 
-from zexchange.archive import SegmentInvalid, archive_digest, segment_hash, segments
+from zexchange.archive import segments
+from zexchange.archive_check import ArchiveDigests
 from zexchange.checkpoint import (
-    ZERO_HASH,
     CheckpointInvalid,
     CheckpointLeaf,
     CheckpointLogCorrupt,
@@ -40,10 +40,11 @@ from zexchange.genesis import Genesis
 from zexchange.history import LogHistory, StreamCursor
 from zexchange.log_store import StreamClient
 from zexchange.merkle import CompactRange, leaf_hash
-from zexchange.note import NoteKey
+from zexchange.note import NoteFault, NoteInvalid, NoteKey, TreeHead, open_note
 from zexchange.paths import DataPaths
 from zexchange.publication import published, published_size
 from zexchange.replica import EngineClass, Mismatch, Replica, SignatureCheck, verify_signatures
+from zexchange.snapshot import snapshot_numbers
 
 __all__ = [
     "CheckpointMismatch",
@@ -51,6 +52,7 @@ __all__ = [
     "Progress",
     "Report",
     "ShardReport",
+    "kept_checkpoint",
     "verify",
     "verify_signatures_plainly",
 ]
@@ -101,7 +103,16 @@ class Report(Struct, frozen=True, kw_only=True):
     """Positions of a shard at which the roots of one or more checkpoints were compared."""
     covered_records: int
     """Records that the last checkpoint covers; those behind it were replayed but are not signed yet."""
+    newest_note: bytes
+    """The newest checkpoint as it was signed; empty if there is none. Worth keeping somewhere else."""
+    warnings: tuple[str, ...]
+    """What was not compared with anything signed, though nothing differs."""
     shards: tuple[ShardReport, ...]
+
+    @property
+    def uncovered_records(self) -> int:
+        """Records beyond the newest checkpoint."""
+        return self.records - self.covered_records
 
 
 class _Claims(Struct):
@@ -111,6 +122,7 @@ class _Claims(Struct):
     tips: dict[int, list[tuple[int, ShardTip]]]
     """Per shard, for each distinct log size, the first checkpoint of that size and its tip."""
     problem: CheckpointMismatch | None
+    newest_note: bytes = b""
 
 
 class ParallelSignatures:
@@ -158,13 +170,22 @@ def verify(
     *,
     check_signatures: SignatureCheck = verify_signatures,
     progress: Progress = lambda shard, done, total: None,
+    kept: Mapping[str, TreeHead] | None = None,
 ) -> Report:
     """Verifies everything up to the end that the log has when this is called.
 
-    The exchange may be running. Raises Mismatch for the first difference, StoreUnavailable, StoreRefused,
-    OSError.
+    The exchange may be running. `kept` are checkpoints from elsewhere, by the names to report them with: the
+    settlement log must contain them. Raises Mismatch for the first difference, StoreUnavailable,
+    StoreRefused, OSError.
     """
-    claims = _read_checkpoints(paths, client, genesis)
+    # Looked for first: while the exchange runs a checkpoint may come, and these behind it.
+    traces = _traces_of_checkpoints(paths, genesis.shards)
+    claims = _read_checkpoints(paths, client, genesis, kept or {})
+    if claims.count == 0 and claims.problem is None and traces is not None:
+        shard, what = traces
+        claims.problem = CheckpointMismatch(
+            0, shard, 1, "checkpoints", f"at least one, as there are {what}", "none"
+        )
     reports = []
     for shard in range(genesis.shards):
         replica = _replay(paths, client, genesis, engine_class, shard, claims, check_signatures, progress)
@@ -191,6 +212,10 @@ def verify(
         checkpoints=claims.count,
         compared_roots=sum(len(tips) for tips in claims.tips.values()),
         covered_records=sum(tips[-1][1].log_size - 1 for tips in claims.tips.values() if tips),
+        newest_note=claims.newest_note,
+        warnings=("there is no checkpoint: nothing was compared with anything signed",)
+        if claims.count == 0
+        else (),
         shards=tuple(reports),
     )
 
@@ -237,15 +262,46 @@ def _replay(
     return replica
 
 
-def _read_checkpoints(paths: DataPaths, client: StreamClient, genesis: Genesis) -> _Claims:
+def kept_checkpoint(name: str, note: bytes, genesis: Genesis) -> TreeHead:
+    """Opens a checkpoint that was kept elsewhere, for `verify`.
+
+    Raises NoteInvalid if it is none, Mismatch if it is not signed by the key that the genesis file names.
+    """
+    key = NoteKey(origin_of(genesis.name), genesis.settlement_public_key)
+    try:
+        head = TreeHead.parse(open_note(note, [key]).text)
+    except NoteInvalid as error:
+        if error.fault is NoteFault.MALFORMED:
+            raise
+        raise Mismatch(0, 0, f"signature of {name}", f"that of {key}", error) from error
+    if head.origin != key.name:
+        raise Mismatch(0, 0, f"origin of {name}", key.name, head.origin)
+    return head
+
+
+def _traces_of_checkpoints(paths: DataPaths, shard_count: int) -> tuple[int, str] | None:
+    """(shard, what) of something that is only ever written behind a checkpoint; None if there is nothing."""
+    for shard in range(shard_count):
+        if segments(paths, shard):
+            return shard, "archived segments"
+        if snapshot_numbers(paths, shard):
+            return shard, "snapshots"
+    return None
+
+
+def _read_checkpoints(
+    paths: DataPaths, client: StreamClient, genesis: Genesis, kept: Mapping[str, TreeHead]
+) -> _Claims:
     """Checks all checkpoints by themselves. The first that is not good becomes `problem`, with those before
     it kept.
     """
     claims = _Claims(0, {shard: [] for shard in range(genesis.shards)}, None)
     try:
         last_signed = read_last_signed(paths.last_signed)
-        torn = _follow(paths, client, genesis, claims, last_signed, published_size(client))
+        roots: dict[int, bytes | None] = {head.size: None for head in kept.values()}
+        torn = _follow(paths, client, genesis, claims, last_signed, published_size(client), roots)
         _check_end(claims.count, torn, last_signed, read_last_signed(paths.last_signed))
+        _check_kept(claims.count, roots, kept)
     except (CheckpointInvalid, CheckpointLogCorrupt, SigningRefused) as error:
         shard, record_no = _first_uncovered(claims)
         if isinstance(error, CheckpointInvalid):
@@ -263,9 +319,10 @@ def _follow(
     claims: _Claims,
     last_signed: LastSigned | None,
     newest_published: int,
+    roots: dict[int, bytes | None],
 ) -> bool:
     """Reads `checkpoints.log` beside the store's copy, and fills `claims`; True if an unfinished entry ends
-    it.
+    it. `roots` gets the roots of the tree sizes that it names.
 
     `last_signed` and `newest_published` were read before: while settlement works the file is ahead of them.
     """
@@ -274,7 +331,7 @@ def _follow(
     copies = _published_up_to(client, newest_published)
     copy = next(copies, None)
     previous: CheckpointLeaf | None = None
-    archived = _ArchiveDigests(paths, genesis.shards)
+    archived = ArchiveDigests(paths, genesis.shards)
     torn = False
     if paths.checkpoints_log.exists():
         with open(paths.checkpoints_log, "rb") as file:
@@ -285,6 +342,8 @@ def _follow(
                 check_follows(previous, leaf, genesis.shards)
                 tree.append(leaf_hash(checkpoint.leaf))
                 root = tree.root()
+                if tree.size in roots:
+                    roots[tree.size] = root
                 verify_note(checkpoint, key, n, root)
                 archived.check(leaf)
                 if last_signed is not None and last_signed.size == n + 1 and last_signed.root != root.hex():
@@ -297,7 +356,7 @@ def _follow(
                     tips = claims.tips[tip.shard]
                     if not tips or tips[-1][1].log_size != tip.log_size:
                         tips.append((n, tip))
-                claims.count = n + 1
+                claims.count, claims.newest_note = n + 1, checkpoint.note
                 previous = leaf
             torn = reader.torn
     if newest_published > claims.count:
@@ -321,6 +380,17 @@ def _check_end(count: int, torn: bool, before: LastSigned | None, after: LastSig
         raise CheckpointInvalid(count, "end of checkpoints.log", "a whole entry", "an unfinished one")
 
 
+def _check_kept(count: int, roots: Mapping[int, bytes | None], kept: Mapping[str, TreeHead]) -> None:
+    """Checks that the checkpoints kept elsewhere are among ours. Raises CheckpointInvalid."""
+    for name, head in kept.items():
+        if head.size > count:
+            raise CheckpointInvalid(
+                count, "size of the settlement log", f"at least {head.size}, as in {name}", count
+            )
+        if roots[head.size] != head.root:
+            raise CheckpointInvalid(head.size - 1, f"root in {name}", roots[head.size], head.root)
+
+
 def _published_up_to(client: StreamClient, newest_size: int) -> Iterator[tuple[int, SignedCheckpoint]]:
     """The store's copies up to that tree size, page by page."""
     size = 0
@@ -338,36 +408,3 @@ def _first_uncovered(claims: _Claims) -> tuple[int, int]:
     """(shard, record) where the good checkpoints end: of the first shard."""
     tips = claims.tips[0]
     return 0, tips[-1][1].log_size if tips else 1
-
-
-class _ArchiveDigests:
-    """Follows the archive digests of a chain of checkpoints: from one to the next at most one segment is
-    added.
-    """
-
-    def __init__(self, paths: DataPaths, shard_count: int) -> None:
-        self._paths = paths
-        self._shard_count = shard_count
-        self._digest = ZERO_HASH
-        self._newest: dict[int, tuple[int, bytes]] = {}
-
-    def check(self, leaf: CheckpointLeaf) -> None:
-        """Raises CheckpointInvalid if the leaf's digest is not that of the archive as it was then."""
-        if leaf.archive_digest == self._digest:
-            return
-        for shard in range(self._shard_count):
-            reached = self._newest[shard][0] if shard in self._newest else 0
-            following = next(
-                (ref for ref in segments(self._paths, shard) if ref.first_record_no == reached + 1), None
-            )
-            if following is None or following.last_record_no >= leaf.shards[shard].log_size:
-                continue
-            try:
-                candidate = {**self._newest, shard: (following.last_record_no, segment_hash(following))}
-            except SegmentInvalid:
-                continue
-            digest = archive_digest([(each, *candidate[each]) for each in sorted(candidate)])
-            if digest == leaf.archive_digest:
-                self._digest, self._newest = digest, candidate
-                return
-        raise CheckpointInvalid(leaf.n, "archive digest", "that of the segments", leaf.archive_digest)

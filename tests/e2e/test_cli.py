@@ -28,7 +28,7 @@ def traders(exchange: Exchange) -> Exchange:
 
 def test_a_first_order_as_the_screen_says(traders: Exchange, command: Command) -> None:
     data = ("--data", traders.data)
-    code, out, err = command("order", "buy", "BTC-USD", "0.5", "--price", "60000", "--key", "alice", *data)
+    code, out, err = command("order", "buy", "BTC-USD", "0.5", "60000", "--key", "alice", *data)
     assert (code, err) == (0, "")
     assert out.startswith("order ")
     assert "buy 0.5000 BTC-USD at 60000.00  open, filled 0.0000, open 0.5000" in out
@@ -39,7 +39,7 @@ def test_a_first_order_as_the_screen_says(traders: Exchange, command: Command) -
     assert ["buy", "60000.00", "0.5000", "1"] in [line.split() for line in out.splitlines()]
     assert err == "BTC-USD continuous\n"
 
-    code, out, err = command("order", "sell", "BTC-USD", "0.2", "60000", "--key", "bob", *data)
+    code, out, err = command("order", "sell", "BTC-USD", "0.2", "--price", "60000", "--key", "bob", *data)
     assert code == 0
     assert "filled 0.2000" in out
     assert "fee 6.000000 USD" in out

@@ -3,7 +3,8 @@
     python -m tests.unit.stub_exchange DATA [SECTION.KEY=TEXT ...]        the supervisor
     python -m tests.unit.stub_exchange DATA --child NAME                  one process
 
-A child looks for files `DATA/<what>-<NAME>`: `refuse` makes it refuse, `crash` fail, `hang` ignore its stop.
+A child looks for files `DATA/<what>-<NAME>`: `refuse` makes it refuse, `crash` fail, `fence` end as a
+fenced matcher does, `hang` ignore its stop.
 """
 
 import os
@@ -16,7 +17,7 @@ from zexchange.config import load_config
 from zexchange.deployment import create_deployment
 from zexchange.genesis import load_genesis
 from zexchange.paths import DataPaths
-from zexchange.process import Refused, process_context
+from zexchange.process import EXIT_FENCED, Refused, process_context
 from zexchange.supervisor import CannotStart, Supervisor
 
 
@@ -46,6 +47,10 @@ def child(data: Path, name: str) -> None:
             raise Refused("told to refuse")
         if (data / f"crash-{name}").exists():
             raise RuntimeError("told to crash")
+        if (data / f"fence-{name}").exists():
+            context.log.error("somebody took over")
+            print("somebody took over", file=sys.stderr, flush=True)
+            raise SystemExit(EXIT_FENCED)
         if (data / f"hang-{name}").exists():
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         context.ready(pid=os.getpid())

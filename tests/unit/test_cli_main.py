@@ -13,6 +13,8 @@ from zexchange import __version__
 from zexchange.cli import exits
 from zexchange.cli.main import COMMANDS, cli, exit_code_of, run
 from zexchange.client.errors import ConnectFailed, KeyFileError, NoExchange, RejectedBase, ZexchangeError
+from zexchange.genesis import load_genesis
+from zexchange.paths import DataPaths
 from zexchange.strict_toml import SettingError
 
 
@@ -121,6 +123,36 @@ def test_init_then_status_of_an_exchange_that_does_not_run(
     assert json.loads(capsys.readouterr().out)["running"] is False
     assert run(["status", "--data", str(data)]) == exits.CANNOT_CONNECT
     assert "start it with: " in capsys.readouterr().err
+
+
+def test_init_takes_markets_from_a_file(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = """
+assets = [{id = 1, symbol = "EUR", decimals = 6}, {id = 2, symbol = "GOLD", decimals = 3}]
+markets = [{id = 7, symbol = "GOLD-EUR", base = "GOLD", quote = "EUR", tick_size = "0.01", lot_size = "0.001"}]
+limits = {max_orders = 100}
+"""
+    file = tmp_path / "venue.toml"
+    file.write_text(text.replace('quote = "EUR"', 'quote = "USD"'), encoding="utf-8")
+    arguments = ["init", "--data", str(data), "--markets", str(file), "--json"]
+    assert run(arguments) == exits.USAGE
+    assert f"error: {file}: key 'markets[0].quote' cannot be 'USD'" in capsys.readouterr().err
+    assert not data.exists()
+    file.write_text(text, encoding="utf-8")
+    assert run(arguments) == exits.OK
+    assert json.loads(capsys.readouterr().out)["markets"] == ["GOLD-EUR"]
+    genesis = load_genesis(DataPaths(data).genesis)
+    assert (genesis.market(7).symbol, genesis.limits.max_orders) == ("GOLD-EUR", 100)
+
+
+def test_help_says_only_what_is_true(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == exits.OK
+    assert "order buy BTC-USD 0.5 60000 " in capsys.readouterr().out
+    assert run(["up", "--help"]) == exits.OK
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Order entry listens on N; the ports up to N + 99 are reserved for the deployment." in shown
+    assert "administration" not in shown
 
 
 def test_a_wrong_setting_is_a_usage_error(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

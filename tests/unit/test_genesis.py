@@ -16,6 +16,7 @@ from zexchange.genesis import (
     MarketSpec,
     build_genesis,
     load_genesis,
+    load_markets,
     parse_genesis,
 )
 from zexchange.paths import DataPaths
@@ -184,3 +185,79 @@ def test_an_interrupted_init_can_be_repeated(data: Path) -> None:
     first = create_deployment(paths)
     paths.genesis.unlink()
     assert create_deployment(paths) == first
+
+
+VENUE = """
+[limits]
+max_orders = 1000
+
+[[assets]]
+id = 1
+symbol = "EUR"
+decimals = 6
+
+[[assets]]
+id = 2
+symbol = "GOLD"
+decimals = 3
+
+[[markets]]
+id = 1
+symbol = "GOLD-EUR"
+base = "GOLD"
+quote = "EUR"
+tick_size = "0.01"
+lot_size = "0.001"
+
+[[markets]]
+id = 2
+symbol = "GOLD-EUR.2"
+base = "GOLD"
+quote = "EUR"
+tick_size = "0.01"
+lot_size = "0.001"
+
+[[markets]]
+id = 3
+symbol = "GOLD-EUR.3"
+base = "GOLD"
+quote = "EUR"
+tick_size = "0.01"
+lot_size = "0.001"
+shard = 1
+"""
+
+
+def venue(tmp_path: Path, text: str = VENUE) -> Path:
+    path = tmp_path / "venue.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_markets_of_ones_own(tmp_path: Path) -> None:
+    chosen = load_markets(venue(tmp_path), shards=2)
+    assert [asset.symbol for asset in chosen.assets] == ["EUR", "GOLD"]
+    assert [market.shard for market in chosen.markets] == [0, 1, 1]
+    assert chosen.limits == EngineLimits(max_orders=1000)
+    one_shard = load_markets(venue(tmp_path, VENUE.rpartition("shard")[0]), shards=1)
+    assert [market.shard for market in one_shard.markets] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('base = "GOLD"', 'base = "LEAD"', "key 'markets[0].base' cannot be 'LEAD' (allowed: EUR, GOLD)"),
+        ("shard = 1", "shard = 2", "key 'markets[2].shard' cannot be 2 (allowed: 0 to 1)"),
+        ("decimals", "digits", "unknown key 'assets[0].digits'"),
+        ("id = 2", "id = 1", "key 'assets[1].id' cannot be 1 twice"),
+        ("max_orders = 1000", "max_orders = 0", "key 'limits.max_orders' cannot be 0"),
+        ("[limits]", 'name = "x"\n[limits]', "unknown key 'name'"),
+        ("[[markets]]", "[[market]]", "unknown key 'market'"),
+        ('"0.001"', '"0.0001"', "key 'markets[0].lot_size': 0.0001 GOLD must be a whole number"),
+    ],
+)
+def test_wrong_markets_are_named_with_their_file(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = venue(tmp_path, VENUE.replace(old, new))
+    with pytest.raises(GenesisError) as raised:
+        load_markets(path, shards=2)
+    assert str(raised.value).startswith(f"{path}: {message}")

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from zexchange import process
+from zexchange.deployment import create_deployment
+from zexchange.logs import tail
+from zexchange.paths import DataPaths
 from zexchange.process import EXIT_REFUSED, process_context
 
 
@@ -31,3 +34,13 @@ def test_a_full_disk_passes_and_a_forbidden_folder_does_not(
     with pytest.raises(SystemExit) as ended, process_context("matcher-0", data):
         raise AssertionError("must not begin")
     assert ended.value.code == status
+
+
+def test_a_full_disk_needs_no_trace(data: Path) -> None:
+    """It may be met anywhere, any number of times, and the operator has to find one sentence."""
+    create_deployment(DataPaths(data))
+    with pytest.raises(SystemExit) as ended, process_context("matcher-0", data):
+        raise OSError(errno.ENOSPC, "No space left on device", "last_signed.json")
+    assert ended.value.code == 1
+    (line,) = [line for line in tail(DataPaths(data).log("matcher-0"), 5) if line.startswith("error")]
+    assert line == "error: [Errno 28] No space left on device: 'last_signed.json'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -12,17 +13,27 @@ from nacl.signing import SigningKey
 
 from tests.log_builder import LogBuilder, StreamsStore, built_log, signed_genesis
 from tests.settling import SETTINGS, Settling
-from zexchange import journal
-from zexchange.archive import segments
+from zexchange import journal, settlement
+from zexchange.archive import (
+    SegmentRef,
+    archive_digest,
+    read_segment,
+    segment_hash,
+    segments,
+    write_segment,
+)
 from zexchange.checkpoint import (
     CheckpointInvalid,
     CheckpointLeaf,
     CheckpointReader,
+    LastSigned,
     SignedCheckpoint,
     SigningRefused,
+    encode_entry,
 )
 from zexchange.genesis import Genesis
 from zexchange.journal import log_key
+from zexchange.merkle import CompactRange, leaf_hash
 from zexchange.paths import DataPaths
 from zexchange.publication import CHECKPOINTS_KEY
 from zexchange.reference import ReferenceEngine
@@ -59,6 +70,15 @@ def signed_leaves(settling: Settling) -> list[CheckpointLeaf]:
         io.BytesIO(settling.paths.checkpoints_log.read_bytes()), settling.genesis.shards
     )
     return [CheckpointLeaf.decode(one.leaf, n) for n, one in enumerate(reader)]
+
+
+def signed_digest(settling: Settling) -> bytes:
+    return signed_leaves(settling)[-1].archive_digest
+
+
+def digest_of(ref: SegmentRef) -> bytes:
+    """Archive digest of an archive of one shard with this newest segment."""
+    return archive_digest([(0, ref.last_record_no, segment_hash(ref))])
 
 
 def sizes(settling: Settling) -> list[int]:
@@ -98,6 +118,20 @@ def test_what_was_replayed_is_signed(settling: Settling, genesis: Genesis, store
     assert sizes(settling) == [1, 17, 20]
     assert tip.chain == builder.state.chain
     assert tip.state_root == builder.engine.state_root()
+
+
+def test_it_says_whether_the_log_may_have_more(
+    settling: Settling, genesis: Genesis, store: StreamsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It rests at the end of the log only, never in a backlog."""
+    settling.start()
+    monkeypatch.setattr(settlement, "READ_COUNT", 4)
+    built_log(genesis, store)
+    assert settling.now.follow(1) > 0
+    assert settling.now.behind
+    while settling.now.follow(1):
+        pass
+    assert not settling.now.behind
 
 
 def test_missed_seconds_are_not_made_up_for(settling: Settling) -> None:
@@ -444,6 +478,109 @@ def test_a_lost_settlement_folder_is_not_begun_anew(settling: Settling, builder:
         settling.start()
     settling.store.streams[CHECKPOINTS_KEY].clear()
     with pytest.raises(SigningRefused, match="lost"):
+        settling.start()
+
+
+def archive_of_three(settling: Settling, builder: LogBuilder) -> list[SegmentRef]:
+    """Settlement was stopped with three segments and more, all signed."""
+    settling.start()
+    for _ in range(8):
+        builder.trade(4)
+        settling.second()
+    while signed_digest(settling) != digest_of(segments(settling.paths, 0)[-1]):
+        settling.second()
+    settling.kill()
+    refs = segments(settling.paths, 0)
+    assert len(refs) >= 3
+    return refs
+
+
+@pytest.mark.parametrize("index", [0, 1, -1])
+def test_it_does_not_sign_without_a_part_of_the_archive(
+    settling: Settling, builder: LogBuilder, index: int
+) -> None:
+    refs = archive_of_three(settling, builder)
+    signed = len(in_file(settling))
+    raw = refs[index].path.read_bytes()
+    refs[index].path.unlink()
+    with pytest.raises(SigningRefused) as caught:
+        settling.start()
+    assert f"begins with record {refs[index].first_record_no}" in str(caught.value)
+    assert "restore" in str(caught.value)
+    assert len(in_file(settling)) == signed
+    refs[index].path.write_bytes(raw)
+    settling.start()
+    settling.second()
+    settling.stop()
+
+
+def test_it_does_not_sign_without_any_archive(settling: Settling, builder: LogBuilder) -> None:
+    archive_of_three(settling, builder)
+    kept = settling.paths.root / "elsewhere"
+    settling.paths.archive(0).rename(kept)
+    with pytest.raises(
+        SigningRefused, match=r"shard 0 that begins with record 1 is missing; restore archive/"
+    ):
+        settling.start()
+    kept.rename(settling.paths.archive(0))
+    settling.start()
+    settling.stop()
+
+
+def test_it_does_not_sign_over_another_segment(settling: Settling, builder: LogBuilder) -> None:
+    refs = archive_of_three(settling, builder)
+    batches = list(read_segment(refs[-1]))
+    refs[-1].path.unlink()
+    write_segment(settling.paths, 0, batches[:-1])
+    with pytest.raises(SigningRefused, match=f"begins with record {refs[-1].first_record_no} is another one"):
+        settling.start()
+
+
+def test_one_segment_may_be_ahead_of_the_last_checkpoint(settling: Settling, builder: LogBuilder) -> None:
+    """A crash between the writing of a segment and the next checkpoint; two are not a crash."""
+    settling.start()
+    for _ in range(4):
+        builder.trade(4)
+        settling.second()
+        settling.kill()
+        assert signed_digest(settling) != digest_of(segments(settling.paths, 0)[-1])
+        settling.start()
+    settling.kill()
+    refs = segments(settling.paths, 0)
+    entries = in_file(settling)
+    digests = [CheckpointLeaf.decode(entry.leaf, n).archive_digest for n, entry in enumerate(entries)]
+    early = digests.index(digest_of(refs[0])) + 1
+    tree = CompactRange()
+    for entry in entries[:early]:
+        tree.append(leaf_hash(entry.leaf))
+    settling.paths.checkpoints_log.write_bytes(b"".join(map(encode_entry, entries[:early])))
+    older = LastSigned(size=early, root=tree.root().hex(), leaf=entries[early - 1].leaf.hex())
+    settling.paths.last_signed.write_bytes(msgspec.json.encode(older))
+    with pytest.raises(SigningRefused, match="more than one segment"):
+        settling.start()
+
+
+def test_an_archive_without_checkpoints(settling: Settling, builder: LogBuilder) -> None:
+    archive_of_three(settling, builder)
+    shutil.rmtree(settling.paths.settlement)
+    settling.store.streams[CHECKPOINTS_KEY].clear()
+    with pytest.raises(SigningRefused, match="archived segments but no checkpoints"):
+        settling.start()
+
+
+def test_two_shards_of_which_one_lacks_its_archive(paths: DataPaths, store: StreamsStore) -> None:
+    genesis = signed_genesis(2)
+    settling = Settling(paths, genesis, store)
+    for shard in range(2):
+        built_log(genesis, store, shard=shard)
+    settling.start()
+    for _ in range(4):
+        settling.second()
+    settling.kill()
+    assert segments(paths, 0)
+    for ref in segments(paths, 1):
+        ref.path.unlink()
+    with pytest.raises(SigningRefused, match="shard 1 that begins with record 1 is missing"):
         settling.start()
 
 

@@ -15,14 +15,17 @@ import redis.exceptions
 
 from zexchange.aof_repair import Damaged, newest_incremental_file, repair_torn_tail
 from zexchange.config import Config, load_config
+from zexchange.log_store import StoreRefused
 from zexchange.paths import DataPaths
 from zexchange.store import (
     EmbeddedStore,
+    StoreDamaged,
     StoreFailed,
     UnsafeStore,
     check_store_settings,
     durability,
     open_store,
+    shown_url,
     store_url,
 )
 from zexchange.wire.messages import Durability
@@ -109,7 +112,6 @@ def test_everysec_does_not_accept_no_sync_at_all() -> None:
     [
         ("server", "valkey_version", "6.2.1", "version"),
         ("replication", "role", "slave", "role"),
-        ("persistence", "aof_last_write_status", "err", "aof_last_write_status"),
     ],
 )
 def test_an_unfit_server_is_refused(section: str, key: str, value: str, setting: str) -> None:
@@ -118,6 +120,14 @@ def test_an_unfit_server_is_refused(section: str, key: str, value: str, setting:
     with pytest.raises(UnsafeStore) as raised:
         check_store_settings(client, "always")
     assert raised.value.setting == setting
+
+
+def test_a_server_that_cannot_write_is_asked_again_later() -> None:
+    """A full disk must not keep a process down when there is room again."""
+    client = FakeClient()
+    client.sections["persistence"]["aof_last_write_status"] = "err"
+    with pytest.raises(StoreRefused, match="cannot write"):
+        check_store_settings(client, "everysec")
 
 
 def test_a_hidden_setting_is_refused() -> None:
@@ -141,6 +151,22 @@ def test_durability_and_address_follow_the_settings(paths: DataPaths) -> None:
     options = open_store(paths, config).connection_pool.connection_kwargs
     assert (options["host"], options["port"], options["db"]) == ("db.example", 6379, 2)
     assert options["socket_timeout"] == 5.0
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("unix:///srv/x/store.sock", "unix:///srv/x/store.sock"),
+        ("redis://db.example:6379/2", "redis://db.example:6379/2"),
+        ("redis://:s3cret@db.example/2", "redis://:***@db.example/2"),
+        ("rediss://exchange:s3cret@db.example", "rediss://exchange:***@db.example"),
+        ("valkey://s3cret@db.example", "valkey://:***@db.example"),
+        ("redis://u:not@escaped/s3cret@db.example", "redis://u:***@db.example"),
+        ("unix:///store.sock?db=1&password=s3cret&x=2", "unix:///store.sock?db=1&password=***&x=2"),
+    ],
+)
+def test_passwords_are_not_shown(url: str, shown: str) -> None:
+    assert shown_url(url) == shown
 
 
 def test_the_embedded_store_passes_its_own_check(paths: DataPaths, store: EmbeddedStore) -> None:
@@ -250,9 +276,22 @@ def test_another_kind_of_damage_is_left_alone(paths: DataPaths, store: EmbeddedS
         writable.write(b"\0" * 100)
     before = file.read_bytes()
     store.start()
-    with pytest.raises(StoreFailed):
+    with pytest.raises(StoreDamaged, match=r"is damaged at byte .* Do not cut .* restore .* from a backup"):
         store.wait_ready()
     assert file.read_bytes() == before
+
+
+def test_a_damaged_base_is_left_alone_too(paths: DataPaths, store: EmbeddedStore) -> None:
+    append(paths, 1, b"acknowledged")
+    store.stop()
+    (base,) = (paths.store / "appendonlydir").glob("*.base.rdb")
+    content = bytearray(base.read_bytes())
+    content[len(content) // 2] ^= 1
+    base.write_bytes(content)
+    store.start()
+    with pytest.raises(StoreDamaged, match="left as they are"):
+        store.wait_ready()
+    assert base.read_bytes() == content
 
 
 # --- the repair itself, on files made here ------------------------------------------------------------------

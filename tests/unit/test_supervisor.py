@@ -16,7 +16,7 @@ from zexchange.exchange_info import ExchangeInfo, is_supervised, read_exchange
 from zexchange.limits import STOP_GRACE_MS
 from zexchange.paths import DataPaths
 from zexchange.pinning import auto_workers, physical_cores, pinning_plan
-from zexchange.process import EXIT_FENCED, EXIT_REFUSED
+from zexchange.process import EXIT_FENCED, EXIT_REFUSED, EXIT_STORE
 from zexchange.running import free_port_base
 from zexchange.supervision import (
     BACKOFF_FIRST_MS,
@@ -34,6 +34,7 @@ from zexchange.supervision import (
     Start,
     State,
     Supervision,
+    describe_exit,
     exchange_specs,
 )
 
@@ -118,6 +119,14 @@ def test_a_fenced_matcher_is_left_alone_for_a_while() -> None:
     core = started(exchange())
     core.exited("matcher-0", EXIT_FENCED, 0)
     assert core.next_deadline_ms() == FENCED_PAUSE_MS
+
+
+def test_every_exit_status_has_its_words() -> None:
+    assert describe_exit(EXIT_STORE) == "ended because the store did not come round"
+    assert describe_exit(EXIT_REFUSED) == "refuses to run"
+    assert describe_exit(EXIT_FENCED) == "was fenced by another matcher of its shard"
+    assert describe_exit(1) == "ended with status 1"
+    assert describe_exit(-signal.SIGSEGV) == "was killed by SIGSEGV"
 
 
 def test_a_removed_cause_means_no_pause() -> None:
@@ -379,6 +388,63 @@ def test_only_what_was_killed_is_replaced(start: StartStub) -> None:
     }
 
 
+def test_a_full_disk_does_not_take_the_exchange_down(start: StartStub) -> None:
+    stub = start()
+    stub.wait_for("ready 127.0.0.1:")
+    pid = stub.pid("matcher-1")
+    in_the_way = stub.paths.exchange_json.with_suffix(".json.tmp")  # as if there were no room for it
+    in_the_way.mkdir()
+    os.kill(pid, signal.SIGKILL)
+    stub.wait_for("exchange.json is out of date")
+    stub.wait_for("matcher-1 is ready again")
+    in_the_way.rmdir()
+    stub.wait_for("exchange.json is written again")
+    assert stub.info.processes["matcher-1"].restarts == 1
+    assert stub.end() == 0
+    assert sum("out of date" in line for line in stub.lines) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_disk_without_room_for_logs_stops_nothing(start: StartStub, paths: DataPaths) -> None:
+    for name in ("supervisor", "settlement", "matcher-0", "matcher-1", "ingress-0"):
+        paths.log(name).symlink_to("/dev/full")
+        paths.output(name).symlink_to("/dev/full")
+    stub = start()
+    stub.wait_for("ready 127.0.0.1:")
+    os.kill(stub.pid("matcher-1"), signal.SIGKILL)
+    stub.wait_for("matcher-1 is ready again")
+    assert stub.end() == 0
+    assert not any("Logging error" in line or "Traceback" in line for line in stub.lines)
+
+
+def test_exchange_json_is_for_its_owner_only(start: StartStub) -> None:
+    """It holds the address of the store, and so perhaps a password."""
+    stub = start()
+    stub.wait_for("ready 127.0.0.1:")
+    assert stub.paths.exchange_json.stat().st_mode & 0o777 == 0o600
+    assert stub.end() == 0
+
+
+def test_what_is_said_twice_is_shown_once(start: StartStub, data: Path) -> None:
+    stub = start()
+    stub.wait_for("ready 127.0.0.1:")
+    touch(data, "fence-matcher-0")
+    os.kill(stub.pid("matcher-0"), signal.SIGKILL)
+    stub.wait_for("matcher-0 was fenced by another matcher of its shard; it is started again in 5 s")
+    assert stub.end() == 0
+    assert sum("somebody took over" in line for line in stub.lines) == 1
+
+
+def test_the_output_of_the_previous_run_is_kept(start: StartStub) -> None:
+    for _ in range(2):
+        stub = start()
+        stub.wait_for("ready 127.0.0.1:")
+        assert stub.end() == 0
+    kept = stub.paths.output("store").with_name("store.out.1")
+    for path in (kept, stub.paths.output("store")):
+        assert path.read_text(encoding="utf-8").count("Ready to accept connections") == 1
+
+
 def test_a_killed_supervisor_takes_everything_with_it_and_can_be_followed(start: StartStub) -> None:
     first = start()
     first.wait_for("ready 127.0.0.1:")
@@ -407,6 +473,21 @@ def test_a_busy_port_is_one_sentence_and_the_remedy(start: StartStub) -> None:
         line = stub.wait_for("cannot start")
         assert line == f"cannot start: port {port} on 127.0.0.1 is in use; choose another with --port-base"
         assert stub.result() == 1
+
+
+def test_a_port_has_one_exchange_even_before_it_listens(start: StartStub, tmp_path: Path) -> None:
+    """Workers share a port with whoever else of the same user asks for that; the stub's do not listen at all."""
+    first = start()
+    first.wait_for("ready 127.0.0.1:")
+    port = first.info.tcp.port
+    second = Stub(tmp_path / "other", f"exchange.port_base={port}", "ingress.workers=1")
+    line = second.wait_for("cannot start")
+    assert line == f"cannot start: port {port} on 127.0.0.1 is in use; choose another with --port-base"
+    assert second.result() == 1
+    assert first.end() == 0
+    third = Stub(tmp_path / "other", f"exchange.port_base={port}", "ingress.workers=1")
+    third.wait_for("ready 127.0.0.1:")
+    assert third.end() == 0
 
 
 def test_an_address_of_another_machine_is_refused(start: StartStub) -> None:
@@ -455,6 +536,24 @@ def test_a_torn_file_of_the_store_is_repaired_and_told(start: StartStub) -> None
     assert "cut 24 bytes" in line
     stub.wait_for("ready 127.0.0.1:")
     assert stub.end() == 0
+
+
+def test_a_damaged_file_of_the_store_is_told_with_our_advice(start: StartStub) -> None:
+    stub = start()
+    stub.wait_for("ready 127.0.0.1:")
+    assert stub.end() == 0
+    file = stub.paths.store / "appendonlydir" / "appendonly.aof.1.incr.aof"
+    with file.open("ab") as writable:
+        writable.write(b"\0" * 4096)
+    before = file.read_bytes()
+    stub = start()
+    verdict = stub.wait_for("damaged and were left as they are")
+    assert f"{file} is damaged at byte {len(before) - 4096:,}" in verdict
+    assert f"restore {stub.paths.store} from a backup" in verdict
+    stub.wait_for("the exchange cannot start: store refuses to run")
+    assert stub.result() == 1
+    assert file.read_bytes() == before
+    assert not any("--fix" in line for line in stub.lines)
 
 
 def test_a_deep_data_folder_gets_its_sockets_elsewhere(tmp_path: Path) -> None:

@@ -25,15 +25,21 @@ from zexchange.checkpoint import (
     encode_entry,
     origin_of,
 )
-from zexchange.genesis import Genesis
+from zexchange.genesis import Genesis, parse_genesis
 from zexchange.journal import EntryId, log_key
 from zexchange.merkle import CompactRange, leaf_hash
-from zexchange.note import TreeHead, sign_note
+from zexchange.note import NoteInvalid, TreeHead, sign_note
 from zexchange.paths import DataPaths
 from zexchange.publication import CHECKPOINTS_KEY
 from zexchange.reference import ReferenceEngine
 from zexchange.replica import Mismatch, SignatureCheck, verify_signatures
-from zexchange.verifier import CheckpointMismatch, Report, verify, verify_signatures_plainly
+from zexchange.verifier import (
+    CheckpointMismatch,
+    Report,
+    kept_checkpoint,
+    verify,
+    verify_signatures_plainly,
+)
 
 
 class Exchange(NamedTuple):
@@ -398,3 +404,68 @@ def test_built_logs_verify_without_checkpoints(paths: DataPaths) -> None:
     made = Exchange(paths, genesis, store, builder, Settling(paths, genesis, store))
     report = made.verify()
     assert (report.records, report.covered_records, report.checkpoints) == (16, 0, 0)
+    assert report.uncovered_records == 16
+    assert "nothing was compared" in report.warnings[0]
+
+
+@pytest.mark.parametrize("traces", ["archived segments", "snapshots"])
+def test_all_checkpoints_removed(paths: DataPaths, traces: str) -> None:
+    """Segments and snapshots are only written behind a checkpoint."""
+    made = exchange(paths, 12, archived=traces == "archived segments")
+    for path in made.paths.settlement.iterdir():
+        path.unlink()
+    made.store.streams[CHECKPOINTS_KEY].clear()
+    found = made.mismatch()
+    assert (found.record_no, found.found) == (1, "none")
+    assert traces in found.expected
+
+
+def test_the_genesis_file_was_edited(small: Exchange) -> None:
+    """Told at the first checkpoint, which is of a log without records, or else at the first batch."""
+    edited = small._replace(genesis=parse_genesis(small.genesis.raw + b"# a remark\n"))
+    found = edited.mismatch()
+    assert (found.record_no, found.what) == (1, "chain of checkpoint 0")
+    assert (found.expected, found.found) == (
+        edited.genesis.deployment_id.hex(),
+        small.genesis.deployment_id.hex(),
+    )
+    assert "genesis.toml" in found.hint
+    small.paths.checkpoints_log.unlink()
+    found = edited.mismatch()
+    assert (found.record_no, found.what) == (1, "chain before")
+    assert "genesis.toml" in str(found)
+
+
+def test_kept_checkpoints(small: Exchange) -> None:
+    notes = [one.note for one in small.checkpoints()]
+    kept = {str(n): kept_checkpoint(str(n), note, small.genesis) for n, note in enumerate(notes)}
+
+    def check(kept: dict[str, TreeHead]) -> Report:
+        return verify(
+            small.paths,
+            small.store,
+            small.genesis,
+            ReferenceEngine,
+            check_signatures=verify_signatures_plainly,
+            kept=kept,
+        )
+
+    assert check(kept).newest_note == notes[-1]
+    forged = msgspec.structs.replace(kept["3"], root=bytes(32))
+    with pytest.raises(CheckpointMismatch, match="root in mine") as caught:
+        check({**kept, "mine": forged})
+    assert (caught.value.n, caught.value.found) == (3, bytes(32).hex())
+    with pytest.raises(CheckpointMismatch, match="at least 8, as in later, found 7"):
+        check({"later": msgspec.structs.replace(kept["6"], size=8)})
+    with pytest.raises(NoteInvalid):
+        kept_checkpoint("none", b"rubbish", small.genesis)
+    origin = origin_of(small.genesis.name)
+    other = sign_note(TreeHead(origin, 1, bytes(32)).text(), origin, SigningKey(bytes(32)))
+    with pytest.raises(Mismatch, match="signature of other"):
+        kept_checkpoint("other", other, small.genesis)
+    with pytest.raises(Mismatch, match="origin of witness"):
+        kept_checkpoint(
+            "witness",
+            sign_note(TreeHead("elsewhere", 1, bytes(32)).text(), origin, SETTLEMENT),
+            small.genesis,
+        )

@@ -33,31 +33,59 @@ _STATUS_TIMEOUT_MS = 3_000
     type=click.IntRange(1, 1024),
     default=1,
     show_default=True,
-    help="Matchers; markets go to them in turn.",
+    help="Matchers; markets that name none go to them in turn.",
+)
+@click.option(
+    "--markets",
+    "markets_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=None,
+    metavar="FILE.toml",
+    help="Tables [[assets]], [[markets]] and, if wanted, [limits], as in a genesis file.",
+    show_default="three markets",
 )
 @json_option
 @common_options
-def init(data: Path, config_file: Path | None, as_json: bool, name: str, shards: int) -> None:
-    """Create a deployment: a genesis file with three markets, and fresh keys.
+def init(
+    data: Path,
+    config_file: Path | None,
+    as_json: bool,
+    name: str,
+    shards: int,
+    markets_file: Path | None,
+) -> None:
+    """Create a deployment: a genesis file and fresh keys.
 
     \b
     zexchange init
-    zexchange init --data /srv/exchange --name venue-1
+    zexchange init --data /srv/exchange --name venue-1 --shards 2 --markets venue.toml
 
     What defines a deployment is its genesis file: it is never overwritten or edited.
     """
     import msgspec
 
     from zexchange.deployment import DeploymentExists, create_deployment
-    from zexchange.genesis import DEFAULT_MARKETS
+    from zexchange.genesis import DEFAULT_ASSETS, DEFAULT_MARKETS, MarketsFile, load_markets
     from zexchange.paths import DataPaths
 
     paths = DataPaths(data)
-    markets = tuple(
-        msgspec.structs.replace(market, shard=index % shards) for index, market in enumerate(DEFAULT_MARKETS)
-    )
+    if markets_file is not None:
+        chosen = load_markets(markets_file, shards)
+    else:
+        in_turn = (
+            msgspec.structs.replace(market, shard=index % shards)
+            for index, market in enumerate(DEFAULT_MARKETS)
+        )
+        chosen = MarketsFile(assets=DEFAULT_ASSETS, markets=tuple(in_turn))
     try:
-        genesis = create_deployment(paths, name=name, markets=markets, shards=shards)
+        genesis = create_deployment(
+            paths,
+            name=name,
+            assets=chosen.assets,
+            markets=chosen.markets,
+            shards=shards,
+            engine_limits=chosen.limits,
+        )
     except DeploymentExists as error:
         raise exits.CommandFailed(str(error)) from None
     if as_json:
@@ -148,12 +176,14 @@ def up(
 
 def screen(info: "ExchangeInfo", genesis: "Genesis", paths: "DataPaths", config: "Config") -> str:
     """What somebody who has just started an exchange wants to know; one screen."""
+    from zexchange.store import shown_url
+
     workers = sum(name.startswith("ingress-") for name in info.processes)
     promise = {
         "always": "always: on disk before it is acknowledged",
         "everysec": "everysec: up to a second of acknowledged orders is lost on power failure",
     }[info.durability]
-    store = "embedded" if not config.store.url else info.store_url
+    store = "embedded" if not config.store.url else shown_url(info.store_url)
     pins = [
         f"                {name} on CPU {','.join(map(str, process.cpus))}"
         for name, process in info.processes.items()
@@ -185,7 +215,7 @@ def screen(info: "ExchangeInfo", genesis: "Genesis", paths: "DataPaths", config:
             f"    {command} keys new alice{flag}",
             f"    {command} user open alice{flag}",
             f"    {command} deposit alice {quote} 100000{flag}",
-            f"    {command} order buy {first} 0.5 --price 60000 --key alice{flag}",
+            f"    {command} order buy {first} 0.5 60000 --key alice{flag}",
             f"    {command} book {first}{flag}",
             "",
             f"  Stop with Ctrl-C, or: kill {info.pid}",
@@ -204,7 +234,7 @@ def status(data: Path, config_file: Path | None, as_json: bool) -> int:
     zexchange status
     zexchange status --json
 
-    Exit code 3 when nothing runs there.
+    Exit code 0 when every process is ready and order entry answers, 1 when not, 3 when nothing runs there.
     """
     from zexchange.config import load_config
     from zexchange.exchange_info import is_supervised, read_exchange
@@ -225,20 +255,27 @@ def status(data: Path, config_file: Path | None, as_json: bool) -> int:
     found = _status(info, paths, config)
     if as_json:
         print_json(found)
-        return exits.OK
-    _print_status(found)
-    return exits.OK
+    else:
+        _print_status(found)
+    return exits.OK if found["healthy"] else exits.FAILURE
 
 
 def _status(info: "ExchangeInfo", paths: "DataPaths", config: "Config") -> dict[str, Any]:
     """The answer of `status`, as it is printed with --json."""
     import msgspec
 
-    found: dict[str, Any] = {"running": True, **msgspec.to_builtins(info)}
+    from zexchange.store import shown_url
+
+    found: dict[str, Any] = {"running": True, "healthy": False, **msgspec.to_builtins(info)}
     found["tcp"] = str(info.tcp)
+    found["store_url"] = shown_url(info.store_url)
     for process in found["processes"].values():
         process["alive"] = process["pid"] is not None and _alive(process["pid"])
+        if process["pid"] is not None and not process["alive"]:
+            process["state"] = "dead"  # just now: the supervisor has not said so yet
     found["shard_status"] = _shard_status(info)
+    ready = all(process["state"] == "ready" for process in found["processes"].values())
+    found["healthy"] = ready and bool(found["shard_status"])
     found["checkpoint"] = _last_checkpoint(paths, config, info)
     return found
 
@@ -256,7 +293,7 @@ def _print_status(found: dict[str, Any]) -> None:
         (
             name,
             process["pid"] or "-",
-            process["state"] if process["alive"] else "dead",
+            process["state"],
             process["restarts"],
             ",".join(map(str, process["cpus"])) or "any",
         )
@@ -316,16 +353,11 @@ def _last_checkpoint(paths: "DataPaths", config: "Config", info: "ExchangeInfo")
     answer."""
     import time
 
-    import msgspec
     import redis
 
-    from zexchange.store import open_store
+    from zexchange.store import open_store_of
 
-    if info.store_url != f"unix://{paths.store_socket}":
-        config = msgspec.structs.replace(
-            config, store=msgspec.structs.replace(config.store, url=info.store_url)
-        )
-    client = open_store(paths, config)
+    client = open_store_of(info, paths, config)
     try:
         entries: Any = client.xrevrange("zx:checkpoints", count=1)
     except redis.RedisError:

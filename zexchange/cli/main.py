@@ -129,9 +129,9 @@ def cli() -> None:
     """A verifiable central limit order book exchange.
 
     \b
-    zexchange up                                        start an exchange in ./data
-    zexchange order buy BTC-USD 0.5 --price 64000       place an order
-    zexchange verify                                    check everything that happened
+    zexchange up                               start an exchange in ./data
+    zexchange order buy BTC-USD 0.5 60000      place an order
+    zexchange verify                           check everything that happened
 
     Every command takes --data DIR, the folder of the deployment, and --config FILE.
     """

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import click
 
+from zexchange.limits import PORT_BASE_MAX
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -52,10 +54,10 @@ def json_option(command: F) -> F:
 
 
 def port_base_option(command: F) -> F:
-    """`--port-base N`, passed as `port_base`: order entry listens on N, administration on N + 90."""
+    """`--port-base N`, passed as `port_base`: order entry listens on N."""
     return click.option(
         "--port-base",
-        type=click.IntRange(1, 65_445),
+        type=click.IntRange(1, PORT_BASE_MAX),
         default=None,
-        help="Shift all ports: order entry listens on N, administration on N + 90.",
+        help="Order entry listens on N; the ports up to N + 99 are reserved for the deployment.",
     )(command)

@@ -1,6 +1,7 @@
 """Commands that check: `verify`, and the hidden `settlement`, the process that checks all the time."""
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,9 +20,14 @@ if TYPE_CHECKING:
 
     from zexchange.config import Config
     from zexchange.genesis import Genesis
+    from zexchange.note import TreeHead
     from zexchange.paths import DataPaths
     from zexchange.replica import Mismatch
+    from zexchange.store import EmbeddedStore
     from zexchange.verifier import Report
+
+_START_STEP_S = 0.01
+"""Pause between two questions whether the store has loaded its file."""
 
 
 @click.command()
@@ -30,28 +36,47 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Replay with the engine in plain Python: slow, and no C of ours takes part.",
 )
+@click.option(
+    "--checkpoint",
+    "kept_files",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    help="A checkpoint that was kept elsewhere; the log must contain it. May be repeated.",
+)
+@click.option(
+    "--store-url",
+    default=None,
+    help="The store that holds the log, if it is not the one that the exchange uses now.",
+)
 @json_option
 @common_options
-def verify(data: Path, config_file: Path | None, as_json: bool, reference: bool) -> int:
+def verify(
+    data: Path,
+    config_file: Path | None,
+    as_json: bool,
+    reference: bool,
+    kept_files: tuple[Path, ...],
+    store_url: str | None,
+) -> int:
     """Redo everything from the genesis file and compare it with what was signed.
 
     \b
     zexchange verify
     zexchange verify --reference --json
+    zexchange verify --checkpoint last-month.note
 
     Checks every record of the log and its archive (numbers, checksums, hash chain, signatures), replays it,
     and compares the events of every batch and the roots of every checkpoint. Works while the exchange runs
-    and when it is stopped. Exits with 0 if everything agrees, and with 5 if anything differs; then it names
-    the first record that does.
+    and when it is stopped, and repairs nothing. Exits with 0 if everything agrees, and with 5 if anything
+    differs; then it names the first record that does.
     """
-    from zexchange.config import load_config
     from zexchange.genesis import load_genesis
     from zexchange.log_store import StoreRefused, StoreUnavailable
     from zexchange.paths import DataPaths
     from zexchange.replica import Mismatch
 
-    config = load_config(config_file)
     paths = DataPaths(data)
+    config = _config(paths, config_file, store_url)
     if not paths.genesis.is_file():
         raise exits.CommandFailed(f"there is no deployment in {paths.root}")
     genesis = load_genesis(paths.genesis)
@@ -60,8 +85,9 @@ def verify(data: Path, config_file: Path | None, as_json: bool, reference: bool)
     report: Report | None = None
     mismatch: Mismatch | None = None
     try:
-        with reading_store(paths, config) as client, _progress_bar() as progress:
-            report = _verified(paths, client, genesis, reference, progress)
+        kept = _kept_checkpoints(kept_files, genesis)
+        with reading_store(paths, config, named=store_url is not None) as client, _progress_bar() as progress:
+            report = _verified(paths, client, genesis, reference, progress, kept)
     except Mismatch as error:
         mismatch = error
     except (StoreUnavailable, StoreRefused) as error:
@@ -71,6 +97,8 @@ def verify(data: Path, config_file: Path | None, as_json: bool, reference: bool)
         print_json(_as_json(genesis, engine_name, seconds, report, mismatch))
     elif report is not None:
         _print_report(genesis, engine_name, seconds, report)
+    for warning in report.warnings if report is not None else ():
+        message(f"warning: {warning}")
     if mismatch is not None:
         message(f"MISMATCH: {mismatch}")
         return exits.MISMATCH
@@ -88,32 +116,57 @@ def settlement(data: Path, config_file: Path | None) -> None:
         run(context)
 
 
+def _config(paths: "DataPaths", config_file: Path | None, store_url: str | None) -> "Config":
+    """The settings, with the store that is named, or else that of the exchange which runs in the folder."""
+    from zexchange.config import load_config
+    from zexchange.exchange_info import read_exchange
+
+    if store_url is None and (info := read_exchange(paths)) is not None:
+        store_url = "" if info.store_url == f"unix://{paths.store_socket}" else info.store_url
+    return load_config(config_file, None if store_url is None else {"store.url": store_url})
+
+
+def _kept_checkpoints(files: tuple[Path, ...], genesis: "Genesis") -> "dict[str, TreeHead]":
+    """The checkpoints in these files, by their paths. Raises Mismatch if another key has signed one."""
+    from zexchange.note import NoteInvalid
+    from zexchange.verifier import kept_checkpoint
+
+    kept = {}
+    for file in files:
+        try:
+            kept[str(file)] = kept_checkpoint(str(file), file.read_bytes(), genesis)
+        except NoteInvalid as error:
+            raise exits.CommandFailed(f"{file} is no checkpoint: {error}") from None
+    return kept
+
+
 @contextmanager
-def reading_store(paths: "DataPaths", config: "Config") -> "Iterator[redis.Redis]":
+def reading_store(paths: "DataPaths", config: "Config", *, named: bool = False) -> "Iterator[redis.Redis]":
     """A client of the deployment's store; the embedded one is started for the time of reading if nothing
     runs.
 
     Holds the supervisor's lock as long as the store is ours, so that no exchange starts on it meanwhile.
+    `named`: the user says that it is this store. Raises CommandFailed if the log cannot be in it, or its file
+    needs the repair that a start of the exchange makes.
     """
     from zexchange.exchange_info import SUPERVISOR_LOCK, take_lock
-    from zexchange.log_store import StoreUnavailable
-    from zexchange.store import EmbeddedStore, StoreFailed, open_store
+    from zexchange.store import EmbeddedStore, open_store
 
     client = open_store(paths, config)
-    paths.create()
-    lock = None if config.store.url else take_lock(paths.lock(SUPERVISOR_LOCK))
+    lock: int | None = None
     try:
+        if config.store.url:
+            yield client
+            return
+        paths.create()
+        lock = take_lock(paths.lock(SUPERVISOR_LOCK))
         if lock is None:
             yield client
             return
+        _require_embedded_log(paths, named)
         store = EmbeddedStore(paths, config)
         try:
-            store.start()
-            store.wait_ready()
-        except StoreFailed as error:
-            store.stop()
-            raise StoreUnavailable(str(error)) from None
-        try:
+            _start_unrepaired(store, paths, config)
             yield client
         finally:
             client.close()
@@ -124,12 +177,78 @@ def reading_store(paths: "DataPaths", config: "Config") -> "Iterator[redis.Redis
             os.close(lock)
 
 
+def _require_embedded_log(paths: "DataPaths", named: bool) -> None:
+    """Raises CommandFailed if the embedded store cannot hold the log, so that an empty one is not taken for
+    it.
+    """
+    from zexchange.store_record import EMBEDDED, recorded_store
+
+    place = recorded_store(paths)
+    if not named and place not in (None, EMBEDDED):
+        raise exits.CommandFailed(
+            "the log is not in the embedded store of this folder:"
+            f" the exchange ran on {place}; name that store with --store-url"
+        )
+    signed = any(path.exists() and path.stat().st_size for path in (paths.checkpoints_log, paths.last_signed))
+    if signed and not any(paths.store.glob("appendonlydir/*.aof*")):
+        raise exits.CommandFailed(
+            f"the log is not in the embedded store of this folder: {paths.store} holds no files;"
+            " restore them, or name the store that has it with --store-url"
+        )
+
+
+def _start_unrepaired(store: "EmbeddedStore", paths: "DataPaths", config: "Config") -> None:
+    """Starts the embedded store and waits until it answers. Unlike a start of the exchange it changes nothing
+    in the store's file.
+
+    Raises CommandFailed if that would be needed, StoreUnavailable.
+    """
+    from zexchange.log_store import StoreUnavailable
+    from zexchange.store import StoreFailed
+
+    try:
+        process = store.start()
+    except StoreFailed as error:
+        raise StoreUnavailable(str(error)) from None
+    left_s = config.store.start_timeout_ms / 1000
+    while not store.is_ready():
+        try:
+            status = process.wait(_START_STEP_S)
+        except subprocess.TimeoutExpired:
+            left_s -= _START_STEP_S
+            if left_s <= 0:
+                raise StoreUnavailable("it has not loaded its file in time") from None
+            continue
+        _explain_file(paths)
+        raise StoreUnavailable(f"it ended with status {status}; see {paths.output('store')}")
+
+
+def _explain_file(paths: "DataPaths") -> None:
+    """After the store ended: raises CommandFailed if its file is torn or damaged."""
+    from zexchange.aof_repair import Damaged, newest_incremental_file, whole_commands_end
+    from zexchange.store import StoreDamaged
+
+    try:
+        file = newest_incremental_file(paths.store)
+        torn = whole_commands_end(file) < file.stat().st_size
+    except Damaged as error:
+        raise exits.CommandFailed(str(StoreDamaged(paths, str(error))), exits.CANNOT_CONNECT) from None
+    except OSError:
+        return
+    if torn:
+        raise exits.CommandFailed(
+            "the store's file ends inside a command that was never acknowledged: start the exchange once,"
+            " which cuts it off and keeps what it cut, and verify then"
+        )
+
+
 def _verified(
     paths: "DataPaths",
     client: "redis.Redis",
     genesis: "Genesis",
     reference: bool,
     progress: Callable[[int, int, int], None],
+    kept: "dict[str, TreeHead]",
 ) -> "Report":
     """Self-tests, then the verification with the engine asked for. Raises Mismatch."""
     from zexchange import verifier
@@ -146,6 +265,7 @@ def _verified(
             ReferenceEngine,
             check_signatures=verifier.verify_signatures_plainly,
             progress=progress,
+            kept=kept,
         )
     from zexchange import frames
     from zexchange.engine import Engine
@@ -153,7 +273,7 @@ def _verified(
     frames.self_test()
     with verifier.ParallelSignatures() as check_signatures:
         return verifier.verify(
-            paths, client, genesis, Engine, check_signatures=check_signatures, progress=progress
+            paths, client, genesis, Engine, check_signatures=check_signatures, progress=progress, kept=kept
         )
 
 
@@ -200,7 +320,10 @@ def _as_json(
             "trades": report.trades,
             "checkpoints": report.checkpoints,
             "compared_roots": report.compared_roots,
-            "records_signed": report.covered_records,
+            "covered_records": report.covered_records,
+            "uncovered_records": report.uncovered_records,
+            "newest_checkpoint": report.newest_note.decode() or None,
+            "warnings": list(report.warnings),
             "records_per_second": round(report.records / seconds),
             "shards": list(report.shards),
         }
@@ -212,6 +335,7 @@ def _as_json(
             "what": mismatch.what,
             "expected": mismatch.expected,
             "found": mismatch.found,
+            "hint": mismatch.hint or None,
         }
     return result
 
@@ -227,8 +351,10 @@ def _print_report(genesis: "Genesis", engine_name: str, seconds: float, report: 
         f"checkpoints  {report.checkpoints:,}, covering {report.covered_records:,} records;"
         f" roots compared at {report.compared_roots:,} positions"
     )
+    click.echo(f"unsigned     {report.uncovered_records:,} records beyond the newest checkpoint")
     for shard in report.shards:
         click.echo(f"shard {shard.shard:<6} log root    {shard.log_root.hex()}")
         click.echo(f"             state root  {shard.state_root.hex()}")
     rate = report.records / seconds
-    click.echo(f"verified     everything agrees ({seconds:.2f} s, {rate:,.0f} records/s)")
+    verdict = "everything agrees" if report.checkpoints else "the log agrees with itself; nothing is signed"
+    click.echo(f"verified     {verdict} ({seconds:.2f} s, {rate:,.0f} records/s)")
