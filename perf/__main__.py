@@ -21,7 +21,7 @@ def main() -> None:
 
 @main.command()
 @click.option(
-    "--num-traders", type=click.IntRange(1, 1000), default=4, show_default=True, help="TCP sessions."
+    "--num-traders", type=click.IntRange(1, 500), default=4, show_default=True, help="TCP sessions."
 )
 @click.option("--duration-secs", type=click.FloatRange(0.1, 3600), default=30.0, show_default=True)
 @click.option(

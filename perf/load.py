@@ -4,7 +4,7 @@
 
 Orders leave when they are due whether or not earlier ones were answered, and latency is counted from the due
 time, so that a stall of the exchange (or of this generator) is charged to every order it delays. One thread
-sends and receives; it sleeps in epoll between due times. A run in which it fell behind does not count.
+sends and receives; it sleeps in select between due times. A run in which it fell behind does not count.
 """
 
 from __future__ import annotations
@@ -109,32 +109,27 @@ class _Run:
 
     def execute(self) -> float:
         """Send everything, wait for the answers; returns seconds from start to the last answer."""
-        poller = select.epoll()
-        by_fd = {trader.socket.fileno(): trader for trader in self.traders}
-        for fd in by_fd:
-            poller.register(fd, select.EPOLLIN)
+        by_socket = {trader.socket: trader for trader in self.traders}
         start_ns = time.perf_counter_ns()
         last_ns = start_ns
         position = 0
         drain_until_ns = 0
-        try:
-            while position < len(self.orders) or self.unanswered:
-                now_ns = time.perf_counter_ns() - start_ns
-                position = self._send_due(position, now_ns, start_ns)
-                if position < len(self.orders):
-                    wait_s = max(0.0, (self.orders[position][0] - (time.perf_counter_ns() - start_ns)) / 1e9)
-                else:
-                    drain_until_ns = drain_until_ns or now_ns + int(_DRAIN_TIMEOUT_S * 1e9)
-                    if now_ns > drain_until_ns:
-                        break
-                    wait_s = 0.1
-                for fd, _ in poller.poll(wait_s):
-                    if self._receive(by_fd[fd], start_ns):
-                        last_ns = time.perf_counter_ns()
-                for trader in self.traders:
-                    self._flush(trader)
-        finally:
-            poller.close()
+        while position < len(self.orders) or self.unanswered:
+            now_ns = time.perf_counter_ns() - start_ns
+            position = self._send_due(position, now_ns, start_ns)
+            if position < len(self.orders):
+                wait_s = max(0.0, (self.orders[position][0] - (time.perf_counter_ns() - start_ns)) / 1e9)
+            else:
+                drain_until_ns = drain_until_ns or now_ns + int(_DRAIN_TIMEOUT_S * 1e9)
+                if now_ns > drain_until_ns:
+                    break
+                wait_s = 0.1
+            # select, because epoll rounds its timeout up to a millisecond and orders would leave late.
+            for readable in select.select(list(by_socket), [], [], wait_s)[0]:
+                if self._receive(by_socket[readable], start_ns):
+                    last_ns = time.perf_counter_ns()
+            for trader in self.traders:
+                self._flush(trader)
         return (last_ns - start_ns) / 1e9
 
     def _send_due(self, position: int, now_ns: int, start_ns: int) -> int:
