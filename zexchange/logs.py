@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import sys
+from abc import ABC, abstractmethod
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class TextFormatter(logging.Formatter):
         return text
 
 
-class DroppingHandler(logging.Handler):
+class DroppingHandler(logging.Handler, ABC):
     """Writes records with `write()`; those that fail are dropped and counted, and told of when it works
     again."""
 
@@ -79,9 +80,9 @@ class DroppingHandler(logging.Handler):
             self.dropped += 1
             self._reason = str(error) or type(error).__name__
 
+    @abstractmethod
     def write(self, text: str) -> None:
         """Write one record, a newline behind it. Raises OSError if any of it could not be written."""
-        raise NotImplementedError
 
 
 class FileHandler(DroppingHandler):

@@ -1,6 +1,6 @@
 """What is special about the engine in C: its event buffer, its memory, its build, its numbers at the edge.
 
-The rules themselves are tested in test_reference.py and tests/model, with both engines.
+The rules themselves are tested in tests/rules and tests/model, with both engines.
 """
 
 from __future__ import annotations

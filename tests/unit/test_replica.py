@@ -74,7 +74,6 @@ def test_a_whole_log(builder: LogBuilder) -> None:
 
 def test_signatures_are_the_same_on_every_path(builder: LogBuilder) -> None:
     """C in one call, C on several threads, and plain Python give the same verdicts."""
-    pytest.importorskip("zexchange._native", reason="the C extension is not built")
     frames = [
         frame
         for stored in batches_of(builder)
@@ -248,7 +247,6 @@ def test_a_stream_entry_that_is_no_batch(builder: LogBuilder) -> None:
 
 
 def test_both_engines_agree(builder: LogBuilder) -> None:
-    pytest.importorskip("zexchange._native", reason="the C extension is not built")
     builder.trade(20)
     replica = Replica.at_genesis(builder.genesis, 0, engine_named("c"), verify_signatures)
     assert replica.apply(batches_of(builder)) == builder.state.next_record_no - 1

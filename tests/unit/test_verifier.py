@@ -124,8 +124,6 @@ def archived(paths: DataPaths) -> Exchange:
 
 @pytest.mark.parametrize("engine", ["reference", "c"])
 def test_an_honest_exchange(archived: Exchange, engine: str) -> None:
-    if engine == "c":
-        pytest.importorskip("zexchange._native", reason="the C extension is not built")
     check = verify_signatures if engine == "c" else verify_signatures_plainly
     report = archived.verify(engine_named(engine), check)
     assert report.records == 94 == report.covered_records

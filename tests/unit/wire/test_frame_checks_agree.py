@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import struct
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.golden.kit import cases
+from zexchange import frames
 from zexchange.wire.messages import ReasonCode, WireError, decode
-
-try:
-    frames: Any = importlib.import_module("zexchange.frames")
-except ImportError:
-    pytest.skip("the C extension is not built", allow_module_level=True)
 
 BATCHES = [case.frame for case in cases() if case.message in ("SignedBatch", "OperatorBatch")]
 BATCH_TEMPLATES = {1, 2}

@@ -5,27 +5,23 @@ A report reads `account: what #order side quantity@price open filled ...`, see `
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from random import Random
 
 import pytest
 
 from tests.model.kit import (
-    EngineClass,
     Shard,
     amend,
     cancel,
     cancel_all,
     deposit,
-    engine_named,
-    funded_shard,
     market_state,
     open_account,
     order,
     public_key,
     rest,
 )
+from tests.rules.names import ALICE, BIG, BOB, BTC, BUY, CAROL, ETH, FOK, IOC, SELL, USD, NewShard
 from zexchange.wire.messages import (
     Command,
     ExecType,
@@ -35,31 +31,6 @@ from zexchange.wire.messages import (
     Side,
     TimeInForce,
 )
-
-BUY, SELL = Side.BUY, Side.SELL
-IOC, FOK = TimeInForce.IOC, TimeInForce.FOK
-USD, BTC, ETH = 1, 2, 3
-ALICE, BOB, CAROL = 1, 2, 3
-BIG = 10_000_000
-
-NewShard = Callable[..., Shard]
-
-
-@pytest.fixture(params=["reference", "c"])
-def engine_class(request: pytest.FixtureRequest) -> EngineClass:
-    return engine_named(request.param)
-
-
-@pytest.fixture
-def new_shard(engine_class: EngineClass) -> NewShard:
-    """Makes a shard with funded accounts; keyword arguments are limits of the engine."""
-    return partial(funded_shard, engine_class)
-
-
-@pytest.fixture
-def shard(new_shard: NewShard) -> Shard:
-    return new_shard()
-
 
 # ------------------------------------------------------------------ new orders and matching
 

@@ -5,9 +5,6 @@ A report reads `account: what #order side quantity@price open filled ...`, see `
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 import pytest
 
 from tests.model.kit import (
@@ -21,9 +18,7 @@ from tests.model.kit import (
     cancel_all,
     decode_events,
     deposit,
-    engine_named,
     epoch_open,
-    funded_shard,
     line,
     market_state,
     open_account,
@@ -34,6 +29,7 @@ from tests.model.kit import (
     small_genesis,
     withdraw,
 )
+from tests.rules.names import ALICE, BOB, BTC, BUY, CAROL, SELL, USD, NewShard
 from zexchange.engine_types import MalformedFrame, SnapshotInvalid
 from zexchange.genesis import EngineLimits, MarketSpec
 from zexchange.wire.messages import (
@@ -43,33 +39,7 @@ from zexchange.wire.messages import (
     ReportFlags,
     Sequence,
     Side,
-    TimeInForce,
 )
-
-BUY, SELL = Side.BUY, Side.SELL
-IOC, FOK = TimeInForce.IOC, TimeInForce.FOK
-USD, BTC, ETH = 1, 2, 3
-ALICE, BOB, CAROL = 1, 2, 3
-BIG = 10_000_000
-
-NewShard = Callable[..., Shard]
-
-
-@pytest.fixture(params=["reference", "c"])
-def engine_class(request: pytest.FixtureRequest) -> EngineClass:
-    return engine_named(request.param)
-
-
-@pytest.fixture
-def new_shard(engine_class: EngineClass) -> NewShard:
-    """Makes a shard with funded accounts; keyword arguments are limits of the engine."""
-    return partial(funded_shard, engine_class)
-
-
-@pytest.fixture
-def shard(new_shard: NewShard) -> Shard:
-    return new_shard()
-
 
 # ------------------------------------------------------------------ nonces and duplicates
 
