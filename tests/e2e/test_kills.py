@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def test_recovery_from_snapshot_and_log(data: Path, command: Command) -> None:
 
 
 def test_corrupt_newest_snapshot_is_passed_over(data: Path, command: Command) -> None:
-    with RunningExchange(data, settings=OFTEN) as running:
+    with RunningExchange(data, settings=OFTEN) as running, ExitStack() as restarted:
         market = Market(Exchange(running))
         with market:
             wait_until(lambda: len(snapshot_numbers(running.paths, 0)) >= 2)
@@ -183,7 +184,8 @@ def test_corrupt_newest_snapshot_is_passed_over(data: Path, command: Command) ->
             content = bytearray(file.read_bytes())
             content[len(content) // 2] ^= 1
             file.write_bytes(content)
-            running.start()
+            # Without new snapshots: settlement could replace the corrupt one before the matcher looks.
+            restarted.enter_context(RunningExchange(data, port_base=running.port_base))
             market.wait_for(AFTER)
         market.judge()
         for process in ("matcher-0", "settlement"):
