@@ -26,7 +26,10 @@ def shared_data(name: str) -> Path:
     folder = Path(os.environ.get(SHARED_DATA_ENV) or REPOSITORY.parent / "shared" / "data")
     found = folder / name
     if not found.exists():
-        pytest.skip(f"{found} is not there; set {SHARED_DATA_ENV} to the folder of the shared test data")
+        pytest.skip(
+            f"needs test data that are not part of the repository: {found} is not there; "
+            f"if you have them, set {SHARED_DATA_ENV} to their folder"
+        )
     return found
 
 
