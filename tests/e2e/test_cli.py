@@ -142,6 +142,8 @@ def test_halting_a_market(traders: Exchange, command: Command) -> None:
         (["deposit", "USD"], 2, "ACCOUNT ASSET AMOUNT"),
         (["deposit", "alice", "USD"], 2, "not a decimal number"),
         (["deposit", "USD", "1"], 1, "zexchange keys new default"),
+        (["deposit", "99999999999999999999", "USD", "1"], 4, "unknown_account, 401"),
+        (["user", "add-key", "99999999999999999999", "alice"], 4, "unknown_account, 401"),
         (["deposit", "alice", "USD", "0.0000001"], 4, "amount_too_precise, 503"),
         (["order", "buy", "BTC-USD", "x", "1"], 2, "not a decimal number"),
         (["order", "buy", "BTC-USD", "1"], 2, "give a price"),
@@ -169,10 +171,25 @@ def test_a_key_without_account_is_told_how_to_get_one(traders: Exchange, command
     assert "zexchange user open carol" in err
 
 
-def test_nothing_runs(tmp_path: Path, command: Command) -> None:
-    code, out, err = command("book", "BTC-USD", "--data", tmp_path)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["book", "BTC-USD"],
+        ["balance"],
+        ["order", "buy", "BTC-USD", "1", "1"],
+        ["order", "cancel", "1", "--json"],
+        ["deposit", "7", "USD", "1"],
+    ],
+)
+def test_nothing_runs(tmp_path: Path, command: Command, words: list[str]) -> None:
+    code, out, err = command(*words, "--data", tmp_path)
     assert (code, out) == (3, "")
     assert "zexchange up" in err
+
+
+def test_a_hint_about_a_traders_key_is_not_given_to_the_operator(traders: Exchange, command: Command) -> None:
+    code, _, err = command("withdraw", "alice", "USD", "100000000", "--data", traders.data)
+    assert (code, "insufficient_funds" in err, "operator" in err) == (4, True, False)
 
 
 def test_as_a_program_of_its_own(traders: Exchange) -> None:

@@ -225,6 +225,8 @@ def test_two_shards(data: Path, command: Command) -> None:
             assert usd.total == 1500
             with pytest.raises(MarketNeeded):
                 alice.cancel(order_id=first.order_id)
+            with pytest.raises(MarketNeeded):  # the other shard may have an order of the same number
+                alice.amend(second.order_id, price="101")
             with pytest.raises(ValueError, match="one shard"):
                 alice.submit([CancelAll(market="BTC-USD"), CancelAll(market="ETH-USD")])
             alice.cancel(order_id=second.order_id, market="ETH-USD")

@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from nacl.signing import SigningKey
 
 from tests.conftest import shared_data
 from tests.e2e.conftest import Command, as_json, verify
+from zexchange.client import Client, load_key
 from zexchange.paths import DataPaths
 from zexchange.replay.exchange import prepare_folder
 from zexchange.replay.synthetic import SyntheticFlow, synthetic_flow
 from zexchange.running import RunningExchange
+
+ALICE = SigningKey(bytes([3]) * 32)
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -65,10 +69,51 @@ def test_a_synthetic_flow_matches_row_by_row(
     assert report["revealed_levels"] > 0
     verify(command, data)
 
-    # The book is no longer empty: a second replay into the same market would compare nonsense.
+    # The market was left as it was found: it can be done again.
     code, out, err = command("replay", "lobster", *files)
-    assert (code, out) == (1, "")
-    assert "its book is not empty" in err
+    assert (code, err) == (0, ""), out
+
+
+def test_a_deployment_with_several_markets_needs_no_option(
+    tmp_path: Path, data: Path, flow: SyntheticFlow, command: Command
+) -> None:
+    files = (tmp_path / "m.csv", "--orderbook", tmp_path / "b.csv")
+    with RunningExchange(data) as running:  # makes a deployment with the three default markets
+        code, _, err = command("replay", "lobster", *files, "--data", data)
+        assert (code, f"--connect {running.host}:{running.port}" in err) == (1, True)
+        connect = ("--connect", f"{running.host}:{running.port}")
+        with Client(running.host, running.port, key=load_key(running.paths.operator_key)) as operator:
+            account_id = operator.open_account(bytes(ALICE.verify_key)).account_id
+            operator.deposit(account_id, "USD", 100)
+        with Client(running.host, running.port, key=ALICE) as alice:
+            alice.buy("AAPL-USD", 1, 1)
+            code, out, err = command(
+                "replay", "lobster", *files, "--data", data, *connect, "--market", "AAPL-USD"
+            )
+            assert (code, out) == (1, "")
+            assert "its book is not empty" in err
+            alice.cancel_all()
+    code, out, err = command("replay", "lobster", *files, "--data", data, "--json")
+    report = as_json(out)
+    assert (code, report["mismatched"], report["market"]) == (0, 0, "AAPL-USD"), err
+
+
+def test_a_replay_that_ends_in_a_halt_leaves_the_market_open(
+    tmp_path: Path, data: Path, flow: SyntheticFlow, command: Command
+) -> None:
+    halt = next(row for row, line in enumerate(flow.messages, 1) if line.split(",")[1] == "7")
+    (tmp_path / "m.csv").write_text("\n".join(flow.messages[:halt]) + "\n")
+    (tmp_path / "b.csv").write_text("\n".join(flow.book[:halt]) + "\n")
+    prepare_folder(DataPaths(data))
+    with RunningExchange(data) as running:
+        code, _, err = command(
+            *("replay", "lobster", tmp_path / "m.csv", "--orderbook", tmp_path / "b.csv"),
+            *("--data", data, "--connect", f"{running.host}:{running.port}"),
+        )
+        assert code == 0, err
+        with Client(running.host, running.port, key=ALICE) as anybody:
+            book = anybody.book("AAPL-USD")
+    assert (book.state, book.bids, book.asks) == ("continuous", (), ())
 
 
 def test_differences_are_found_and_end_with_5(tmp_path: Path, flow: SyntheticFlow, command: Command) -> None:
@@ -97,15 +142,40 @@ def test_differences_are_found_and_end_with_5(tmp_path: Path, flow: SyntheticFlo
     assert ["mismatched", "1"] in [line.split()[:2] for line in out.splitlines()]
 
 
-def test_files_that_do_not_belong_together_are_refused(
+def test_orders_that_the_exchange_refuses_are_differences(
     tmp_path: Path, data: Path, flow: SyntheticFlow, command: Command
 ) -> None:
-    (tmp_path / "b.csv").write_text("\n".join(flow.book[:-1]) + "\n")
+    """A number that comes twice, and a halt of which the file says nothing else: refusals, not a crash."""
+    new = next(row for row, line in enumerate(flow.messages) if row and line.split(",")[1] == "1")
+    messages = [*flow.messages[: new + 1], *flow.messages[new:]]
+    book = [*flow.book[: new + 1], *flow.book[new:]]
+    messages[100] = messages[100].split(",")[0] + ",7,0,0,-1,-1"
+    (tmp_path / "m.csv").write_text("\n".join(messages) + "\n")
+    (tmp_path / "b.csv").write_text("\n".join(book) + "\n")
+    files = (tmp_path / "m.csv", "--orderbook", tmp_path / "b.csv", "--data", data)
+    code, out, err = command("replay", "lobster", *files, "--json")
+    assert code == 5
+    problems = [problem for row in as_json(out)["first_mismatches"] for problem in row["problems"]]
+    assert problems[0] == "NewOrder refused: client_order_id_in_use"
+    assert "NewOrder refused: market_halted" in problems
+    assert f"row {new + 2}: NewOrder refused" in err
+    verify(command, data)
+
+
+@pytest.mark.parametrize(
+    ("messages", "rows", "says"), [(150, 149, "one of each per event"), (0, 0, "the files are empty")]
+)
+def test_files_that_do_not_belong_together_are_refused(
+    tmp_path: Path, data: Path, flow: SyntheticFlow, command: Command, messages: int, rows: int, says: str
+) -> None:
+    (tmp_path / "m.csv").write_text("\n".join(flow.messages[:messages]))
+    (tmp_path / "b.csv").write_text("\n".join(flow.book[:rows]))
     code, _, err = command(
         "replay", "lobster", tmp_path / "m.csv", "--orderbook", tmp_path / "b.csv", "--data", data
     )
     assert code == 1
-    assert "one of each per event" in err
+    assert says in err
+    assert not data.exists()  # found before anything was started
 
 
 def test_a_market_whose_steps_do_not_fit_is_refused(

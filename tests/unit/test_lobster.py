@@ -274,6 +274,11 @@ def test_an_empty_level_is_no_level() -> None:
         "34200.1,1,5,10,100,2",
         "34200.1,1,5,0,100,1",
         "34200.1,1,x,1,100,1",
+        "34200.1,1,-5,1,100,1",
+        "34200.1,1,18446744073709551616,1,100,1",
+        "34200.1,1,5,9007199254740992,100,1",
+        "34200.1,4,5,1,9007199254740992,1",
+        "34200.1,3,5,1,-1,1",
     ],
 )
 def test_bad_messages_are_refused_with_their_line(line: str) -> None:
@@ -281,7 +286,18 @@ def test_bad_messages_are_refused_with_their_line(line: str) -> None:
         list(parse_messages(["34200.0,1,5,10,100,1", line]))
 
 
-@pytest.mark.parametrize("line", ["1,2,3", "110,5,100,30,120,7,90,4", "x,5,100,30", "110,0,100,30"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "1,2,3",
+        "110,5,100,30,120,7,90,4",
+        "x,5,100,30",
+        "110,0,100,30",
+        "110,5,-100,30",
+        "110,9007199254740992,100,30",
+        "9007199254740992,1,100,30",
+    ],
+)
 def test_bad_book_rows_are_refused_with_their_line(line: str) -> None:
     with pytest.raises(LobsterError, match="line 2"):
         list(parse_book(["110,5,100,30", line]))

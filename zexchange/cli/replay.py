@@ -41,7 +41,7 @@ def replay() -> None:
     "symbol",
     default=None,
     metavar="MARKET",
-    help="Market to use; the only one that fits by default.",
+    help="Market to use; the one that fits best by default.",
 )
 @port_base_option
 @json_option
@@ -65,12 +65,14 @@ def lobster(
 
     Without --connect an exchange is started for the purpose in the data folder, which stays for `zexchange verify`; a
     folder without a deployment gets one with a single stock market. Orders are signed by two fresh accounts, one for
-    each side of liquidity; the operator's key in the data folder opens and funds them.
+    each side of liquidity; the operator's key in the data folder opens and funds them. What is left of the orders is
+    cancelled at the end.
 
     Levels that the file shows without a message (they come into view from beyond its last level) are seeded and counted
     as revealed_levels. Exit code 5 if any row differs.
     """
     from zexchange.paths import DataPaths
+    from zexchange.replay.driver import check_files
     from zexchange.replay.exchange import prepare_folder, replay_on, temporary_exchange
     from zexchange.replay.lobster import LobsterError, read_book, read_messages
     from zexchange.running import NotRunning
@@ -79,6 +81,7 @@ def lobster(
     progress = _Progress()
     try:
         recorded, rows = read_messages(messages), read_book(orderbook)
+        check_files(recorded, rows)
         progress.total = len(recorded)
         if connect is not None:
             report = replay_on(connect, paths.operator_key, recorded, rows, symbol, progress)

@@ -91,7 +91,9 @@ def session(where: Where) -> Iterator[Client]:
     except Rejected as error:
         reason = error.reason
         text = f"{error} [{reason.name.lower()}, {reason.value}]"
-        hint = _HINTS.get(reason.name)
+        hint = _HINTS.get(reason.name, "")
+        if where.key in (None, OPERATOR_KEY) and "{key}" in hint:
+            hint = ""  # it is about a trader's key
         raise exits.CommandFailed(
             f"{text}\n{hint.format(key=where.key)}" if hint else text, exits.REJECTED
         ) from None
@@ -108,13 +110,14 @@ def open_client(where: Where) -> Client:
     return Client(host, port, key=key)
 
 
-def signing_key(where: Where) -> SigningKey:
-    """The key to sign with; for anybody a fresh one, because a session has to be somebody's."""
+def signing_key(where: Where) -> SigningKey | Path:
+    """The key to sign with, or its file; for anybody a fresh one, because a session has to be somebody's.
+
+    The file is not read here: that no exchange runs in the data folder matters more than that there is no key in it.
+    """
     from nacl.signing import SigningKey
 
-    from zexchange.client.keys import load_key
-
-    return SigningKey.generate() if where.key is None else load_key(key_path(where.data, where.key))
+    return SigningKey.generate() if where.key is None else key_path(where.data, where.key)
 
 
 def plain(value: Decimal) -> str:

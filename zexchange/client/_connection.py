@@ -6,6 +6,7 @@ which saves the hand-over. Nothing here knows what a request means.
 
 from __future__ import annotations
 
+import os
 import random
 import selectors
 import socket
@@ -21,6 +22,8 @@ from zexchange.wire.messages import ExecutionReport
 __all__ = ["Clock", "Connection", "Connector", "tcp_connector"]
 
 RECEIVE_BYTES = 256 * 1024
+GRACE_MS = 100
+"""How long after its deadline a request still waits for the thread, which may hold the answer already."""
 
 R = TypeVar("R", bound=Request)
 T = TypeVar("T")
@@ -58,7 +61,7 @@ class Connection:
         clock: Clock,
         on_events: Callable[[list[ExecutionReport | Gap]], None],
     ) -> None:
-        """`on_events` is called in the background thread, before any later answer is handed out."""
+        """`on_events` is called under the lock, before any later answer is handed out: it must not wait."""
         self._core = core
         self._connector = connector
         self._clock = clock
@@ -72,6 +75,8 @@ class Connection:
         self._wake_receiver.setblocking(False)
         self._wake_sender.setblocking(False)
         self._jitter = random.Random()
+        self._pid = os.getpid()
+        self._connecting = False
         self._thread = threading.Thread(target=self._run, name="zexchange-client", daemon=True)
         self._thread.start()
 
@@ -85,7 +90,11 @@ class Connection:
                 raise self._core.failure or ConnectFailed("the client was closed")
 
     def start(self, make: Callable[[Core, Instant], R]) -> R:
-        """Make a request in the core and send it, now or when there is a connection."""
+        """Make a request in the core and send it, now or when there is a connection.
+
+        Raises ZexchangeError in a process that was forked off: it has neither the thread nor a session of its own.
+        """
+        self._check_process()
         with self._changed:
             request = make(self._core, self._clock.now())
             self._send()
@@ -94,18 +103,20 @@ class Connection:
 
     def wait(self, request: R) -> R:
         """Return the request when it is done. Raises its error."""
-        if threading.current_thread() is self._thread:
-            raise RuntimeError(
-                "a callback cannot wait for the exchange: it runs in the thread that would answer"
-            )
         with self._changed:
-            self._changed.wait_for(lambda: request.done)
+            while not request.done:
+                left_ms = request.deadline_ms + GRACE_MS - self._clock.now().mono_ms
+                if left_ms > 0:
+                    self._changed.wait(left_ms / 1000)
+                else:  # the thread is held up, perhaps by a connection that takes its time
+                    self._core.expire(self._clock.now())
         if request.error is not None:
             raise request.error
         return request
 
     def read(self, look: Callable[[Core], T]) -> T:
-        """Look at the core under the lock."""
+        """Look at the core under the lock. Raises ZexchangeError like start()."""
+        self._check_process()
         with self._changed:
             return look(self._core)
 
@@ -115,15 +126,22 @@ class Connection:
 
     def close(self) -> None:
         """End the session and the thread. Requests that wait fail."""
+        if os.getpid() != self._pid:
+            return  # the session is the parent's, and so may be the lock
         with self._changed:
             if not self._closing:
                 self._closing = True
                 self._core.close(self._clock.now())
                 self._send()
                 self._changed.notify_all()
+            connecting = self._connecting
         self._wake()
-        if threading.current_thread() is not self._thread:
+        if not connecting:  # else it may take seconds; the thread ends by itself after that
             self._thread.join()
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise ZexchangeError("the client was made before a fork; make one in each process")
 
     # ---------------------------------------------------------------- the thread
 
@@ -150,10 +168,11 @@ class Connection:
         """One turn of the loop: connect if due, wait for something, handle it."""
         with self._changed:
             at = self._clock.now()
-            must_connect = self._core.phase is Phase.WAITING and at.mono_ms >= self._core.connect_at_ms
-        if must_connect:
+            self._connecting = self._core.phase is Phase.WAITING and at.mono_ms >= self._core.connect_at_ms
+        if self._connecting:
             self._connect()
         with self._changed:
+            self._connecting = False
             connection = self._socket
             deadline_ms = self._core.next_deadline_ms()
             at = self._clock.now()

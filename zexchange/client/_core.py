@@ -266,8 +266,7 @@ class Core:
 
     def tick(self, at: Instant) -> None:
         """Heartbeats, timeouts, resends. Raises ZexchangeError when the connection must be closed; then call lost()."""
-        for request in [r for r in self._order.values() if at.mono_ms >= r.deadline_ms]:
-            self._time_out(request)
+        self.expire(at)
         session = self._session
         if session is None:
             return
@@ -282,6 +281,11 @@ class Core:
         ended = session.tick(at.mono_ms)
         if ended is not None:
             raise ConnectFailed(f"the exchange was silent for too long ({ended.reason.name.lower()})")
+
+    def expire(self, at: Instant) -> None:
+        """Finish the requests whose time is up."""
+        for request in [r for r in self._order.values() if at.mono_ms >= r.deadline_ms]:
+            self._time_out(request)
 
     def next_deadline_ms(self) -> int | None:
         """When tick(), or a new connection, is due at the latest; None: nothing is."""
@@ -532,8 +536,13 @@ class Core:
                 batch, _outcome_unknown(batch, "the exchange no longer keeps the outcome of the batch")
             )
             return
-        if batch.complete[index]:
-            return  # answered before the connection was lost; this is the duplicate
+        duplicate = ReportFlags.DUPLICATE in report.flags
+        if batch.complete[index] and duplicate:
+            return  # answered before the connection was lost
+        if not duplicate and (batch.complete[index] or not _answers(batch, index, report)):
+            # Another key of the account used the same nonce, which counts per key: reports do not name the key.
+            self._events.append(report)
+            return
         batch.reports[index].append(report)
         # Reports are in order: one about a later command ends the earlier ones.
         for earlier in range(index):
@@ -603,6 +612,23 @@ def _needs_fence(command: wire.Command | wire.OperatorCommand) -> bool:
     if command.kind is CommandKind.NEW:
         return command.time_in_force is TimeInForce.GTC
     return command.kind is CommandKind.AMEND
+
+
+def _answers(batch: AnyBatch, index: int, report: ExecutionReport) -> bool:
+    """Can `report` be about command `index`, going by what it says of the order?"""
+    command, before = batch.commands[index], batch.reports[index]
+    if not isinstance(command, wire.Command) or command.kind is CommandKind.CANCEL_ALL:
+        return True
+    if before:
+        return report.order_id == before[0].order_id
+    if command.kind is CommandKind.NEW:
+        return report.exec_type in (ExecType.NEW, ExecType.REJECTED) and all(
+            getattr(report, name) == getattr(command, name)
+            for name in ("market_id", "side", "price_ticks", "qty_lots", "client_order_id")
+        )
+    if command.order_id:
+        return report.order_id == command.order_id
+    return report.client_order_id == command.client_order_id
 
 
 def _is_last(command: wire.Command | wire.OperatorCommand, report: ExecutionReport) -> bool:

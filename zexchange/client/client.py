@@ -37,7 +37,14 @@ from zexchange.client.errors import (
     ZexchangeError,
 )
 from zexchange.client.keys import load_key
-from zexchange.client.rejections import Rejected, UnknownOrder
+from zexchange.client.rejections import (
+    AccountLimit,
+    QueryLimitInvalid,
+    Rejected,
+    ShardUnknown,
+    UnknownAccount,
+    UnknownOrder,
+)
 from zexchange.client.types import (
     AccountOpened,
     AmendOrder,
@@ -64,7 +71,7 @@ from zexchange.client.types import (
     Withdrawn,
 )
 from zexchange.client.units import DecimalLike, amount_to_units
-from zexchange.limits import COMMANDS_PER_BATCH_MAX, QUERY_LIMIT_MAX
+from zexchange.limits import ACCOUNT_NONE, COMMANDS_PER_BATCH_MAX, QUERY_LIMIT_MAX
 from zexchange.wire import messages as wire
 from zexchange.wire.messages import Durability, ExecutionReport, MarketState, OperatorCommandKind
 from zexchange.wire.session import Query
@@ -97,7 +104,7 @@ class Client:
     `deployment_id`  hexadecimal or bytes: refuse any other deployment. Without it the first one is trusted: the genesis
                      file it sends must hash to the id it names, and later connections must name the same
     `timeout_ms`     how long a call may take, reconnecting included
-    `on_event`       called with every event, in the background thread; it must not wait for this client.
+    `on_event`       called with every event, in order, in a thread of its own; it may use this client.
                      Without it events are kept for `events()`: the newest `events_max`, older ones are dropped and that
                      is reported as EventsLost
     `connector`      makes the connection instead of TCP, for tests and tunnels
@@ -120,8 +127,8 @@ class Client:
     ) -> None:
         """Connects and logs on. Raises ConnectFailed, DeploymentMismatch, KeyFileError."""
         self._timeout_ms = timeout_ms
-        self._on_event = on_event
-        self._events: deque[Event] = deque(maxlen=events_max)
+        # A callback is promised every event, so nothing is dropped while one is at work.
+        self._events: deque[Event] = deque(maxlen=events_max if on_event is None else None)
         self._events_lost = 0
         self._events_changed = threading.Condition()
         self._closed = False
@@ -158,6 +165,13 @@ class Client:
         self._catalogue = Catalogue(genesis)
         self._results = Results(self._catalogue)
         self._take_events([])
+        self._dispatcher: threading.Thread | None = None
+        if on_event is not None:
+            # Not the thread of the connection: a callback that waits for a lock, or for this client, would stop it.
+            self._dispatcher = threading.Thread(
+                target=self._dispatch, args=(on_event,), name="zexchange-events", daemon=True
+            )
+            self._dispatcher.start()
 
     @classmethod
     def local(
@@ -196,11 +210,14 @@ class Client:
         )
 
     def close(self) -> None:
-        """End the session. Calls that wait raise; `events()` ends."""
+        """End the session. Calls that wait raise; `events()` ends, and so does `on_event`, after the last event."""
         self._connection.close()
         with self._events_changed:
             self._closed = True
             self._events_changed.notify_all()
+        if self._dispatcher not in (None, threading.current_thread()):
+            # Not for ever: the callback may wait for a lock that the caller holds.
+            self._dispatcher.join(self._timeout_ms / 1000)
 
     def __enter__(self) -> Self:
         return self
@@ -363,7 +380,7 @@ class Client:
         """Change price, total quantity (fills included) or both; None keeps it.
 
         A smaller quantity at the same price keeps the order's place in the queue, anything else loses it. Without
-        `market` the order is looked up first, which takes one more round trip.
+        `market` the order is looked up first, which takes one more round trip; with several shards it is needed.
         """
         if market is None:
             market = self._market_of(order_id, client_order_id)
@@ -432,7 +449,8 @@ class Client:
     def book(self, market: str, levels: int = 10) -> BookSnapshot:
         """Depth of a market, 1 to 500 levels a side. Raises QueryLimitInvalid, UnknownMarket."""
         found = self._catalogue.market(market)
-        answer = self._ask(wire.BookRequest(market_id=found.market_id, levels=levels), wire.BookDepth)
+        query = wire.BookRequest(market_id=found.market_id, levels=_query_limit(levels))
+        answer = self._ask(query, wire.BookDepth)
         translate = self._translate
         return BookSnapshot(
             market=found.symbol,
@@ -445,7 +463,8 @@ class Client:
     def trades(self, market: str, limit: int = 50) -> list[Trade]:
         """The last trades of a market, newest first, 1 to 500. Raises QueryLimitInvalid, UnknownMarket."""
         found = self._catalogue.market(market)
-        answer = self._ask(wire.TradesRequest(market_id=found.market_id, limit=limit), wire.Trades)
+        query = wire.TradesRequest(market_id=found.market_id, limit=_query_limit(limit))
+        answer = self._ask(query, wire.Trades)
         return [self._translate.trade(found, trade) for trade in answer.trades]
 
     # ---------------------------------------------------------------- events
@@ -478,6 +497,8 @@ class Client:
     ) -> AccountOpened:
         """Operator: open an account for a key, on every shard. Raises AccountExists, KeyExists, OperatorOnly, ..."""
         key = _public_key(public_key)
+        if account_id is not None and not 1 <= account_id < ACCOUNT_NONE:
+            raise AccountLimit(detail=f"{account_id} is no number for an account")
         opened: AccountOpened | None = None
         for shard in range(self.genesis.shards):
             wanted = (account_id or 0) if opened is None else opened.account_id
@@ -493,7 +514,7 @@ class Client:
         """Operator: let another key sign for an account, on every shard. Raises KeyExists, UnknownAccount, ..."""
         command = wire.OperatorCommand(
             kind=OperatorCommandKind.REGISTER_KEY,
-            account_id=account_id,
+            account_id=_account(account_id),
             new_public_key=_public_key(public_key),
         )
         results = [
@@ -592,8 +613,13 @@ class Client:
         self, kind: OperatorCommandKind, account_id: int, asset: str, amount: DecimalLike, shard: int
     ) -> OperatorOutcome:
         found = self._catalogue.asset(asset)
+        if shard not in range(self.genesis.shards):
+            raise ShardUnknown(detail=f"{shard} is none of 0 to {self.genesis.shards - 1}")
         command = wire.OperatorCommand(
-            kind=kind, account_id=account_id, asset_id=found.asset_id, amount=amount_to_units(found, amount)
+            kind=kind,
+            account_id=_account(account_id),
+            asset_id=found.asset_id,
+            amount=amount_to_units(found, amount),
         )
         return self._operate(command, shard)
 
@@ -620,7 +646,8 @@ class Client:
             after_order_id = page[-1].order_id
 
     def _market_of(self, order_id: int | None, client_order_id: int | None) -> str:
-        """The market of an open order."""
+        """The market of an open order. Raises MarketNeeded: on another shard another order may have the same id."""
+        self._catalogue.shard_of(None)
         if order_id is None and client_order_id is None:
             raise ValueError("name the order by order_id or by client_order_id")
         for order in self.open_orders():
@@ -629,7 +656,7 @@ class Client:
         raise UnknownOrder()
 
     def _take_events(self, reports: list[ExecutionReport | Gap]) -> None:
-        """From the background thread: translate, and hand on or keep."""
+        """From the background thread: translate and keep."""
         with self._events_changed:
             reports = self._early + reports
             if self._results is None:
@@ -637,18 +664,19 @@ class Client:
                 return
             self._early = []
             events = [event for event in map(self._results.event, reports) if event is not None]
-            if self._on_event is None:
-                room = (self._events.maxlen or 0) - len(self._events)
+            if self._events.maxlen is not None:
+                room = self._events.maxlen - len(self._events)
                 self._events_lost += max(0, len(events) - room)
-                self._events.extend(events)
-                self._events_changed.notify_all()
-                return
-            for event in events:
-                try:
-                    self._on_event(event)
-                except Exception:
-                    # The session must not end because of it, and nobody is there to catch it.
-                    log.exception("on_event failed for %r", event)
+            self._events.extend(events)
+            self._events_changed.notify_all()
+
+    def _dispatch(self, on_event: Callable[[Event], None]) -> None:
+        for event in self.events():
+            try:
+                on_event(event)
+            except Exception:
+                # The next event must not be missed because of it, and nobody is there to catch it.
+                log.exception("on_event failed for %r", event)
 
 
 def _expect(outcome: object, kind: type[T]) -> T:
@@ -658,6 +686,19 @@ def _expect(outcome: object, kind: type[T]) -> T:
             f"the exchange answered with {type(outcome).__name__} instead of {kind.__name__}"
         )
     return outcome
+
+
+def _account(account_id: int) -> int:
+    """An account's number that the wire can carry. Raises UnknownAccount: no account has another."""
+    if not 0 <= account_id < ACCOUNT_NONE:
+        raise UnknownAccount(detail=f"{account_id} is no number of an account")
+    return account_id
+
+
+def _query_limit(entries: int) -> int:
+    if not 1 <= entries <= QUERY_LIMIT_MAX:
+        raise QueryLimitInvalid(detail=f"{entries} is not in 1 to {QUERY_LIMIT_MAX}")
+    return entries
 
 
 def _public_key(key: bytes | str | VerifyKey) -> bytes:

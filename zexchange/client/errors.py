@@ -48,6 +48,18 @@ class ZexchangeError(Exception):
 
     exit_code: ClassVar[int] = 1
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Not every class is made from its text alone; a pool of processes has to get them across all the same.
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(
+    kind: type[ZexchangeError], args: tuple[object, ...], state: dict[str, object]
+) -> ZexchangeError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
 
 class ConnectFailed(ZexchangeError):
     """No session could be established. Nothing was sent."""

@@ -37,7 +37,15 @@ from zexchange.replay.lobster import (
 if TYPE_CHECKING:
     from zexchange.genesis import Market
 
-__all__ = ["Funds", "Mismatch", "Replay", "ReplayReport", "find_market", "funds_needed"]
+__all__ = [
+    "Funds",
+    "Mismatch",
+    "Replay",
+    "ReplayReport",
+    "check_files",
+    "find_market",
+    "funds_needed",
+]
 
 PRICE_UNIT = Decimal("0.0001")
 MISMATCHES_KEPT = 20
@@ -78,6 +86,16 @@ class Funds(msgspec.Struct, frozen=True):
     base: Decimal  # of the selling account
 
 
+def check_files(messages: Sequence[Message], rows: Sequence[BookRow]) -> None:
+    """Raises LobsterError if the two files do not belong together, or hold nothing."""
+    if len(messages) != len(rows):
+        raise LobsterError(
+            f"{len(messages)} messages, but {len(rows)} rows of the book: one of each per event"
+        )
+    if not messages:
+        raise LobsterError("the files are empty")
+
+
 def funds_needed(messages: Sequence[Message], rows: Sequence[BookRow], market: Market) -> Funds:
     """Enough for every order of the replay to be open at once; never too little, usually far too much."""
     quote_units = base = 0
@@ -101,9 +119,10 @@ def funds_needed(messages: Sequence[Message], rows: Sequence[BookRow], market: M
 def find_market(
     client: Client, symbol: str | None, messages: Sequence[Message], rows: Sequence[BookRow]
 ) -> Market:
-    """The market to replay in: the named one, or the only one that fits. Raises LobsterError.
+    """The market to replay in: the named one, or the one that fits best. Raises LobsterError.
 
-    It fits when every price and size of the files is a multiple of its steps, and its book is empty.
+    It fits when every price and size of the files is a multiple of its steps, and its book is empty. Of several that
+    fit it is the one with the largest lot: the files count whole shares, not parts of a coin.
     """
     if symbol is not None:
         market = client.genesis.market(symbol) if symbol in {m.symbol for m in client.markets} else None
@@ -117,13 +136,9 @@ def find_market(
         return market
     problems = {market.symbol: _why_not(client, market, messages, rows) for market in client.markets}
     fitting = [market for market in client.markets if problems[market.symbol] is None]
-    if len(fitting) > 1:
-        raise LobsterError(
-            f"several markets fit ({', '.join(m.symbol for m in fitting)}); name one with --market"
-        )
     if not fitting:
         raise LobsterError("no market fits: " + "; ".join(f"{name}: {why}" for name, why in problems.items()))
-    return fitting[0]
+    return max(fitting, key=lambda market: market.lot_size)
 
 
 def _why_not(
@@ -160,12 +175,7 @@ class Replay:
 
         Raises LobsterError if the files do not belong together.
         """
-        if len(messages) != len(rows):
-            raise LobsterError(
-                f"{len(messages)} messages, but {len(rows)} rows of the book: one of each per event"
-            )
-        if not messages:
-            raise LobsterError("the files are empty")
+        check_files(messages, rows)
         self._clients: dict[SideName, Client] = {"buy": buyer, "sell": seller}
         self._operator = operator
         self._symbol = market.symbol
@@ -213,6 +223,13 @@ class Replay:
             first_mismatches=tuple(mismatches[:MISMATCHES_KEPT]),
         )
 
+    def clear(self) -> None:
+        """Leave the market as it was found: open, and without orders of ours, which nobody could cancel later."""
+        for client in self._clients.values():
+            client.cancel_all(self._symbol)
+        if self._shadow.halted:
+            self._operator.set_market_state(self._symbol, "continuous")
+
     def _play(self, message: Message) -> None:
         if message.kind in (Kind.EXECUTE_HIDDEN, Kind.CROSS):
             self._ignored += 1
@@ -248,6 +265,8 @@ class Replay:
                         self._shadow.placed(order, result.order_id)
                         if result.fills:
                             self._problems.append(f"a new order at {order.price} traded on entry")
+                    else:
+                        self._shadow.refused(order)
                 self._orders += len(chunk)
 
     def _new(self, order: OwnOrder) -> NewOrder:

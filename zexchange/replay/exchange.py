@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nacl.signing import SigningKey
 
-from zexchange.client import Client, load_key
+from zexchange.client import Client, ZexchangeError, load_key
 from zexchange.genesis import AssetSpec, EngineLimits, MarketSpec
 from zexchange.paths import DataPaths
-from zexchange.replay.driver import Replay, ReplayReport, find_market, funds_needed
+from zexchange.replay.driver import Replay, ReplayReport, check_files, find_market, funds_needed
 from zexchange.replay.lobster import BookRow, LobsterError, Message
 
 if TYPE_CHECKING:
@@ -50,12 +50,14 @@ def temporary_exchange(
     paths: DataPaths, config_file: Path | None, port_base: int | None
 ) -> Iterator[RunningExchange]:
     """An exchange that runs in the folder for the block; the folder stays. Raises NotRunning, LobsterError."""
-    from zexchange.exchange_info import is_supervised
+    from zexchange.exchange_info import is_supervised, read_exchange
     from zexchange.running import RunningExchange
 
     if is_supervised(paths):
+        info = read_exchange(paths)
+        address = "HOST:PORT" if info is None else f"{info.tcp.host}:{info.tcp.port}"
         raise LobsterError(
-            f"an exchange runs in {paths.root} already; replay into it with --connect HOST:PORT"
+            f"an exchange runs in {paths.root} already; replay into it with --connect {address}"
         )
     with RunningExchange(paths.root, port_base=port_base, config_file=config_file) as exchange:
         yield exchange
@@ -69,7 +71,11 @@ def replay_on(
     symbol: str | None = None,
     on_row: Callable[[int, Message], None] = lambda _row, _message: None,
 ) -> ReplayReport:
-    """Open and fund two accounts with fresh keys, then replay. Raises LobsterError and what the client raises."""
+    """Open and fund two accounts with fresh keys, replay, and cancel what is left of their orders.
+
+    Raises LobsterError and what the client raises.
+    """
+    check_files(messages, rows)
     host, port = address
     with ExitStack() as stack:
         operator = stack.enter_context(Client(host, port, key=load_key(operator_key)))
@@ -80,9 +86,18 @@ def replay_on(
             key = SigningKey.generate()
             account = operator.open_account(key.verify_key)
             asset = operator.genesis.asset(asset_id).symbol
-            operator.deposit(account.account_id, asset, amount, shard=market.shard)
+            if amount:  # nothing, if the files hold no order
+                operator.deposit(account.account_id, asset, amount, shard=market.shard)
             sessions.append(
                 stack.enter_context(Client(host, port, key=key, deployment_id=operator.deployment_id))
             )
         buyer, seller = sessions
-        return Replay(buyer, seller, operator, market, messages, rows).run(on_row)
+        replay = Replay(buyer, seller, operator, market, messages, rows)
+        try:
+            report = replay.run(on_row)
+        except BaseException:
+            with suppress(ZexchangeError):  # why the replay ended is what matters
+                replay.clear()
+            raise
+        replay.clear()
+        return report

@@ -28,6 +28,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from zexchange.limits import PRICE_TICKS_MAX, QTY_LOTS_MAX
+
 __all__ = [
     "Action",
     "BookRow",
@@ -55,6 +57,7 @@ Level: TypeAlias = tuple[int, int]  # price, size
 
 _EMPTY_PRICE = 9_999_999_999  # asks; bids have the negative
 _COLUMNS_PER_LEVEL = 4
+CLIENT_ORDER_ID_MAX = 2**64 - 1
 _MESSAGE_COLUMNS = 6
 
 
@@ -128,8 +131,10 @@ def parse_messages(lines: Iterator[str] | Sequence[str], source: str = "messages
             raise LobsterError(f"{where}: event type {kind_no} is not one of 1 to 7") from None
         if direction not in (1, -1):
             raise LobsterError(f"{where}: direction {direction} is neither 1 nor -1")
-        if kind <= Kind.EXECUTE and (size < 1 or price < 1):
-            raise LobsterError(f"{where}: size and price must be positive")
+        if kind <= Kind.EXECUTE and not (1 <= size <= QTY_LOTS_MAX and 1 <= price <= PRICE_TICKS_MAX):
+            raise LobsterError(f"{where}: size and price must be positive, and below 2^53")
+        if not 0 <= number <= CLIENT_ORDER_ID_MAX:
+            raise LobsterError(f"{where}: order number {number} is not in 0 to 2^64-1")
         yield Message(cells[0], kind, number, size, price, "buy" if direction == 1 else "sell")
 
 
@@ -150,6 +155,8 @@ def parse_book(lines: Iterator[str] | Sequence[str], source: str = "book") -> It
             prices = [sign * price for price, _ in levels]
             if any(size < 1 for _, size in levels) or any(a >= b for a, b in pairwise(prices)):
                 raise LobsterError(f"{where}: levels are not best first with positive sizes")
+            if any(not 1 <= price <= PRICE_TICKS_MAX or size > QTY_LOTS_MAX for price, size in levels):
+                raise LobsterError(f"{where}: prices must be positive, and prices and sizes below 2^53")
         yield BookRow(bids, asks, columns // _COLUMNS_PER_LEVEL)
 
 
@@ -316,6 +323,10 @@ class Shadow:
         order.order_id = order_id
         self.by_order_id[order_id] = order
 
+    def refused(self, order: OwnOrder) -> None:
+        """The exchange refused the order: it does not rest, and nothing can be asked of it."""
+        self._take_away(order, order.leaves)
+
     def filled(self, order_id: int, size: int) -> None:
         """The exchange filled `size` of the resting order with this id."""
         order = self.by_order_id.get(order_id)
@@ -337,7 +348,8 @@ class Shadow:
     def _place(self, order: OwnOrder) -> Place:
         self.levels[order.side].setdefault(order.price, []).append(order)
         if order.number is not None:
-            self.by_number[order.number] = order
+            # A number that is in use already stays with the order that has it: the exchange will refuse the second.
+            self.by_number.setdefault(order.number, order)
         return Place(order)
 
     def _meant(self, message: Message) -> list[OwnOrder]:
@@ -386,8 +398,8 @@ class Shadow:
         if not orders:
             del self.levels[order.side][order.price]
         self.by_order_id.pop(order.order_id, None)
-        if order.number is not None:
-            self.by_number.pop(order.number, None)
+        if order.number is not None and self.by_number.get(order.number) is order:
+            del self.by_number[order.number]
 
 
 _SIDES: tuple[SideName, SideName] = ("buy", "sell")

@@ -225,8 +225,8 @@ class Served:
             connection = self.exchange.connect()
             self._sockets[id(connection)] = (connection, ours)
         thread = threading.Thread(target=self._serve, args=(connection, ours), daemon=True)
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)
         return theirs
 
     def do(self, action: Callable[[FakeExchange], None]) -> None:

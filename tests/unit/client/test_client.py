@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import socket
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
@@ -32,7 +35,7 @@ from zexchange.client import (
 )
 from zexchange.client._connection import Clock
 from zexchange.client._core import Instant
-from zexchange.wire.messages import ReasonCode
+from zexchange.wire.messages import ExecutionReport, ReasonCode
 
 BTC = "BTC-USD"
 
@@ -272,6 +275,23 @@ def test_operator_commands(operator: Client, served: Served) -> None:
         operator.deposit(3, "USD", "0.0000001")
 
 
+def test_numbers_that_no_message_can_carry_are_refused(operator: Client) -> None:
+    key = bytes(SigningKey.generate().verify_key)
+    with pytest.raises(rejections.UnknownAccount):
+        operator.deposit(2**64, "USD", 1)
+    with pytest.raises(rejections.UnknownAccount):
+        operator.register_key(-1, key)
+    with pytest.raises(rejections.AccountLimit):
+        operator.open_account(key, 2**64)
+    with pytest.raises(rejections.ShardUnknown):
+        operator.withdraw(1, "USD", 1, shard=70_000)
+    for limit in (-1, 0, 501, 2**32):
+        with pytest.raises(rejections.QueryLimitInvalid):
+            operator.book(BTC, limit)
+        with pytest.raises(rejections.QueryLimitInvalid):
+            operator.trades(BTC, limit)
+
+
 def test_a_key_that_is_registered_meanwhile_gets_its_account(served: Served, operator: Client) -> None:
     carol = SigningKey(bytes([7]) * 32)
     with Client(key=carol, connector=served.connector) as client:
@@ -400,6 +420,56 @@ def test_a_closed_client_says_so(served: Served) -> None:
     assert list(client.events()) == []
 
 
+@pytest.fixture
+def stuck(served: Served) -> Iterator[Client]:
+    """A client whose connection is gone and whose next attempt to connect never comes to an end."""
+    attempts, hanging, let_go = iter(range(9)), threading.Event(), threading.Event()
+
+    def connector() -> socket.socket:
+        if next(attempts) == 0:
+            return served.connector()
+        hanging.set()
+        let_go.wait()
+        raise OSError("gave up")
+
+    client = Client(key=ALICE, connector=connector, timeout_ms=50)
+    try:
+        served.drop_all()
+        assert hanging.wait(30)
+        yield client
+    finally:
+        let_go.set()
+        client.close()
+
+
+def test_a_call_ends_in_time_while_an_attempt_to_connect_does_not(stuck: Client) -> None:
+    with pytest.raises(sdk.Disconnected, match="nothing was sent"):
+        stuck.buy(BTC, "0.5", "100")
+
+
+def test_closing_does_not_wait_for_an_attempt_to_connect(stuck: Client) -> None:
+    stuck.close()
+    with pytest.raises(sdk.Disconnected, match="closed"):
+        stuck.status()
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_is_told_and_leaves_the_session_alone(alice: Client) -> None:
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            for use in (alice.status, lambda: alice.account_id):
+                with pytest.raises(sdk.ZexchangeError, match="fork"):
+                    use()
+            alice.close()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert alice.buy(BTC, "0.5", "100").status == "open"
+
+
 # ---------------------------------------------------------------- events
 
 
@@ -431,23 +501,67 @@ def test_a_callback_gets_every_event_and_may_fail(
     served: Served, operator: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen: list[object] = []
-    client: Client
 
     def on_event(event: object) -> None:
         seen.append(event)
-        with pytest.raises(RuntimeError, match="cannot wait"):
-            client.status()
         raise ValueError("a bug of the user's")
 
-    with Client(key=ALICE, connector=served.connector, on_event=on_event) as client:
-        operator.deposit(1, "USD", 1)
-        operator.deposit(1, "USD", 2)
-        client.status()
-        assert len(seen) == 2
+    with Client(key=ALICE, connector=served.connector, on_event=on_event, events_max=1) as client:
+        for amount in range(1, 4):
+            operator.deposit(1, "USD", amount)
+        client.status()  # an answer comes after the events before it
+    assert [event.amount for event in seen if isinstance(event, Deposited)] == [1, 2, 3]
     assert "on_event failed" in caplog.text
 
 
+def test_a_callback_may_use_the_client_and_may_wait(served: Served, operator: Client) -> None:
+    """Neither a callback that places an order nor one that waits for the caller's lock stops the session."""
+    lock = threading.Lock()
+    placed: list[object] = []
+    called, done = threading.Event(), threading.Event()
+
+    def on_event(_event: object) -> None:
+        called.set()
+        with lock:
+            placed.append(client.buy(BTC, "0.5", "100").status)
+        done.set()
+
+    with Client(key=ALICE, connector=served.connector, on_event=on_event) as client:
+        with lock:
+            operator.deposit(1, "USD", 1)
+            assert called.wait(30)
+            assert client.buy(BTC, "0.5", "100").status == "open"
+        assert done.wait(30)
+        assert placed == ["open"]
+        assert len(client.open_orders()) == 2
+
+
+def test_a_callback_may_close_the_client(served: Served, operator: Client) -> None:
+    closed = threading.Event()
+
+    def on_event(_event: object) -> None:
+        client.close()
+        closed.set()
+
+    with Client(key=ALICE, connector=served.connector, on_event=on_event) as client:
+        operator.deposit(1, "USD", 1)
+        assert closed.wait(30)
+        with pytest.raises(sdk.Disconnected, match="closed"):
+            client.status()
+
+
 # ---------------------------------------------------------------- the package
+
+
+def test_every_error_survives_pickling() -> None:
+    unknown = OutcomeUnknown("no answer", nonce=7, shard=1, frame=b"frame")
+    report = ExecutionReport(order_id=5)
+    errors = [unknown, EventsLost(3), sdk.Disconnected("gone")]
+    errors += [rejections.rejection_for(reason)(report, "why") for reason in ReasonCode if reason]
+    for error in errors:
+        copy = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
+        assert type(copy) is type(error)
+        assert (str(copy), vars(copy)) == (str(error), vars(error))
 
 
 def test_everything_in_all_can_be_imported() -> None:

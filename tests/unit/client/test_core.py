@@ -522,6 +522,22 @@ def test_two_programs_with_one_key_and_one_nonce_are_told(rig: Rig) -> None:
     assert rig.exchange.engine.counts().open_orders == 1
 
 
+def test_the_order_of_another_session_is_not_taken_for_ours_because_of_its_nonce(rig: Rig) -> None:
+    other = Rig(rig.exchange)
+    other.connect()
+    ours, theirs = rig.submit(order(Side.BUY, 100, 5)), other.submit(order(Side.BUY, 101, 7))
+    assert ours.nonce == theirs.nonce
+    other.pump()
+    assert theirs.done
+    assert rig.connection is not None
+    rig.core.receive(rig.exchange.output(rig.connection), rig.at)
+    assert not ours.done
+    assert ours.reports == [[]]
+    (event,) = rig.core.take_events()
+    assert not isinstance(event, Gap)
+    assert (event.exec_type, event.price_ticks) == (ExecType.NEW, 101)
+
+
 def test_reports_of_other_sessions_of_the_account_are_events(rig: Rig) -> None:
     other = Rig(rig.exchange)
     other.connect()
