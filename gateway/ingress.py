@@ -21,7 +21,7 @@ import msgspec
 from gateway.admission import Admission, AdmissionLimits
 from gateway.links import LinkBroken, ShardLink
 from zexchange.genesis import Genesis
-from zexchange.link import OPENED, Entry, Kind
+from zexchange.matcher.link import OPENED, Entry, Kind
 from zexchange.wire import messages
 from zexchange.wire.messages import (
     Durability,

@@ -1,7 +1,7 @@
 """The ingress end of the links to the matchers: `ShardLink` is the pure part, `LinkSocket` its ZeroMQ socket.
 
 A link is joined when the matcher answers the first PING of an instance with a PONG. From then on both
-directions are numbered (zexchange/link.py). When the matcher does not know the instance, or a number is
+directions are numbered (zexchange/matcher/link.py). When the matcher does not know the instance, or a number is
 missing, the link begins a new instance, and the ingress ends all sessions: their clients come back and send
 again what was not answered.
 """
@@ -12,9 +12,9 @@ from collections import deque
 
 import zmq
 
-from zexchange import link
 from zexchange.limits import LINK_MESSAGE_BYTES_MAX
-from zexchange.link import Entry, Kind, LinkMessageInvalid
+from zexchange.matcher import link
+from zexchange.matcher.link import Entry, Kind, LinkMessageInvalid
 
 PING_INTERVAL_MS = 500
 """How often a link is probed: a matcher that restarted is noticed within this time even if nobody trades."""

@@ -27,8 +27,8 @@ from gateway.admission import AdmissionLimits
 from gateway.ingress import Connection, Ingress, IngressSettings
 from gateway.links import LinkSocket, ShardLink
 from zexchange.config import Config
-from zexchange.process import ProcessContext, Refused, process_context
-from zexchange.store import durability
+from zexchange.runtime.process import ProcessContext, Refused, process_context
+from zexchange.runtime.store import durability
 from zexchange.wire import signing
 from zexchange.wire.session import SessionSettings
 

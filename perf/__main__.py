@@ -49,7 +49,7 @@ def load(
     """Open-loop load of signed orders on a temporary exchange; order to durable acknowledgement."""
     from perf.load import run_load
     from zexchange.client.keys import load_key
-    from zexchange.running import RunningExchange
+    from zexchange.runtime.running import RunningExchange
 
     with (
         tempfile.TemporaryDirectory(prefix="zx-perf-") as folder,

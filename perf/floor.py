@@ -27,8 +27,8 @@ from nacl.signing import SigningKey
 from perf.stats import Machine, Percentiles, describe_machine, percentiles
 from zexchange.config import Config, StoreSection
 from zexchange.frames import verify_frames
-from zexchange.paths import DataPaths
-from zexchange.store import EmbeddedStore
+from zexchange.runtime.paths import DataPaths
+from zexchange.runtime.store import EmbeddedStore
 from zexchange.wire.messages import (
     Command,
     CommandKind,

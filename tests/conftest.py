@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from zexchange.config import ENV_PREFIX
-from zexchange.paths import DataPaths
-from zexchange.running import free_port_base
+from zexchange.runtime.paths import DataPaths
+from zexchange.runtime.running import free_port_base
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA_ENV = "ZX_SHARED_DATA"

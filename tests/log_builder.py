@@ -8,9 +8,9 @@ from nacl.signing import SigningKey
 
 from tests.fakes import FakeStore
 from tests.model.kit import START_NS, EngineClass, deposit, open_account, order
-from zexchange import journal
 from zexchange.genesis import AssetSpec, EngineLimits, Genesis, MarketSpec, build_genesis, parse_genesis
-from zexchange.journal import ChainState, EntryId, log_key
+from zexchange.log import journal
+from zexchange.log.journal import ChainState, EntryId, log_key
 from zexchange.reference import ReferenceEngine
 from zexchange.wire.messages import Command, EpochOpen, OperatorBatch, OperatorCommand, Side, SignedBatch
 from zexchange.wire.signing import sign_batch

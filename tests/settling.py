@@ -9,10 +9,10 @@ from tests.log_builder import SETTLEMENT, StreamsStore
 from tests.model.kit import EngineClass
 from zexchange.config import SettlementSection
 from zexchange.genesis import Genesis
-from zexchange.paths import DataPaths
 from zexchange.reference import ReferenceEngine
-from zexchange.settlement import Settlement
-from zexchange.verifier import verify_signatures_plainly
+from zexchange.runtime.paths import DataPaths
+from zexchange.settlement.process import Settlement
+from zexchange.verification.verifier import verify_signatures_plainly
 
 SETTINGS = SettlementSection(
     checkpoint_interval_ms=1_000,

@@ -12,7 +12,7 @@ from nacl.signing import SigningKey
 
 from zexchange.cli.main import run
 from zexchange.client import Client, load_key, new_key
-from zexchange.running import RunningExchange
+from zexchange.runtime.running import RunningExchange
 
 MARKET = "BTC-USD"
 

@@ -26,11 +26,11 @@ from tests.e2e.conftest import Exchange
 from zexchange.config import Config
 from zexchange.engine import Engine
 from zexchange.genesis import load_genesis
-from zexchange.history import LogHistory
-from zexchange.journal import LogBatch, decode_batch, iter_frames
 from zexchange.limits import EXECUTION_REPORT_BYTES, QUERY_LIMIT_MAX
-from zexchange.paths import DataPaths
-from zexchange.store import open_store
+from zexchange.log.history import LogHistory
+from zexchange.log.journal import LogBatch, decode_batch, iter_frames
+from zexchange.runtime.paths import DataPaths
+from zexchange.runtime.store import open_store
 from zexchange.wire.messages import (
     Balance,
     Balances,

@@ -19,7 +19,7 @@ import click
 import pytest
 
 from zexchange.cli.main import COMMANDS, cli
-from zexchange.running import RunningExchange
+from zexchange.runtime.running import RunningExchange
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]

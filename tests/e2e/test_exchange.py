@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.conftest import MARKET, Command, Exchange, verify
 from zexchange.client import CancelAll, Client, MarketNeeded, OrderResult, OutcomeUnknown, new_key
-from zexchange.running import RunningExchange
+from zexchange.runtime.running import RunningExchange
 from zexchange.wire.messages import Command as WireCommand
 from zexchange.wire.messages import (
     CommandKind,

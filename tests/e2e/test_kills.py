@@ -18,9 +18,9 @@ import pytest
 
 from tests.e2e.conftest import Command, Exchange
 from tests.e2e.history import Market
-from zexchange.paths import DataPaths
-from zexchange.running import RunningExchange
-from zexchange.snapshot import snapshot_numbers
+from zexchange.runtime.paths import DataPaths
+from zexchange.runtime.running import RunningExchange
+from zexchange.verification.snapshot import snapshot_numbers
 
 pytestmark = pytest.mark.timeout(120)
 

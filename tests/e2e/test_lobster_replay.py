@@ -10,10 +10,10 @@ from nacl.signing import SigningKey
 from tests.conftest import shared_data
 from tests.e2e.conftest import Command, as_json, verify
 from zexchange.client import Client, load_key
-from zexchange.paths import DataPaths
 from zexchange.replay.exchange import prepare_folder
 from zexchange.replay.synthetic import SyntheticFlow, synthetic_flow
-from zexchange.running import RunningExchange
+from zexchange.runtime.paths import DataPaths
+from zexchange.runtime.running import RunningExchange
 
 ALICE = SigningKey(bytes([3]) * 32)
 

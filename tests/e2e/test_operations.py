@@ -14,10 +14,10 @@ from tests.e2e.conftest import Command, Exchange, as_json
 from zexchange.cli import exits
 from zexchange.client import new_key
 from zexchange.config import Config
-from zexchange.exchange_info import read_exchange
-from zexchange.paths import DataPaths
-from zexchange.running import NotRunning, RunningExchange, wait_for
-from zexchange.store import server_binary, server_command
+from zexchange.runtime.exchange_info import read_exchange
+from zexchange.runtime.paths import DataPaths
+from zexchange.runtime.running import NotRunning, RunningExchange, wait_for
+from zexchange.runtime.store import server_binary, server_command
 
 PASSWORD = "s3cret"
 PATIENCE_S = 60.0

@@ -11,10 +11,10 @@ import pytest
 from tests.e2e.conftest import Command, Exchange, as_json
 from zexchange.cli import exits
 from zexchange.config import Config
-from zexchange.paths import DataPaths
-from zexchange.running import NotRunning, RunningExchange
-from zexchange.store import server_binary, server_command
-from zexchange.store_record import recorded_store
+from zexchange.runtime.paths import DataPaths
+from zexchange.runtime.running import NotRunning, RunningExchange
+from zexchange.runtime.store import server_binary, server_command
+from zexchange.settlement.store_record import recorded_store
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -14,7 +14,7 @@ from zexchange.cli import exits
 from zexchange.cli.main import COMMANDS, cli, exit_code_of, run
 from zexchange.client.errors import ConnectFailed, KeyFileError, NoExchange, RejectedBase, ZexchangeError
 from zexchange.genesis import load_genesis
-from zexchange.paths import DataPaths
+from zexchange.runtime.paths import DataPaths
 from zexchange.strict_toml import SettingError
 
 

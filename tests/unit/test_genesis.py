@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from zexchange.deployment import DeploymentExists, create_deployment
 from zexchange.genesis import (
     DEFAULT_ASSETS,
     DEFAULT_MARKETS,
@@ -19,7 +18,8 @@ from zexchange.genesis import (
     load_markets,
     parse_genesis,
 )
-from zexchange.paths import DataPaths
+from zexchange.runtime.deployment import DeploymentExists, create_deployment
+from zexchange.runtime.paths import DataPaths
 
 OPERATOR, SETTLEMENT = b"\x01" * 32, b"\x02" * 32
 

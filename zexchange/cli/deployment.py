@@ -13,9 +13,9 @@ from zexchange.cli.output import message, print_json, print_table
 
 if TYPE_CHECKING:
     from zexchange.config import Config
-    from zexchange.exchange_info import ExchangeInfo
     from zexchange.genesis import Genesis
-    from zexchange.paths import DataPaths
+    from zexchange.runtime.exchange_info import ExchangeInfo
+    from zexchange.runtime.paths import DataPaths
 
 _STATUS_TIMEOUT_MS = 3_000
 """How long `status` waits for order entry: it should answer at once, and somebody is waiting."""
@@ -64,9 +64,9 @@ def init(
     """
     import msgspec
 
-    from zexchange.deployment import DeploymentExists, create_deployment
     from zexchange.genesis import DEFAULT_ASSETS, DEFAULT_MARKETS, MarketsFile, load_markets
-    from zexchange.paths import DataPaths
+    from zexchange.runtime.deployment import DeploymentExists, create_deployment
+    from zexchange.runtime.paths import DataPaths
 
     paths = DataPaths(data)
     if markets_file is not None:
@@ -137,10 +137,10 @@ def up(
     `ready` is printed when, and only when, orders are accepted.
     """
     from zexchange.config import DEFAULT_FILE, load_config
-    from zexchange.deployment import create_deployment
     from zexchange.genesis import load_genesis
-    from zexchange.paths import DataPaths
-    from zexchange.supervisor import CannotStart, Supervisor
+    from zexchange.runtime.deployment import create_deployment
+    from zexchange.runtime.paths import DataPaths
+    from zexchange.runtime.supervisor import CannotStart, Supervisor
 
     given = {
         "exchange.port_base": port_base,
@@ -176,7 +176,7 @@ def up(
 
 def screen(info: "ExchangeInfo", genesis: "Genesis", paths: "DataPaths", config: "Config") -> str:
     """What somebody who has just started an exchange wants to know; one screen."""
-    from zexchange.store import shown_url
+    from zexchange.runtime.store import shown_url
 
     workers = sum(name.startswith("ingress-") for name in info.processes)
     promise = {
@@ -237,8 +237,8 @@ def status(data: Path, config_file: Path | None, as_json: bool) -> int:
     Exit code 0 when every process is ready and order entry answers, 1 when not, 3 when nothing runs there.
     """
     from zexchange.config import load_config
-    from zexchange.exchange_info import is_supervised, read_exchange
-    from zexchange.paths import DataPaths
+    from zexchange.runtime.exchange_info import is_supervised, read_exchange
+    from zexchange.runtime.paths import DataPaths
 
     paths = DataPaths(data)
     config = load_config(config_file)
@@ -264,7 +264,7 @@ def _status(info: "ExchangeInfo", paths: "DataPaths", config: "Config") -> dict[
     """The answer of `status`, as it is printed with --json."""
     import msgspec
 
-    from zexchange.store import shown_url
+    from zexchange.runtime.store import shown_url
 
     found: dict[str, Any] = {"running": True, "healthy": False, **msgspec.to_builtins(info)}
     found["tcp"] = str(info.tcp)
@@ -355,7 +355,7 @@ def _last_checkpoint(paths: "DataPaths", config: "Config", info: "ExchangeInfo")
 
     import redis
 
-    from zexchange.store import open_store_of
+    from zexchange.runtime.store import open_store_of
 
     client = open_store_of(info, paths, config)
     try:
@@ -394,6 +394,6 @@ def _data_flag(paths: "DataPaths") -> str:
     """`--data DIR` if the folder is not the default one."""
     import shlex
 
-    from zexchange.paths import DEFAULT_DATA, DataPaths
+    from zexchange.runtime.paths import DEFAULT_DATA, DataPaths
 
     return "" if paths.root == DataPaths(DEFAULT_DATA).root else f" --data {shlex.quote(str(paths.root))}"

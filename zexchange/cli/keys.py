@@ -81,7 +81,7 @@ def list_keys(data: Path, config_file: Path | None, as_json: bool) -> None:
     """
     from zexchange.client.errors import KeyFileError
     from zexchange.client.keys import load_key
-    from zexchange.paths import DataPaths
+    from zexchange.runtime.paths import DataPaths
 
     rows: list[tuple[str, Path, bytes]] = []
     for path in sorted(DataPaths(data).keys.glob("*.key")):
@@ -102,7 +102,7 @@ def default_key() -> str:
 
 def key_path(data: Path, name: str) -> Path:
     """The file of a key: a path if it has a slash or ends in .key, else NAME.key in the deployment's folder."""
-    from zexchange.paths import DataPaths
+    from zexchange.runtime.paths import DataPaths
 
     if "/" in name or name.endswith(".key"):
         return Path(name).expanduser()

@@ -25,6 +25,6 @@ def ingress(data: Path, config_file: Path | None, worker: int) -> None:
 @click.argument("shard", type=click.IntRange(0))
 def matcher(data: Path, config_file: Path | None, shard: int) -> None:
     """Run the matcher of SHARD."""
-    from zexchange.matcher import run
+    from zexchange.matcher.process import run
 
     run(shard, data, config_file, {})

@@ -71,11 +71,11 @@ def lobster(
     Levels that the file shows without a message (they come into view from beyond its last level) are seeded and counted
     as revealed_levels. Exit code 5 if any row differs.
     """
-    from zexchange.paths import DataPaths
     from zexchange.replay.driver import check_files
     from zexchange.replay.exchange import prepare_folder, replay_on, temporary_exchange
     from zexchange.replay.lobster import LobsterError, read_book, read_messages
-    from zexchange.running import NotRunning
+    from zexchange.runtime.paths import DataPaths
+    from zexchange.runtime.running import NotRunning
 
     paths = DataPaths(data)
     progress = _Progress()

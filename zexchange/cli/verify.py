@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from zexchange.config import Config
     from zexchange.genesis import Genesis
-    from zexchange.note import TreeHead
-    from zexchange.paths import DataPaths
-    from zexchange.replica import Mismatch
-    from zexchange.store import EmbeddedStore
-    from zexchange.verifier import Report
+    from zexchange.runtime.paths import DataPaths
+    from zexchange.runtime.store import EmbeddedStore
+    from zexchange.verification.note import TreeHead
+    from zexchange.verification.replica import Mismatch
+    from zexchange.verification.verifier import Report
 
 _START_STEP_S = 0.01
 """Pause between two questions whether the store has loaded its file."""
@@ -71,9 +71,9 @@ def verify(
     differs; then it names the first record that does.
     """
     from zexchange.genesis import load_genesis
-    from zexchange.log_store import StoreRefused, StoreUnavailable
-    from zexchange.paths import DataPaths
-    from zexchange.replica import Mismatch
+    from zexchange.log.stream import StoreRefused, StoreUnavailable
+    from zexchange.runtime.paths import DataPaths
+    from zexchange.verification.replica import Mismatch
 
     paths = DataPaths(data)
     config = _config(paths, config_file, store_url)
@@ -109,8 +109,8 @@ def verify(
 @common_options
 def settlement(data: Path, config_file: Path | None) -> None:
     """Run the settlement process: replay the log, sign checkpoints, write snapshots and the archive."""
-    from zexchange.process import process_context
-    from zexchange.settlement import run
+    from zexchange.runtime.process import process_context
+    from zexchange.settlement.process import run
 
     with process_context("settlement", data, config_file) as context:
         run(context)
@@ -119,7 +119,7 @@ def settlement(data: Path, config_file: Path | None) -> None:
 def _config(paths: "DataPaths", config_file: Path | None, store_url: str | None) -> "Config":
     """The settings, with the store that is named, or else that of the exchange which runs in the folder."""
     from zexchange.config import load_config
-    from zexchange.exchange_info import read_exchange
+    from zexchange.runtime.exchange_info import read_exchange
 
     if store_url is None and (info := read_exchange(paths)) is not None:
         store_url = "" if info.store_url == f"unix://{paths.store_socket}" else info.store_url
@@ -128,8 +128,8 @@ def _config(paths: "DataPaths", config_file: Path | None, store_url: str | None)
 
 def _kept_checkpoints(files: tuple[Path, ...], genesis: "Genesis") -> "dict[str, TreeHead]":
     """The checkpoints in these files, by their paths. Raises Mismatch if another key has signed one."""
-    from zexchange.note import NoteInvalid
-    from zexchange.verifier import kept_checkpoint
+    from zexchange.verification.note import NoteInvalid
+    from zexchange.verification.verifier import kept_checkpoint
 
     kept = {}
     for file in files:
@@ -149,8 +149,8 @@ def reading_store(paths: "DataPaths", config: "Config", *, named: bool = False) 
     `named`: the user says that it is this store. Raises CommandFailed if the log cannot be in it, or its file
     needs the repair that a start of the exchange makes.
     """
-    from zexchange.exchange_info import SUPERVISOR_LOCK, take_lock
-    from zexchange.store import EmbeddedStore, open_store
+    from zexchange.runtime.exchange_info import SUPERVISOR_LOCK, take_lock
+    from zexchange.runtime.store import EmbeddedStore, open_store
 
     client = open_store(paths, config)
     lock: int | None = None
@@ -181,7 +181,7 @@ def _require_embedded_log(paths: "DataPaths", named: bool) -> None:
     """Raises CommandFailed if the embedded store cannot hold the log, so that an empty one is not taken for
     it.
     """
-    from zexchange.store_record import EMBEDDED, recorded_store
+    from zexchange.settlement.store_record import EMBEDDED, recorded_store
 
     place = recorded_store(paths)
     if not named and place not in (None, EMBEDDED):
@@ -203,8 +203,8 @@ def _start_unrepaired(store: "EmbeddedStore", paths: "DataPaths", config: "Confi
 
     Raises CommandFailed if that would be needed, StoreUnavailable.
     """
-    from zexchange.log_store import StoreUnavailable
-    from zexchange.store import StoreFailed
+    from zexchange.log.stream import StoreUnavailable
+    from zexchange.runtime.store import StoreFailed
 
     try:
         process = store.start()
@@ -225,8 +225,8 @@ def _start_unrepaired(store: "EmbeddedStore", paths: "DataPaths", config: "Confi
 
 def _explain_file(paths: "DataPaths") -> None:
     """After the store ended: raises CommandFailed if its file is torn or damaged."""
-    from zexchange.aof_repair import Damaged, newest_incremental_file, whole_commands_end
-    from zexchange.store import StoreDamaged
+    from zexchange.runtime.aof_repair import Damaged, newest_incremental_file, whole_commands_end
+    from zexchange.runtime.store import StoreDamaged
 
     try:
         file = newest_incremental_file(paths.store)
@@ -251,7 +251,7 @@ def _verified(
     kept: "dict[str, TreeHead]",
 ) -> "Report":
     """Self-tests, then the verification with the engine asked for. Raises Mismatch."""
-    from zexchange import verifier
+    from zexchange.verification import verifier
     from zexchange.wire import signing
 
     signing.self_test()

@@ -186,8 +186,8 @@ class Client:
 
         Raises NoExchange if none runs there, and what the constructor raises.
         """
-        from zexchange.exchange_info import is_supervised, read_exchange
-        from zexchange.paths import DataPaths
+        from zexchange.runtime.exchange_info import is_supervised, read_exchange
+        from zexchange.runtime.paths import DataPaths
 
         paths = DataPaths(Path(data))
         info = read_exchange(paths)

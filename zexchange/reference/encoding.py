@@ -9,10 +9,11 @@ import struct
 from collections.abc import Iterator
 from dataclasses import fields
 
-from zexchange import limits, merkle
+from zexchange import limits
 from zexchange.engine_types import SnapshotInvalid
 from zexchange.genesis import Genesis
 from zexchange.reference.state import Account, Balance, Key, Market, Order, Outcome, State, genesis_state
+from zexchange.verification import merkle
 from zexchange.wire.messages import ExecType, MarketState, ReasonCode, Side
 
 __all__ = ["decode_snapshot", "encode_snapshot", "state_root"]

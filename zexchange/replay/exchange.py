@@ -11,12 +11,12 @@ from nacl.signing import SigningKey
 
 from zexchange.client import Client, ZexchangeError, load_key
 from zexchange.genesis import AssetSpec, EngineLimits, MarketSpec
-from zexchange.paths import DataPaths
 from zexchange.replay.driver import Replay, ReplayReport, check_files, find_market, funds_needed
 from zexchange.replay.lobster import BookRow, LobsterError, Message
+from zexchange.runtime.paths import DataPaths
 
 if TYPE_CHECKING:
-    from zexchange.running import RunningExchange
+    from zexchange.runtime.running import RunningExchange
 
 __all__ = ["REPLAY_ASSETS", "REPLAY_MARKETS", "prepare_folder", "replay_on", "temporary_exchange"]
 
@@ -35,7 +35,7 @@ REPLAY_LIMITS = EngineLimits(
 
 def prepare_folder(paths: DataPaths) -> bool:
     """Make a deployment with one stock market if the folder has none; True if it was made."""
-    from zexchange.deployment import create_deployment
+    from zexchange.runtime.deployment import create_deployment
 
     if paths.genesis.exists():
         return False
@@ -50,8 +50,8 @@ def temporary_exchange(
     paths: DataPaths, config_file: Path | None, port_base: int | None
 ) -> Iterator[RunningExchange]:
     """An exchange that runs in the folder for the block; the folder stays. Raises NotRunning, LobsterError."""
-    from zexchange.exchange_info import is_supervised, read_exchange
-    from zexchange.running import RunningExchange
+    from zexchange.runtime.exchange_info import is_supervised, read_exchange
+    from zexchange.runtime.running import RunningExchange
 
     if is_supervised(paths):
         info = read_exchange(paths)

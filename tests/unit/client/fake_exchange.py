@@ -17,7 +17,7 @@ from nacl.signing import SigningKey
 
 from zexchange.genesis import AssetSpec, EngineLimits, Genesis, MarketSpec, build_genesis, parse_genesis
 from zexchange.limits import ACCOUNT_NONE, EXECUTION_REPORT_BYTES
-from zexchange.matcher_queries import QueryDesk, RecentTrades
+from zexchange.matcher.queries import QueryDesk, RecentTrades
 from zexchange.reference import ReferenceEngine
 from zexchange.wire.messages import (
     Durability,

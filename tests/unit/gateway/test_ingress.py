@@ -12,9 +12,9 @@ from gateway.admission import AdmissionLimits
 from gateway.ingress import Connection, Ingress, IngressSettings
 from gateway.links import ShardLink
 from tests.model import kit
-from zexchange import link
 from zexchange.limits import ACCOUNT_NONE
-from zexchange.link import Entry, Kind
+from zexchange.matcher import link
+from zexchange.matcher.link import Entry, Kind
 from zexchange.wire import signing
 from zexchange.wire.framing import FrameSplitter
 from zexchange.wire.messages import (

@@ -20,15 +20,16 @@ from gateway.ingress import Ingress
 from gateway.links import ShardLink
 from gateway.server import Server, ingress_settings
 from tests.model import kit
-from zexchange import frames, matcher
+from zexchange import frames
 from zexchange.config import Config
 from zexchange.engine import Engine
 from zexchange.genesis import EngineLimits, build_genesis, parse_genesis
-from zexchange.journal import ChainState
-from zexchange.matcher_core import MatcherCore
-from zexchange.matcher_queries import RecentTrades
-from zexchange.paths import DataPaths
-from zexchange.process import ProcessContext
+from zexchange.log.journal import ChainState
+from zexchange.matcher import process as matcher
+from zexchange.matcher.core import MatcherCore
+from zexchange.matcher.queries import RecentTrades
+from zexchange.runtime.paths import DataPaths
+from zexchange.runtime.process import ProcessContext
 from zexchange.wire import signing
 from zexchange.wire.messages import (
     Durability,

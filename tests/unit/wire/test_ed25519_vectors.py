@@ -15,7 +15,8 @@ import pytest
 from nacl.signing import SigningKey
 
 from tests.conftest import shared_data
-from zexchange import frames, replica, verifier
+from zexchange import frames
+from zexchange.verification import replica, verifier
 from zexchange.wire import signing, speccheck
 from zexchange.wire.messages import Command, CommandKind, Establish, ReasonCode, SignedBatch, WireError
 

@@ -1,0 +1,1 @@
+"""What proves things: trees, notes, checkpoints, snapshots, replicas, and the verifier that redoes everything."""
