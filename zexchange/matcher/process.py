@@ -5,7 +5,7 @@
 
 While the store syncs a batch to disk, ZeroMQ's own thread collects what arrives; that becomes the next
 batch. There is no timer and nothing to tune: the batch grows with the load. Everything the process decides
-is in `MatcherCore`, `matcher_recovery` and `LogWriter`; this shell owns the sockets, the clock and the lock.
+is in `MatcherCore`, `recover` and `LogWriter`; this shell owns the sockets, the clock and the lock.
 """
 
 from __future__ import annotations
