@@ -27,8 +27,9 @@ from gateway.admission import AdmissionLimits
 from gateway.ingress import Connection, Ingress, IngressSettings
 from gateway.links import LinkSocket, ShardLink
 from zexchange.config import Config
-from zexchange.runtime.process import ProcessContext, Refused, process_context
-from zexchange.runtime.store import durability
+from zexchange.log.stream import StoreRefused, StoreUnavailable
+from zexchange.runtime.process import EXIT_STORE, ProcessContext, Refused, process_context
+from zexchange.runtime.store import check_store, durability
 from zexchange.wire import signing
 from zexchange.wire.session import SessionSettings
 
@@ -285,6 +286,11 @@ def run(worker: int, data: Path, config_file: Path | None, overrides: dict[str, 
             frames.self_test()
         except RuntimeError as error:
             raise Refused(f"signatures are not judged as the other processes judge them: {error}") from error
+        try:
+            check_store(context.paths, context.config)  # what the acknowledgement of a logon promises
+        except (StoreUnavailable, StoreRefused) as error:
+            context.log.error("the store does not answer: %s", error)
+            raise SystemExit(EXIT_STORE) from None
         settings = ingress_settings(context.config, _descriptor_limit(context.log))
         links = [
             ShardLink(shard, int.from_bytes(os.urandom(8), "little"), settings.max_in_flight_bytes)

@@ -30,7 +30,7 @@ from zexchange.matcher.core import Drain, MatcherCore
 from zexchange.matcher.link import LinkMessageInvalid
 from zexchange.matcher.recovery import LogUnusable, recover
 from zexchange.runtime.process import EXIT_FENCED, EXIT_STORE, ProcessContext, Refused, process_context
-from zexchange.runtime.store import check_store_settings, durability, open_store
+from zexchange.runtime.store import check_store, durability, open_store
 
 _QUEUE_MESSAGES = 4_096
 """High-water mark of the socket, per ingress and direction. Ingress workers stop well before, by bytes not
@@ -98,9 +98,8 @@ def _take_over(context: ProcessContext, shard: int) -> tuple[MatcherCore, LogWri
     from zexchange.engine import Engine
     from zexchange.frames import check_frame
 
-    pool = open_store(context.paths, context.config)
-    check_store_settings(pool, context.config.store.fsync)
-    client = one_connection(pool)
+    check_store(context.paths, context.config)
+    client = one_connection(open_store(context.paths, context.config))
     writer = LogWriter(client, shard, _retry(context))
     token = context.paths.init_token(shard)
     try:

@@ -28,7 +28,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from zexchange.config import Config
-from zexchange.log.stream import StoreRefused
+from zexchange.log.stream import StoreRefused, StoreUnavailable
 from zexchange.runtime.aof_repair import (
     Damaged,
     Repair,
@@ -183,6 +183,20 @@ def check_store_settings(client: ConfigReader, fsync: str) -> None:
     if status != "ok":
         # Not a setting: it passes when there is room again, so it must not keep anybody down for good.
         raise StoreRefused(f"the store cannot write its file: aof_last_write_status is {status!r}")
+
+
+def check_store(paths: DataPaths, config: Config) -> None:
+    """`check_store_settings` for a process that is about to start, on a connection of its own.
+
+    Raises UnsafeStore, StoreRefused, and StoreUnavailable when the store does not answer.
+    """
+    client = open_store(paths, config)
+    try:
+        check_store_settings(client, config.store.fsync)
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise StoreUnavailable(str(error)) from None
+    finally:
+        client.close()
 
 
 def _setting(client: ConfigReader, setting: str) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -15,7 +16,7 @@ from tests.conftest import REPOSITORY
 from zexchange.limits import STOP_GRACE_MS
 from zexchange.runtime.exchange_info import ExchangeInfo, is_supervised, read_exchange
 from zexchange.runtime.paths import DataPaths
-from zexchange.runtime.pinning import auto_workers, physical_cores, pinning_plan
+from zexchange.runtime.pinning import PinningPlan, auto_workers, physical_cores, pinning_plan
 from zexchange.runtime.process import EXIT_FENCED, EXIT_REFUSED, EXIT_STORE
 from zexchange.runtime.running import free_port_base
 from zexchange.runtime.supervision import (
@@ -37,6 +38,7 @@ from zexchange.runtime.supervision import (
     describe_exit,
     exchange_specs,
 )
+from zexchange.runtime.supervisor import Supervisor
 
 # --- decisions ----------------------------------------------------------------------------------------------
 
@@ -119,6 +121,17 @@ def test_a_fenced_matcher_is_left_alone_for_a_while() -> None:
     core = started(exchange())
     core.exited("matcher-0", EXIT_FENCED, 0)
     assert core.next_deadline_ms() == FENCED_PAUSE_MS
+
+
+def test_a_plan_is_carried_out_on_the_process() -> None:
+    cpu = sorted(os.sched_getaffinity(0))[-1]
+    shell = SimpleNamespace(_pinning=PinningPlan(cpus={"matcher-0": (cpu,)}, reason="test"), _log=None)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        Supervisor._pin(shell, "store", child.pid)  # type: ignore[arg-type]
+        assert os.sched_getaffinity(child.pid) == os.sched_getaffinity(0)
+        Supervisor._pin(shell, "matcher-0", child.pid)  # type: ignore[arg-type]
+        assert os.sched_getaffinity(child.pid) == {cpu}
+        child.kill()
 
 
 def test_every_exit_status_has_its_words() -> None:
