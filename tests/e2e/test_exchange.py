@@ -1,4 +1,6 @@
-"""The whole path: accounts, deposits, trades, stop, start again, verify; and processes killed under load."""
+"""The whole path through the SDK: accounts, deposits, trades, stop, start again, verify; and what a user of the SDK
+notices of killed processes: nothing. (test_kills.py judges the same below the SDK, report by report.)
+"""
 
 from __future__ import annotations
 
