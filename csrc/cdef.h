@@ -27,6 +27,96 @@ size_t frames_verify(
     zx_sign_open sign_open, const uint8_t *deployment_id, const uint8_t *frames, const uint32_t *lengths, size_t count,
     uint8_t *verdicts);
 
+/* verifiers.h */
+#define VERIFIERS_FRAMES_MAX ...
+#define VERIFIERS_HELPERS_MAX ...
+typedef struct verifiers verifiers;
+int verifiers_create(uint32_t helpers, verifiers **out);
+void verifiers_destroy(verifiers *self);
+size_t verifiers_run(
+    verifiers *self, zx_sign_open sign_open, const uint8_t *deployment_id, const uint8_t *frames,
+    const uint32_t *lengths, size_t count, uint8_t *verdicts);
+
+/* sha256.h */
+zx_sha256 sha256_of_processor(void);
+
+/* intake.h */
+typedef struct {
+    uint64_t nonce;
+    uint32_t offset;
+    uint32_t length;
+    uint32_t shard;
+    uint32_t reserved;
+} intake_batch;
+typedef struct {
+    uint32_t found;
+    uint32_t consumed;
+} intake_scanned;
+intake_scanned intake_scan(
+    const uint8_t *data, size_t length, const uint8_t *public_key, uint32_t shards, intake_batch *found,
+    uint32_t found_max);
+
+/* inbox.h */
+#define INBOX_BODY_BYTES_MAX ...
+#define INBOX_FRAMES ...
+#define INBOX_REFUSED ...
+typedef struct {
+    uint64_t session_id;
+    uint32_t kind;
+    uint32_t offset;
+    uint32_t length;
+    uint32_t count;
+} inbox_item;
+typedef struct {
+    uint64_t session_id;
+    uint32_t link;
+    uint32_t length;
+} inbox_origin;
+typedef struct {
+    uint8_t *body;
+    inbox_item *items;
+    inbox_origin *origins;
+    uint32_t body_bytes;
+    uint32_t taken;
+    uint32_t frames;
+    ...;
+} inbox;
+int inbox_create(inbox **out);
+void inbox_destroy(inbox *self);
+bool inbox_has_room(const inbox *self);
+int inbox_receive(inbox *self, uint32_t link, const uint8_t *message, size_t length);
+uint32_t inbox_take(
+    inbox *self, uint32_t frames_max, uint32_t body_max, uint32_t link, const uint64_t *asked, uint32_t asked_count);
+void inbox_commit(inbox *self, uint32_t applied);
+
+/* routes.h */
+#define ROUTES_ENTRY_KIND_REPORTS ...
+#define ROUTES_REPORT_FRAME_BYTES ...
+#define ROUTES_NOBODY ...
+#define ROUTES_OUT_BYTES ...
+typedef struct {
+    uint64_t offset;
+    uint32_t length;
+    uint32_t link;
+} routes_run;
+typedef struct {
+    uint8_t *out;
+    routes_run *runs;
+    uint32_t count;
+    ...;
+} routes;
+typedef struct {
+    uint64_t events;
+    uint64_t runs;
+} routes_collected;
+int routes_create(uint32_t accounts_max, routes **out);
+void routes_destroy(routes *self);
+uint32_t routes_add(routes *self, uint32_t link, uint64_t session_id);
+void routes_bind(routes *self, uint32_t slot, uint64_t account_id);
+void routes_remove(routes *self, uint32_t slot);
+routes_collected routes_collect(
+    routes *self, const uint8_t *events, uint64_t count, const inbox_origin *origins, uint64_t first_record_no);
+
 /* wire.h */
 struct zx_level {
     int64_t price_ticks;
@@ -118,6 +208,18 @@ uint64_t engine_report_seq(const engine *self, uint64_t account_id);
 uint32_t engine_market_state(const engine *self, uint32_t market_id);
 uint64_t engine_supply(const engine *self, uint32_t asset_id);
 const char *engine_check(const engine *self);
+
+/* seal.h */
+typedef struct {
+    uint64_t epoch;
+    uint64_t first_record_no;
+    uint64_t events_bytes;
+    uint32_t records;
+    uint32_t batch_bytes;
+    uint8_t chain[32];
+    uint8_t batch[65536];
+} seal;
+int seal_apply(seal *self, engine *shard, const uint8_t *body, size_t length, uint64_t log_time_ns);
 
 /* state.h */
 int state_root(engine *self, uint8_t *root);

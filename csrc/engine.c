@@ -80,7 +80,7 @@ static engine_plan plan_memory(const engine_config *config, arena *memory) {
     };
     const uint32_t markets = config->market_count > 0 ? config->market_count : 1;
     engine_plan plan = {
-        .events = arena_reserve(memory, ENGINE_EVENTS_BYTES, 1),
+        .events = arena_reserve(memory, ARENA_ALIGN + ENGINE_EVENTS_BYTES, 1),
         .ledger = ledger_reserve(memory, &limits),
         .pool = book_pool_reserve(memory, config->orders_max),
         .lanes = lanes_reserve(memory, config->accounts_max, config->orders_max),
@@ -104,7 +104,8 @@ static engine_plan plan_memory(const engine_config *config, arena *memory) {
 static void place_pools(engine *self, const engine_plan *plan, const engine_config *config) {
     const arena *const memory = &self->memory;
     const uint32_t markets = config->market_count > 0 ? config->market_count : 1;
-    self->events = arena_at(memory, plan->events);
+    self->events = (uint8_t *)arena_at(memory, plan->events) + ARENA_ALIGN;
+    memcpy(self->events - ENGINE_EVENTS_TAG_BYTES, "zx.v1/events\0\0\0\0", ENGINE_EVENTS_TAG_BYTES);
     ledger_init(&self->ledger, &plan->ledger, memory, config->asset_ids, config->hash_seed);
     book_pool_init(&self->pool, &plan->pool, memory);
     lanes_init(&self->lanes, &plan->lanes, memory, config->hash_seed);

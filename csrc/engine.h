@@ -43,6 +43,7 @@
 #define ENGINE_REPORTS_PER_COMMAND_MAX (2u * ENGINE_MAKERS_MAX + 2u)
 #define ENGINE_REPORT_BYTES ZX_EXECUTION_REPORT_BLOCK_LENGTH
 #define ENGINE_EVENTS_BYTES (UINT64_C(64) << 20)
+#define ENGINE_EVENTS_TAG_BYTES 16u /* the tag that is hashed with the events stands right in front of them */
 
 _Static_assert(
     (uint64_t)ZX_SIGNED_BATCH_COMMANDS_MAX * ENGINE_REPORTS_PER_COMMAND_MAX * ENGINE_REPORT_BYTES <=
@@ -68,7 +69,7 @@ typedef struct engine_config {
     const uint8_t *operator_public_key;  /* 32 bytes */
     const uint32_t *asset_ids;           /* in the order of the genesis file */
     const engine_market_config *markets; /* this shard's, in the order of the genesis file */
-    zx_sha256 sha256;                    /* used when `tracked` */
+    zx_sha256 sha256;                    /* for the state tree and for seal.h; NULL if neither is used */
     uint64_t hash_seed;                  /* any number; decides nothing but positions in hash maps */
     uint32_t asset_count;
     uint32_t market_count;
@@ -144,7 +145,7 @@ typedef struct engine {
     uint64_t log_time_ns; /* of the last record; 0 before the first */
 
     engine_command command;
-    uint8_t *events;      /* ENGINE_EVENTS_BYTES of report blocks */
+    uint8_t *events;      /* ENGINE_EVENTS_BYTES of report blocks, behind their tag */
     uint64_t events_used; /* bytes */
 
     ledger ledger;

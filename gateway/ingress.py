@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import msgspec
 
@@ -36,11 +35,15 @@ from zexchange.wire.session import (
     Query,
     QueryReceived,
     RemoteProtocolError,
+    ScanBatches,
     ServerSession,
     SessionEnded,
     SessionSettings,
     State,
 )
+
+VERIFIED_PER_TURN_MAX = 64
+"""Batches verified in one call: some milliseconds of work on one core. Answers that arrive meanwhile wait."""
 
 Verify = Callable[[Sequence[bytes], bytes], Sequence[bool]]
 """(batch frames, deployment id) to one verdict per frame, as `zexchange.frames.verify_frames`."""
@@ -87,8 +90,8 @@ class Connection:
         self.session = session
         self.opened: dict[int, ShardSession] | None = None
         """From the logon until every matcher has answered: what they have said so far, by shard."""
-        self.early: list[bytes] = []
-        """Frames of the shards that answered the logon first: the client gets them behind the
+        self.early: list[Entry] = []
+        """What came from the shards that answered the logon first: the client gets them behind the
         acknowledgement."""
         self.on_shards = False
         """The matchers know the session."""
@@ -99,13 +102,8 @@ class Connection:
         self.handle: object = None
 
 
-class _Pending(NamedTuple):
-    """Something of this turn for a matcher."""
-
-    connection: Connection
-    shard: int
-    batch: BatchReceived | None
-    query: Query | None
+_Pending = tuple[Connection, int, int, bytes | Query]
+"""Something of this turn for a matcher: who sent it, shard, nonce (of a batch), frame of a batch or query."""
 
 
 class Ingress:
@@ -119,6 +117,7 @@ class Ingress:
         *,
         verify: Verify,
         check_batch: Callable[[bytes], ReasonCode],
+        scan_batches: ScanBatches,
     ) -> None:
         """`links`: one per shard, in order of shards."""
         self._settings = settings
@@ -126,6 +125,7 @@ class Ingress:
         self._links = links
         self._verify = verify
         self._check_batch = check_batch
+        self._scan_batches = scan_batches
         self._shards = range(len(links))
         self._shard_of_market = {market.market_id: market.shard for market in genesis.markets}
         self._admission = Admission(settings.admission)
@@ -171,8 +171,13 @@ class Ingress:
         if connection.ended is not None:
             return
         session = connection.session
+        batches, rest = session.feed_batches(data, now_ms, self._scan_batches)
+        for nonce, shard, frame in batches:
+            self._pending.append((connection, shard, nonce, frame))
+        if not rest:
+            return  # being heard moves deadlines only further away
         try:
-            frames = session.feed(data, now_ms)
+            frames = session.feed(rest, now_ms)
             while frames:
                 for frame in frames:
                     event = session.receive(frame, now_ms)
@@ -206,13 +211,12 @@ class Ingress:
             connection = self._connections.get(entry.session_id)
             if connection is None or connection.ended is not None:
                 continue
-            if entry.kind == Kind.FRAME:
-                if connection.opened is not None:
-                    connection.early.append(entry.payload)
-                elif connection.session.state is State.ESTABLISHED:
-                    connection.session.send(entry.payload, now_ms)
-            else:
+            if entry.kind == Kind.OPENED:
                 self._opened(connection, shard, entry, server_time_ns, now_ms)
+            elif connection.opened is not None:
+                connection.early.append(entry)
+            elif connection.session.state is State.ESTABLISHED:
+                _pass_on(connection.session, entry, now_ms)
             self._touched[connection.session_id] = connection
 
     def tick(self, now_ms: int) -> None:
@@ -236,20 +240,31 @@ class Ingress:
         deadline_ms = min(link.next_deadline_ms() for link in self._links)
         return min(deadline_ms, self._deadlines[0][0]) if self._deadlines else deadline_ms
 
-    def end_turn(self, now_ms: int) -> list[Connection]:
-        """Verify and forward what came in this turn.
+    @property
+    def pending(self) -> bool:
+        """`end_turn` has left batches or queries for the next turn."""
+        return bool(self._pending)
 
-        Returns the connections with something to do: output to take from their session, or an end to carry
-        out. The messages for the matchers are in the links.
+    def touched(self) -> list[Connection]:
+        """Connections with something to do: output to take from their session, or an end to carry out."""
+        if not self._touched:
+            return []
+        touched, self._touched = list(self._touched.values()), {}
+        return touched
+
+    def end_turn(self, now_ms: int) -> list[Connection]:
+        """Verify and forward what came in this turn, up to VERIFIED_PER_TURN_MAX batches.
+
+        Returns `touched()`. The messages for the matchers are in the links.
         """
         if self._pending:
-            pending, self._pending = self._pending, []
+            pending = self._pending[:VERIFIED_PER_TURN_MAX]
+            del self._pending[:VERIFIED_PER_TURN_MAX]
             self._forward(pending, now_ms)
         for link in self._links:
             link.end_turn()
         self._told_genesis.clear()
-        touched, self._touched = list(self._touched.values()), {}
-        return touched
+        return self.touched()
 
     def slow_consumer(self, connection: Connection, now_ms: int) -> None:
         """The client does not read: end the session; its last words are then in the session's output."""
@@ -263,7 +278,7 @@ class Ingress:
     def _event(self, connection: Connection, event: object, server_time_ns: int, now_ms: int) -> None:
         match event:
             case BatchReceived():
-                self._pending.append(_Pending(connection, event.shard, event, None))
+                self._pending.append((connection, event.shard, event.nonce, event.frame))
             case QueryReceived():
                 self._query(connection, event.query, now_ms)
             case EstablishRequested():
@@ -302,8 +317,8 @@ class Ingress:
         connection.session.acknowledge(
             shards, durability=self._settings.durability, server_time_ns=server_time_ns, now_ms=now_ms
         )
-        for frame in connection.early:
-            connection.session.send(frame, now_ms)
+        for early in connection.early:
+            _pass_on(connection.session, early, now_ms)
         connection.early.clear()
         self._touch(connection)
 
@@ -324,47 +339,50 @@ class Ingress:
                 return
         else:
             shard = query.shard
-        self._pending.append(_Pending(connection, shard, None, query))
+        self._pending.append((connection, shard, 0, query))
 
     def _refuse_query(self, connection: Connection, query: Query, reason: ReasonCode, now_ms: int) -> None:
         connection.session.send(QueryReject(request_id=query.request_id, reason=reason).encode(), now_ms)
 
     def _forward(self, pending: list[_Pending], now_ms: int) -> None:
         """Verify all batches in one call; then hand on, session by session in the order they came."""
-        frames = [item.batch.frame for item in pending if item.batch is not None]
+        frames = [item for _, _, _, item in pending if type(item) is bytes]
         verdicts = iter(self._verify(frames, self._genesis.deployment_id) if frames else ())
         struck_out: set[int] = set()
-        for connection, shard, batch, query in pending:
+        self.counters.batches += len(frames)
+        for connection, shard, nonce, item in pending:
             link = self._links[shard]
-            if batch is None:
-                if query is not None and connection.ended is None:
-                    self._forward_query(connection, link, query, now_ms)
+            if not isinstance(item, bytes):
+                if connection.ended is None:
+                    self._forward_query(connection, link, item, now_ms)
                 continue
-            self.counters.batches += 1
             good = next(verdicts)
-            if connection.session_id in struck_out:
+            if struck_out and connection.session_id in struck_out:
                 continue
             if not good:
-                if self._strike(connection, batch, now_ms):
+                if self._strike(connection, nonce, now_ms):
                     struck_out.add(connection.session_id)
             elif not link.busy:
                 # Even if the session ended in this very turn: what was sent before still counts.
-                link.add(Kind.BATCH, connection.session_id, batch.frame)
+                link.add(Kind.BATCH, connection.session_id, item)
             elif connection.ended is None:
                 self.counters.busy += 1
-                connection.session.not_applied(batch.nonce, ReasonCode.SERVER_BUSY, now_ms)
+                connection.session.not_applied(nonce, ReasonCode.SERVER_BUSY, now_ms)
+                self._touched[connection.session_id] = connection
 
     def _forward_query(self, connection: Connection, link: ShardLink, query: Query, now_ms: int) -> None:
         if link.busy:
             self.counters.busy += 1
+            self._touched[connection.session_id] = connection
             self._refuse_query(connection, query, ReasonCode.SERVER_BUSY, now_ms)
         else:
             link.add(Kind.QUERY, connection.session_id, query.encode())
 
-    def _strike(self, connection: Connection, batch: BatchReceived, now_ms: int) -> bool:
+    def _strike(self, connection: Connection, nonce: int, now_ms: int) -> bool:
         """Count a bad signature; True if the session is over, by this or before."""
         self.counters.bad_signatures += 1
-        ended = connection.session.strike(batch.nonce, now_ms)
+        self._touched[connection.session_id] = connection
+        ended = connection.session.strike(nonce, now_ms)
         if ended is not None:
             self._admission.struck_out(connection.session.public_key or b"", now_ms)
             self._end(connection, ended.reason)
@@ -397,3 +415,10 @@ class Ingress:
         ):
             connection.scheduled_ms = deadline_ms
             heapq.heappush(self._deadlines, (deadline_ms, connection.session_id))
+
+
+def _pass_on(session: ServerSession, entry: Entry, now_ms: int) -> None:
+    if entry.kind == Kind.REPORTS:
+        session.send_reports(entry.payload, now_ms)
+    else:
+        session.send(entry.payload, now_ms)

@@ -1,4 +1,6 @@
-"""The ingress end of the links to the matchers: `ShardLink` is the pure part, `LinkSocket` its ZeroMQ socket.
+"""The ingress end of the links to the matchers: `ShardLink` is the pure part, a `Carrier` moves its messages.
+
+`ZmqCarrier` reaches a matcher in another process, `LocalCarrier` one in the same thread.
 
 A link is joined when the matcher answers the first PING of an instance with a PONG. From then on both
 directions are numbered (zexchange/matcher/link.py). When the matcher does not know the instance, or a number is
@@ -9,17 +11,21 @@ again what was not answered.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from typing import Protocol
 
 import zmq
 
 from zexchange.limits import LINK_MESSAGE_BYTES_MAX
 from zexchange.matcher import link
 from zexchange.matcher.link import Entry, Kind, LinkMessageInvalid
+from zexchange.runtime.reactor import Reactor
 
 PING_INTERVAL_MS = 500
 """How often a link is probed: a matcher that restarted is noticed within this time even if nobody trades."""
 
 _QUEUE_MESSAGES = 4_096
+_FOR_SESSIONS = frozenset({int(Kind.OPENED), int(Kind.FRAME), int(Kind.REPORTS)})
 
 
 class LinkBroken(Exception):
@@ -66,7 +72,7 @@ class ShardLink:
         return self._next_ping_ms
 
     def received(self, message: bytes) -> list[Entry]:
-        """OPENED and FRAME entries of one message of the matcher, in order.
+        """OPENED, FRAME and REPORTS entries of one message of the matcher, in order.
 
         Raises `LinkBroken` when the sessions over this link are lost; the link has then begun a new instance.
         """
@@ -88,7 +94,7 @@ class ShardLink:
             if item.kind == Kind.PONG:
                 self.joined = True
                 (self.epoch,) = link.PONG.unpack(item.payload)
-            elif item.kind in (Kind.OPENED, Kind.FRAME):
+            elif item.kind in _FOR_SESSIONS:
                 entries.append(item)
         return entries
 
@@ -106,11 +112,62 @@ class ShardLink:
         self._next_ping_ms = 0
 
 
-class LinkSocket:
-    """The DEALER socket of one link. Its descriptor is edge-triggered: after any send or receive, look
-    again."""
+class Carrier(Protocol):
+    """Takes messages to one matcher and brings its own."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], identity: bytes, address: str) -> None:
+    def send(self, unsent: deque[bytes]) -> None:
+        """Send from the front of `unsent` as far as possible now."""
+
+    def receive(self, at_most: int) -> list[bytes]:
+        """Messages that have arrived, up to `at_most`."""
+
+    def readable(self) -> bool:
+        """Whether `receive` may have something. Must be asked before sleeping."""
+
+    def close(self) -> None:
+        """Nothing is sent or received after this."""
+
+
+class LocalCarrier:
+    """To a matcher in the same thread, by a call: nothing to copy, nobody to wake."""
+
+    def __init__(self) -> None:
+        self._arrived: deque[bytes] = deque()
+        self._deliver: Callable[[bytes], None] = self._drop
+
+    def connect(self, connect: Callable[[Callable[[bytes], None]], Callable[[bytes], None]]) -> None:
+        """`connect` is given what hears the matcher, and returns what the matcher hears."""
+        self._deliver = connect(self._arrived.append)
+
+    def send(self, unsent: deque[bytes]) -> None:
+        while unsent:
+            self._deliver(unsent.popleft())
+
+    def receive(self, at_most: int) -> list[bytes]:
+        return [self._arrived.popleft() for _ in range(min(at_most, len(self._arrived)))]
+
+    def readable(self) -> bool:
+        return bool(self._arrived)
+
+    def close(self) -> None:
+        self._deliver = self._drop
+
+    @staticmethod
+    def _drop(message: bytes) -> None:
+        """Where messages go that nobody will read any more."""
+
+
+class ZmqCarrier:
+    """The DEALER socket of one link.
+
+    Its descriptor is edge-triggered: it becomes readable only when something changed since we last looked. So
+    it is looked at when it says so and after everything we did with it, and not otherwise: each look costs a
+    system call.
+    """
+
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], reactor: Reactor, identity: bytes, address: str
+    ) -> None:
         socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
         socket.setsockopt(zmq.ROUTING_ID, identity)
         socket.setsockopt(zmq.LINGER, 0)
@@ -125,11 +182,14 @@ class LinkSocket:
         socket.setsockopt(zmq.MAXMSGSIZE, LINK_MESSAGE_BYTES_MAX)
         socket.connect(address)
         self._socket = socket
-        self.fd: int = socket.getsockopt(zmq.FD)  # type: ignore[assignment]
+        self._look = True
+        self._reactor = reactor
+        self._fd: int = socket.getsockopt(zmq.FD)  # type: ignore[assignment]
+        reactor.watch(self._fd, self._on_change)
 
     def send(self, unsent: deque[bytes]) -> None:
-        """Send from the front of `unsent` as far as the socket takes it."""
         while unsent:
+            self._look = True
             try:
                 self._socket.send(unsent[0], zmq.NOBLOCK)
             except zmq.Again:
@@ -137,20 +197,24 @@ class LinkSocket:
             unsent.popleft()
 
     def receive(self, at_most: int) -> list[bytes]:
-        """Messages that have arrived, up to `at_most`."""
         messages: list[bytes] = []
-        while len(messages) < at_most:
+        while self._look and len(messages) < at_most:
             try:
                 messages.append(self._socket.recv(zmq.NOBLOCK))
             except zmq.Again:
-                break
+                self._look = False
         return messages
 
     def readable(self) -> bool:
-        """Whether a message is waiting. Must be asked before sleeping on `fd`, or it may never wake us."""
-        events = self._socket.getsockopt(zmq.EVENTS)
-        assert isinstance(events, int)
-        return bool(events & zmq.POLLIN)
+        if self._look:
+            events = self._socket.getsockopt(zmq.EVENTS)
+            assert isinstance(events, int)
+            self._look = bool(events & zmq.POLLIN)
+        return self._look
 
     def close(self) -> None:
+        self._reactor.forget(self._fd)
         self._socket.close()
+
+    def _on_change(self, _events: int) -> None:
+        self._look = True

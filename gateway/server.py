@@ -1,11 +1,9 @@
-"""The ingress process: one worker, one thread, plain epoll over clients and links.
+"""The ingress server: one worker, one thread, plain epoll over clients and links.
 
-    clients ==TCP==> epoll -> recv_into -> Ingress ... one call to verify ... -> DEALER ==ipc==> matchers,
-    and back
+    clients ==TCP==> epoll -> recv_into -> Ingress ... one call to verify ... -> carrier ==> matchers, and back
 
-Workers share the port by SO_REUSEPORT: the kernel spreads connections among them. ZeroMQ's descriptor is
-edge-triggered: it becomes readable only when something changed since we last looked, so every turn looks,
-and no turn sleeps without having looked after its last send.
+Workers share the port by SO_REUSEPORT: the kernel spreads connections among them. A worker is a process of its
+own, or, where cores are few, a companion in the thread of a matcher.
 """
 
 from __future__ import annotations
@@ -18,6 +16,9 @@ import select
 import socket
 import time
 from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -25,10 +26,14 @@ import zmq
 
 from gateway.admission import AdmissionLimits
 from gateway.ingress import Connection, Ingress, IngressSettings
-from gateway.links import LinkSocket, ShardLink
+from gateway.links import Carrier, LocalCarrier, ShardLink, ZmqCarrier
 from zexchange.config import Config
 from zexchange.log.stream import StoreRefused, StoreUnavailable
+from zexchange.matcher.loop import MatcherLoop
+from zexchange.matcher.process import Companion, MakeCompanion
+from zexchange.runtime.pinning import physical_cores
 from zexchange.runtime.process import EXIT_STORE, ProcessContext, Refused, process_context
+from zexchange.runtime.reactor import Reactor
 from zexchange.runtime.store import check_store, durability
 from zexchange.wire import signing
 from zexchange.wire.session import SessionSettings
@@ -41,6 +46,9 @@ _LINK_MESSAGES_PER_TURN = 64
 _LAST_WORDS_MS = 1_000
 """How long a connection that is over may take to read its last message: closing at once would reset it
 unread."""
+
+VERIFY_THREADS_MAX = 7
+"""Most helpers that `auto` starts: with eight at it, verification is no longer what a worker waits for."""
 
 _DESCRIPTORS_RESERVED = 64
 """Left for links, files and the store when the limit on open files bounds the sessions."""
@@ -64,96 +72,97 @@ class _Peer:
 
 
 class Server:
-    """Sockets, clock and loop around one `Ingress`."""
+    """Sockets and clock around one `Ingress`, in a reactor: `turn` comes after every `Reactor.poll`."""
 
     def __init__(
-        self, context: ProcessContext, ingress: Ingress, links: list[ShardLink], worker: int
+        self,
+        context: ProcessContext,
+        reactor: Reactor,
+        ingress: Ingress,
+        links: Sequence[ShardLink],
+        carriers: Sequence[Carrier],
     ) -> None:
+        """`links` and `carriers`: one each per shard. Raises OSError when it cannot listen."""
         self._context = context
         self._log = context.log
+        self._reactor = reactor
         self._ingress = ingress
         self._links = links
+        self._carriers = carriers
         self._send_buffer_bytes = context.config.ingress.send_buffer_bytes
-        self._epoll = select.epoll()
         self._peers: dict[int, _Peer] = {}
         self._closing: dict[int, _Peer] = {}
         self._buffer = bytearray(_RECEIVE_BYTES)
         self._view = memoryview(self._buffer)
-        self._reserve_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        self._zmq = zmq.Context(io_threads=1)
-        identity = f"ingress-{worker}".encode("ascii")
-        self._sockets = [
-            LinkSocket(self._zmq, identity, context.paths.matcher_address(link.shard)) for link in links
-        ]
+        self._announced = False
         self._listener = _listen(context.config.exchange.host, context.config.tcp_port)
+        self._reserve_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self.address: tuple[str, int] = self._listener.getsockname()[:2]
-        self._epoll.register(self._listener.fileno(), select.EPOLLIN)
-        self._epoll.register(context.stop_fd, select.EPOLLIN)
-        for link_socket in self._sockets:
-            self._epoll.register(link_socket.fd, select.EPOLLIN)
+        reactor.watch(self._listener.fileno(), self._accept)
 
-    def run(self) -> None:
-        """Serve until asked to stop; `ready` is announced when all matchers have answered."""
-        announced = False
-        while not self._context.stopping:
-            self._turn()
-            if not announced and all(link.joined for link in self._links):
-                announced = True
-                host, port = self.address
-                self._context.ready(host=host, port=port)
-        self._ingress.shut_down(_now_ms())
-        self._end_turn()
+    def wait_ms(self, now_ms: int) -> int:
+        """How long there is nothing to do if nothing arrives; asks the carriers, so it comes last before
+        sleeping."""
+        if self._ingress.pending:
+            return 0
+        for carrier in self._carriers:
+            if carrier.readable():
+                return 0
+        deadline_ms = self._ingress.next_deadline_ms()
+        if self._closing:
+            deadline_ms = min(deadline_ms, min(peer.closing_at_ms or 0 for peer in self._closing.values()))
+        return max(0, deadline_ms - now_ms)
 
-    def close(self) -> None:
-        for peer in list(self._peers.values()):
-            self._close(peer)
-        self._listener.close()
-        for link_socket in self._sockets:
-            link_socket.close()
-        self._zmq.term()
-        self._epoll.close()
-        if self._reserve_fd >= 0:
-            os.close(self._reserve_fd)
+    def turn(self) -> None:
+        """Pass on what the matchers sent, then verify and forward what the clients sent.
 
-    def _turn(self) -> None:
+        The first time that all matchers have answered, `ready` is announced.
+        """
         now_ms = _now_ms()
-        wait_ms = 0 if any(s.readable() for s in self._sockets) else self._next_deadline_ms() - now_ms
-        for fd, events in self._epoll.poll(max(wait_ms, 0) / 1000):
-            peer = self._peers.get(fd)
-            if peer is not None:
-                if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
-                    self._read(peer)
-                if events & select.EPOLLOUT and fd in self._peers:
-                    self._write(peer)
-            elif fd == self._listener.fileno():
-                self._accept()
-        for link, link_socket in zip(self._links, self._sockets, strict=True):
-            for message in link_socket.receive(_LINK_MESSAGES_PER_TURN):
+        for link, carrier in zip(self._links, self._carriers, strict=True):
+            for message in carrier.receive(_LINK_MESSAGES_PER_TURN):
                 self._ingress.link_message(
-                    link.shard, message, server_time_ns=time.time_ns(), now_ms=_now_ms()
+                    link.shard, message, server_time_ns=time.time_ns(), now_ms=now_ms
                 )
-        self._ingress.tick(_now_ms())
-        self._end_turn()
-
-    def _end_turn(self) -> None:
-        for connection in self._ingress.end_turn(_now_ms()):
-            peer = connection.handle
-            if isinstance(peer, _Peer):
-                self._flush(peer)
-        for link, link_socket in zip(self._links, self._sockets, strict=True):
-            link_socket.send(link.unsent)
+        # Reports go out before anything is verified: they have waited longest.
+        self._flush_touched(self._ingress.touched())
+        self._ingress.tick(now_ms)
+        self._flush_touched(self._ingress.end_turn(now_ms))
+        for link, carrier in zip(self._links, self._carriers, strict=True):
+            if link.unsent:
+                carrier.send(link.unsent)
         if self._closing:
             now_ms = _now_ms()
             for peer in [p for p in self._closing.values() if (p.closing_at_ms or 0) <= now_ms]:
                 self._close(peer)
+        if not self._announced and all(link.joined for link in self._links):
+            self._announced = True
+            host, port = self.address
+            self._context.ready(host=host, port=port)
 
-    def _next_deadline_ms(self) -> int:
-        deadline_ms = self._ingress.next_deadline_ms()
-        if self._closing:
-            deadline_ms = min(deadline_ms, min(peer.closing_at_ms or 0 for peer in self._closing.values()))
-        return deadline_ms
+    def close(self) -> None:
+        """Tell all clients that the server stops, and close."""
+        self._ingress.shut_down(_now_ms())
+        self._flush_touched(self._ingress.end_turn(_now_ms()))
+        for link, carrier in zip(self._links, self._carriers, strict=True):
+            carrier.send(link.unsent)
+        for peer in list(self._peers.values()):
+            self._close(peer)
+        self._reactor.forget(self._listener.fileno())
+        self._listener.close()
+        for carrier in self._carriers:
+            carrier.close()
+        if self._reserve_fd >= 0:
+            os.close(self._reserve_fd)
+        self._log.info("counters", extra={"zx": msgspec.structs.asdict(self._ingress.counters)})
 
-    def _accept(self) -> None:
+    def _flush_touched(self, touched: list[Connection]) -> None:
+        for connection in touched:
+            peer = connection.handle
+            if isinstance(peer, _Peer):
+                self._flush(peer)
+
+    def _accept(self, _events: int) -> None:
         for _ in range(_ACCEPTS_PER_TURN):
             try:
                 sock, address = self._listener.accept()
@@ -180,7 +189,13 @@ class Server:
             peer = _Peer(sock, connection)
             connection.handle = peer
             self._peers[sock.fileno()] = peer
-            self._epoll.register(sock.fileno(), select.EPOLLIN)
+            self._reactor.watch(sock.fileno(), partial(self._on_peer, peer))
+
+    def _on_peer(self, peer: _Peer, events: int) -> None:
+        if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+            self._read(peer)
+        if events & select.EPOLLOUT and peer.sock.fileno() >= 0:
+            self._write(peer)
 
     def _shed(self) -> None:
         """No descriptor left: use the reserved one to take the next connection and close it, so the queue
@@ -262,7 +277,9 @@ class Server:
             peer.queued_bytes = 0
         if bool(queue) != peer.writing:
             peer.writing = bool(queue)
-            self._epoll.modify(peer.sock.fileno(), select.EPOLLIN | (select.EPOLLOUT if peer.writing else 0))
+            self._reactor.change(
+                peer.sock.fileno(), select.EPOLLIN | (select.EPOLLOUT if peer.writing else 0)
+            )
             if not queue and peer.closing_at_ms is not None:
                 self._say_no_more(peer)
 
@@ -270,7 +287,7 @@ class Server:
         fd = peer.sock.fileno()
         del self._peers[fd]
         self._closing.pop(fd, None)
-        self._epoll.unregister(fd)
+        self._reactor.forget(fd)
         peer.sock.close()
         peer.queue.clear()
         self._ingress.disconnected(peer.connection)
@@ -278,45 +295,109 @@ class Server:
 
 def run(worker: int, data: Path, config_file: Path | None, overrides: dict[str, str]) -> None:
     """Run one ingress worker until it is asked to stop. Raises SystemExit with the reason's exit status."""
-    with process_context(f"ingress-{worker}", data, config_file, overrides) as context:
-        from zexchange import frames
-
-        try:
-            signing.self_test()
-            frames.self_test()
-        except RuntimeError as error:
-            raise Refused(f"signatures are not judged as the other processes judge them: {error}") from error
+    with process_context(f"ingress-{worker}", data, config_file, overrides) as context, ExitStack() as cleanup:
         try:
             check_store(context.paths, context.config)  # what the acknowledgement of a logon promises
         except (StoreUnavailable, StoreRefused) as error:
             context.log.error("the store does not answer: %s", error)
             raise SystemExit(EXIT_STORE) from None
-        settings = ingress_settings(context.config, _descriptor_limit(context.log))
-        links = [
-            ShardLink(shard, int.from_bytes(os.urandom(8), "little"), settings.max_in_flight_bytes)
-            for shard in range(context.genesis.shards)
-        ]
-        ingress = Ingress(
-            settings, context.genesis, links, verify=frames.verify_frames, check_batch=frames.check_frame
-        )
-        try:
-            server = Server(context, ingress, links, worker)
-        except OSError as error:
-            if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
-                raise
-            exchange = context.config.exchange
-            raise Refused(
-                f"cannot listen on {exchange.host}:{context.config.tcp_port}: {error.strerror}"
-            ) from error
+        reactor = Reactor()
+        cleanup.callback(reactor.close)
+        reactor.watch(context.stop_fd, lambda _events: None)
+        server = cleanup.enter_context(serving(context, reactor, worker, {}))
         # The loop makes no reference cycles; a collection would only delay everybody.
         gc.collect()
         gc.freeze()
         gc.disable()
-        try:
-            server.run()
-        finally:
-            context.log.info("counters", extra={"zx": msgspec.structs.asdict(ingress.counters)})
-            server.close()
+        loop(context, reactor, server)
+
+
+def loop(context: ProcessContext, reactor: Reactor, server: Server) -> None:
+    """Turn by turn until asked to stop."""
+    while not context.stopping:
+        reactor.poll(server.wait_ms(_now_ms()))
+        server.turn()
+
+
+@contextmanager
+def serving(
+    context: ProcessContext, reactor: Reactor, worker: int, local: Mapping[int, LocalCarrier]
+) -> Iterator[Server]:
+    """The server of one worker, closed at the end with all it has opened.
+
+    `local`: carriers of matchers in this thread, by shard; the others are reached over ZeroMQ. Raises Refused.
+    """
+    from zexchange import frames
+
+    try:
+        signing.self_test()
+        frames.self_test()
+    except RuntimeError as error:
+        raise Refused(f"signatures are not judged as the other processes judge them: {error}") from error
+    settings = ingress_settings(context.config, _descriptor_limit(context.log))
+    shards = range(context.genesis.shards)
+    links = [
+        ShardLink(shard, int.from_bytes(os.urandom(8), "little"), settings.max_in_flight_bytes)
+        for shard in shards
+    ]
+    verifiers = frames.Verifiers(verify_threads(context.config, has_company=bool(local)))
+    ingress = Ingress(
+        settings,
+        context.genesis,
+        links,
+        verify=verifiers.verify,
+        check_batch=frames.check_frame,
+        scan_batches=frames.scan_batches,
+    )
+    identity = f"ingress-{worker}".encode("ascii")
+    # Its thread is started with the first socket: none where all matchers are in this thread.
+    zmq_context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+    carriers: list[Carrier] = [
+        local[shard]
+        if shard in local
+        else ZmqCarrier(zmq_context, reactor, identity, context.paths.matcher_address(shard))
+        for shard in shards
+    ]
+    try:
+        server = Server(context, reactor, ingress, links, carriers)
+    except OSError as error:
+        for carrier in carriers:
+            carrier.close()
+        zmq_context.term()
+        if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
+            raise
+        exchange = context.config.exchange
+        raise Refused(
+            f"cannot listen on {exchange.host}:{context.config.tcp_port}: {error.strerror}"
+        ) from error
+    try:
+        yield server
+    finally:
+        server.close()
+        zmq_context.term()
+
+
+def make_companion(worker: int) -> MakeCompanion:
+    """An ingress worker for the thread of a matcher."""
+
+    @contextmanager
+    def make(
+        context: ProcessContext, reactor: Reactor, matcher: MatcherLoop, shard: int
+    ) -> Iterator[Companion]:
+        carrier = LocalCarrier()
+        carrier.connect(partial(matcher.connect, f"ingress-{worker}".encode("ascii")))
+        with serving(context, reactor, worker, {shard: carrier}) as server:
+            yield server
+
+    return make
+
+
+def verify_threads(config: Config, *, has_company: bool) -> int:
+    """Threads that help to verify: by default one per core that is left, if the worker is the only one."""
+    setting = config.ingress.verify_threads
+    if setting != "auto":
+        return setting
+    return min(VERIFY_THREADS_MAX, len(physical_cores()) - 1) if has_company else 0
 
 
 def ingress_settings(config: Config, descriptors: int) -> IngressSettings:

@@ -61,6 +61,8 @@ class IngressSection(_Section, frozen=True):
     """Order entry: workers, sessions and their limits."""
 
     workers: Literal["auto"] | Annotated[int, Meta(ge=1, le=limits.INGRESS_WORKERS_MAX)] = "auto"
+    colocate: Literal["auto", "on", "off"] = "auto"
+    verify_threads: Literal["auto"] | Annotated[int, Meta(ge=0, le=limits.VERIFY_THREADS_MAX)] = "auto"
     max_sessions: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
     establish_timeout_ms: Annotated[int, Meta(ge=100, le=600_000)] = 3_000
     frame_timeout_ms: Annotated[int, Meta(ge=100, le=600_000)] = 1_000

@@ -42,6 +42,11 @@ class Engine:
         return self._shard
 
     @property
+    def handle(self) -> Any:
+        """`engine *` for other calls into C; valid as long as this object."""
+        return self._handle
+
+    @property
     def next_record_no(self) -> int:
         return int(self._handle.next_record_no)
 

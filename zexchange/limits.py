@@ -171,6 +171,9 @@ LINK_MESSAGE_BYTES_MAX: Final = 1024 * 1024
 """Largest message between ingress and matcher: the receiver allocates what the peer announces, so it must be
 bounded."""
 
+VERIFY_THREADS_MAX: Final = 64
+"""Most threads that help one ingress worker to verify; csrc/verifiers.h has the same number."""
+
 STOP_GRACE_MS: Final = 5_000
 """How long a process may take to stop before it is killed: several times the slowest fsync seen on a busy
 disk."""

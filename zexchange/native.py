@@ -49,8 +49,9 @@ def _sodium(name: str, c_type: str) -> Any:
 
 _check_build()
 
-sha256: Any = _sodium("crypto_hash_sha256", "zx_sha256")
-"""int (*)(unsigned char *out, const unsigned char *in, unsigned long long length)"""
+sha256: Any = lib.sha256_of_processor() or _sodium("crypto_hash_sha256", "zx_sha256")
+"""int (*)(unsigned char *out, const unsigned char *in, unsigned long long length): the processor's own if it has
+one, else libsodium's"""
 
 sign_open: Any = _sodium("crypto_sign_open", "zx_sign_open")
 """int (*)(m, mlen, sm, smlen, public key); m and mlen may be NULL"""

@@ -31,8 +31,8 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @contextmanager
-def started(data: Path) -> Iterator[Exchange]:
-    with RunningExchange(data) as running:
+def started(data: Path, settings: dict[str, str] | None = None) -> Iterator[Exchange]:
+    with RunningExchange(data, settings=settings) as running:
         yield Exchange(running)
 
 
@@ -143,7 +143,7 @@ class _Load:
 
 @pytest.mark.parametrize("process", ["matcher-0", "ingress-0", "settlement", "store"])
 def test_kill_9_under_load_loses_and_doubles_nothing(data: Path, process: str, command: Command) -> None:
-    with started(data) as exchange:
+    with started(data, {"ingress.colocate": "off"}) as exchange:
         exchange.account("alice", USD="1000000")
         with _Load(exchange) as load:
             for _ in range(2):

@@ -61,9 +61,15 @@ def logged(paths: DataPaths, process: str, event: str) -> list[dict[str, Any]]:
     return [line for line in found if line["event"] == event]
 
 
-@pytest.mark.parametrize("process", ["matcher-0", "settlement", "ingress-0", "store"])
-def test_process_killed_while_orders_flow(data: Path, process: str, command: Command) -> None:
-    with RunningExchange(data) as running:
+@pytest.mark.parametrize(
+    ("colocate", "process"),
+    [
+        *(("off", process) for process in ("matcher-0", "settlement", "ingress-0", "store")),
+        *(("on", process) for process in ("matcher-0", "store")),
+    ],
+)
+def test_process_killed_while_orders_flow(data: Path, colocate: str, process: str, command: Command) -> None:
+    with RunningExchange(data, settings={"ingress.colocate": colocate}) as running:
         market = Market(Exchange(running))
         with market:
             for _ in range(2):

@@ -22,9 +22,17 @@ def ingress(data: Path, config_file: Path | None, worker: int) -> None:
 
 @click.command(hidden=True)
 @common_options
+@click.option(
+    "--ingress", "worker", type=click.IntRange(0), default=None, help="Also run this ingress worker in its thread."
+)
 @click.argument("shard", type=click.IntRange(0))
-def matcher(data: Path, config_file: Path | None, shard: int) -> None:
+def matcher(data: Path, config_file: Path | None, worker: int | None, shard: int) -> None:
     """Run the matcher of SHARD."""
     from zexchange.matcher.process import run
 
-    run(shard, data, config_file, {})
+    if worker is None:
+        run(shard, data, config_file, {})
+        return
+    from gateway.server import make_companion
+
+    run(shard, data, config_file, {}, make_companion(worker))

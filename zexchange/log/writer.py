@@ -82,16 +82,15 @@ class LogWriter:
         """
         return self._patiently(lambda: self._take_over(allow_empty))
 
-    def append(self, first_record_no: int, batch: bytes) -> None:
+    def append(self, first_record_no: int, batch: bytes, *, in_doubt: bool = False) -> None:
         """Append one batch of our epoch; when this returns the store has it. Otherwise it may or may not.
 
-        Raises `Fenced`, `StoreUnavailable` or `StoreRefused`; after any of them the writer must not be used
-        again.
+        `in_doubt`: the batch was sent already, by `request`, and may have arrived. Raises `Fenced`,
+        `StoreUnavailable` or `StoreRefused`; after any of them the writer must not be used again.
         """
         assert self._tip is not None, "take_over comes first"
         entry_id = EntryId(self.epoch, first_record_no)
         fields = {b"b": batch}
-        in_doubt = False
 
         def attempt() -> None:
             nonlocal in_doubt
@@ -109,7 +108,27 @@ class LogWriter:
                     raise self._fenced(f"the store refuses the id {entry_id}") from None
 
         self._patiently(attempt)
-        self._tip = (entry_id, fields)
+        self.landed(first_record_no, batch)
+
+    def request(self, first_record_no: int, batch: bytes) -> tuple[bytes, bytes]:
+        """The same append as bytes for the store's socket, and the reply that means it is done.
+
+        For a caller that does not wait: it sends the request, and on exactly this reply calls `landed`; on
+        anything else it calls `append`, with `in_doubt` unless the store said no.
+        """
+        assert self._tip is not None, "take_over comes first"
+        entry_id = b"%d-%d" % (self.epoch, first_record_no)
+        key = self._key.encode("ascii")
+        request = b"*5\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$1\r\nb\r\n$%d\r\n%b\r\n" % (
+            *(len(key), key),
+            *(len(entry_id), entry_id),
+            *(len(batch), batch),
+        )
+        return request, b"$%d\r\n%b\r\n" % (len(entry_id), entry_id)
+
+    def landed(self, first_record_no: int, batch: bytes) -> None:
+        """The batch of the last `request` is in the log."""
+        self._tip = (EntryId(self.epoch, first_record_no), {b"b": batch})
 
     def _take_over(self, allow_empty: bool) -> EntryId:
         tip = self._read_tip()

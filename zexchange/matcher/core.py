@@ -13,18 +13,19 @@ at any one point of the drain, as if they had arrived a moment earlier or later;
 
 from __future__ import annotations
 
-import struct
 from collections import deque
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from zexchange.engine_types import MatchingEngine
 from zexchange.limits import ACCOUNT_NONE, EXECUTION_REPORT_BYTES
 from zexchange.log import journal
 from zexchange.log.journal import ChainState
 from zexchange.matcher import link
+from zexchange.matcher.inbox import FRAMES, REFUSED, Inbox
 from zexchange.matcher.link import Kind
 from zexchange.matcher.queries import QueryDesk, RecentTrades
+from zexchange.matcher.routes import Routes, RoutesFull
+from zexchange.matcher.sealing import seal_with
 from zexchange.wire.messages import (
     BalancesRequest,
     BookRequest,
@@ -38,21 +39,17 @@ from zexchange.wire.messages import (
     TradesRequest,
     WireError,
     decode,
-    execution_report_frame_prefix,
 )
 
 ANSWERS_PER_DRAIN_MAX = 128
 """Queries and logons answered with one drain: an answer can take a tenth of a millisecond, and orders wait
 meanwhile."""
 
-_ROUTE = struct.Struct("<Q16xQ125xB10x")
-assert _ROUTE.size == EXECUTION_REPORT_BYTES
-_REPORT_FRAME_BYTES = len(execution_report_frame_prefix) + EXECUTION_REPORT_BYTES
-_BINDS_KEYS = (ExecType.ACCOUNT_OPENED, ExecType.KEY_REGISTERED)
+_EXEC_TYPE_OFFSET = 157
+_BINDS_KEYS = (int(ExecType.ACCOUNT_OPENED), int(ExecType.KEY_REGISTERED))
+_ASKS = frozenset({int(Kind.OPEN), int(Kind.QUERY)})
 _ACK = 0
 """In the queue, behind the last entry of a message: everything of this message has been dealt with."""
-
-K = TypeVar("K")
 
 Release = tuple[bytes, bytes]
 """Identity of an ingress, message for it."""
@@ -69,22 +66,19 @@ class Drain(NamedTuple):
 
 
 class _Session:
-    __slots__ = ("account_id", "link", "public_key", "report_head")
+    __slots__ = ("account_id", "public_key", "slot")
 
-    def __init__(self, of: _Link, session_id: int, public_key: bytes) -> None:
-        self.link = of
+    def __init__(self, slot: int, public_key: bytes) -> None:
+        self.slot = slot
         self.public_key = public_key
         self.account_id: int | None = None
-        self.report_head = (
-            link.ENTRY_HEADER.pack(_REPORT_FRAME_BYTES, Kind.FRAME, session_id)
-            + execution_report_frame_prefix
-        )
 
 
 class _Link:
-    __slots__ = ("acked", "alive", "identity", "next_seq", "outbox", "sessions")
+    __slots__ = ("acked", "alive", "identity", "next_seq", "number", "outbox", "sessions")
 
-    def __init__(self, identity: bytes, instance: int) -> None:
+    def __init__(self, number: int, identity: bytes, instance: int) -> None:
+        self.number = number
         self.identity = identity
         self.outbox = link.Outbox(instance)
         self.next_seq = 1
@@ -94,15 +88,15 @@ class _Link:
 
 
 _Item = tuple[_Link, int, int, bytes]
-"""Link, kind, session id (of `_ACK`: sequence number), payload."""
+"""Link, kind, session id (of `_ACK`: sequence number; of FRAMES: how many), payload."""
 
 
 class MatcherCore:
     """One shard. `state` and `engine` come from recovery; `open_epoch` comes first, then `receive` and
     `drain`.
 
-    `check_frame` says whether a frame is a well-formed signed batch: an ingress has made sure, and a matcher
-    that is to apply it makes sure again, since a frame in the log cannot be taken back.
+    Frames are checked when they come in: an ingress has made sure that they are well-formed, and a matcher that
+    is to apply them makes sure again, since a frame in the log cannot be taken back.
     """
 
     def __init__(
@@ -112,32 +106,45 @@ class MatcherCore:
         epoch: int,
         trades: RecentTrades,
         *,
-        check_frame: Callable[[bytes], ReasonCode],
+        accounts_max: int,
         durability: Durability,
         max_batch_bytes: int = journal.MAX_BATCH_BYTES,
     ) -> None:
         self._engine = engine
         self._epoch = epoch
         self._tip = state
-        self._chain = state.chain
+        self._seal = seal_with(engine, epoch, state.chain)
         self._trades = trades
-        self._check_frame = check_frame
+        self._inbox = Inbox()
         self._max_body_bytes = max_batch_bytes - journal.BATCH_HEADER_BYTES - journal.BATCH_TRAILER_BYTES
         self._desk = QueryDesk(engine, trades, lambda: epoch, durability)
         self._queue: deque[_Item] = deque()
         self._links: dict[bytes, _Link] = {}
-        self._by_account: dict[int, list[_Session]] = {}
+        self._by_number: dict[int, _Link] = {}
+        self._next_link = 0
+        self._routes = Routes(accounts_max)
         self._unbound: dict[bytes, list[_Session]] = {}
         self._unknown: list[Release] = []
 
     @property
     def queued(self) -> int:
-        """Entries received and not dealt with: the shell stops receiving while there are too many."""
-        return len(self._queue)
+        """Frames and other entries received and not dealt with: the shell stops receiving while there are too
+        many."""
+        return len(self._queue) + len(self._inbox)
+
+    @property
+    def has_room(self) -> bool:
+        """`receive` may be called."""
+        return self._inbox.has_room
+
+    @property
+    def pending(self) -> bool:
+        """A drain has something to do."""
+        return bool(self._queue or self._unknown)
 
     @property
     def sessions(self) -> int:
-        return sum(len(of.sessions) for of in self._links.values())
+        return len(self._routes)
 
     def open_epoch(self, now_ns: int) -> Drain:
         """The batch that opens our epoch, naming the tip behind which it begins."""
@@ -147,29 +154,37 @@ class MatcherCore:
             tip_record_no=self._tip.next_record_no - 1,
             tip_chain=self._tip.chain,
         ).encode()
-        batch, first_record_no, _, applied = self._apply(frame, now_ns)
-        assert applied == 1
-        return Drain(batch, first_record_no, [], False)
+        sealed = self._seal.apply(frame, now_ns)
+        return Drain(sealed.batch, sealed.first_record_no, [], False)
 
     def receive(self, identity: bytes, message: bytes) -> None:
-        """Queue the entries of one link message. Raises `LinkMessageInvalid`; then nothing of it was
-        taken."""
-        decoded = link.decode(message)
+        """Queue the entries of one link message; only while there is room. Raises `LinkMessageInvalid`; then
+        nothing of it was taken."""
+        instance, seq, _ = link.header(message)
         of = self._links.get(identity)
-        if of is None or of.outbox.instance != decoded.instance:
-            if decoded.seq != 1:
-                self._answer_unknown(identity, decoded.instance)
+        if of is None or of.outbox.instance != instance:
+            if seq != 1:
+                self._answer_unknown(identity, instance)
                 return
             if of is not None:
                 self._drop(of)
-            of = self._links[identity] = _Link(identity, decoded.instance)
-        elif decoded.seq != of.next_seq:
+            of = _Link(self._next_link, identity, instance)
+            self._next_link += 1
+            self._links[identity] = self._by_number[of.number] = of
+        elif seq != of.next_seq:
             self._drop(of)
-            self._answer_unknown(identity, decoded.instance)
+            self._answer_unknown(identity, instance)
             return
-        of.next_seq = decoded.seq + 1
-        self._queue.extend((of, *item) for item in decoded.entries)
-        self._queue.append((of, _ACK, decoded.seq, b""))
+        queue = self._queue
+        for kind, session_id, payload, count in self._inbox.receive(of.number, message):
+            if kind == FRAMES:
+                queue.append((of, FRAMES, count, b""))
+            elif kind == REFUSED:
+                queue.append((of, REFUSED, session_id, NotApplied(reason=ReasonCode(count)).encode()))
+            else:
+                queue.append((of, kind, session_id, payload))
+        of.next_seq = seq + 1
+        queue.append((of, _ACK, seq, b""))
 
     def lost(self, identity: bytes) -> None:
         """The ingress cannot be reached any more: forget its sessions."""
@@ -181,15 +196,17 @@ class MatcherCore:
         """Deal with what is queued, up to one full batch. `now_ns`: wall clock, used as log time if it
         advances."""
         batch, first_record_no = None, 0
-        frames, taken = self._take()
+        inbox = self._inbox
+        taken = self._take()
+        frames = inbox.taken
         if frames:
-            origins = [item for item in taken if item[1] == Kind.BATCH]
-            batch, first_record_no, events, applied = self._apply(b"".join(frames), now_ns)
-            if applied < len(frames):
+            batch, first_record_no, applied, events = self._seal.apply(inbox.body(), now_ns)
+            self._report(events, first_record_no)
+            inbox.commit(applied)
+            if applied < frames:
                 taken = self._put_back(taken, applied)
-            self._report(events, first_record_no, origins)
         for item in taken:
-            if item[1] != Kind.BATCH:
+            if item[1] != FRAMES:
                 self._handle(item)
         releases, self._unknown = self._unknown, []
         for of in self._links.values():
@@ -197,33 +214,32 @@ class MatcherCore:
                 releases += [(of.identity, message) for message in of.outbox.take(of.acked)]
         return Drain(batch, first_record_no, releases, bool(self._queue))
 
-    def _take(self) -> tuple[list[bytes], list[_Item]]:
-        """Frames for the next batch, and all items to finish with it. What comes before any frame is handled
-        here."""
-        frames: list[bytes] = []
+    def _take(self) -> list[_Item]:
+        """Put frames for the next batch into the inbox's body; returns all items to finish with it. What comes
+        before any frame is handled here."""
+        inbox = self._inbox
         taken: list[_Item] = []
         answers = 0
-        body_bytes = 0
-        asked: set[tuple[bytes, int]] = set()
+        frames = False
+        asked: list[tuple[int, int]] = []
         queue = self._queue
         while queue:
             item = queue[0]
-            of, kind, session_id, payload = item
-            if kind == Kind.BATCH:
-                if asked and (of.identity, session_id) in asked:
+            of, kind, session_id, _ = item
+            if kind == FRAMES:
+                count = session_id
+                # Of a link's sessions, those that asked something before: what they send next comes after the
+                # answer.
+                sessions = [asker for number, asker in asked if number == of.number] if asked else []
+                took = inbox.take(count, self._max_body_bytes, of.number, sessions)
+                if took:
+                    frames = True
+                    taken.append((of, FRAMES, took, b""))
+                if took < count:
+                    queue[0] = (of, FRAMES, count - took, b"")
                     break
-                reason = self._check_frame(payload)
-                if reason != ReasonCode.NONE:
-                    self._to_session(of, session_id, NotApplied(reason=reason).encode())
-                    queue.popleft()
-                    continue
-                if body_bytes + len(payload) > self._max_body_bytes:
-                    break
-                body_bytes += len(payload)
-                frames.append(payload)
-                taken.append(item)
             else:
-                if kind in (Kind.QUERY, Kind.OPEN):
+                if kind in _ASKS:
                     if answers == ANSWERS_PER_DRAIN_MAX:
                         break
                     answers += 1
@@ -232,61 +248,35 @@ class MatcherCore:
                 else:
                     taken.append(item)
                     if kind != _ACK:
-                        asked.add((of.identity, session_id))
+                        asked.append((of.number, session_id))
             queue.popleft()
-        return frames, taken
+        return taken
 
     def _put_back(self, taken: list[_Item], applied: int) -> list[_Item]:
         """Return what comes behind the first `applied` frames to the head of the queue; the engine had no
         more room."""
-        frames = 0
-        for index, item in enumerate(taken):
-            if item[1] == Kind.BATCH:
-                if frames == applied:
-                    self._queue.extendleft(reversed(taken[index:]))
-                    return taken[:index]
-                frames += 1
+        for index, (of, kind, count, _) in enumerate(taken):
+            if kind != FRAMES:
+                continue
+            if applied < count:
+                rest = [(of, FRAMES, count - applied, b""), *taken[index + 1 :]]
+                self._queue.extendleft(reversed(rest))
+                return [*taken[:index], (of, FRAMES, applied, b"")] if applied else taken[:index]
+            applied -= count
         return taken
 
-    def _apply(self, body: bytes, now_ns: int) -> tuple[bytes, int, bytes, int]:
-        """The batch, its first record, its events, and how many frames the engine took."""
-        engine = self._engine
-        first_record_no, first_seq = engine.next_record_no, engine.next_seq
-        log_time_ns = max(engine.log_time_ns + 1, now_ns)
-        applied = engine.apply(body, log_time_ns)
-        assert applied.records > 0, "the event buffer has room for any one frame"
-        events = bytes(applied.events)
-        batch = journal.encode_batch(
-            shard=engine.shard,
-            epoch=self._epoch,
-            first_record_no=first_record_no,
-            first_seq=first_seq,
-            count=applied.records,
-            log_time_ns=log_time_ns,
-            chain_before=self._chain,
-            body=body[: applied.consumed_bytes],
-            events_hash=journal.events_hash(events),
-        )
-        self._chain = journal.chain_after_of(batch)
-        return batch, first_record_no, events, applied.records
-
-    def _report(self, events: bytes, first_record_no: int, origins: list[_Item]) -> None:
+    def _report(self, events: bytes, first_record_no: int) -> None:
         """Hand every event to the sessions of its account; to its sender alone if the key has no account."""
-        routes = list(_ROUTE.iter_unpack(events))
-        if self._unbound and any(exec_type in _BINDS_KEYS for _, _, exec_type in routes):
-            self._bind_registered()
+        if self._unbound:
+            exec_types = events[_EXEC_TYPE_OFFSET::EXECUTION_REPORT_BYTES]
+            if any(exec_type in exec_types for exec_type in _BINDS_KEYS):
+                self._bind_registered()
         self._trades.observe(events)
-        by_account = self._by_account
-        offset = 0
-        for account_id, record_no, _ in routes:
-            block = events[offset : offset + EXECUTION_REPORT_BYTES]
-            offset += EXECUTION_REPORT_BYTES
-            if account_id == ACCOUNT_NONE:
-                of, _, session_id, _ = origins[record_no - first_record_no]
-                self._to_session(of, session_id, execution_report_frame_prefix + block)
-                continue
-            for session in by_account.get(account_id, ()):
-                session.link.outbox.add(session.report_head + block)
+        by_number = self._by_number
+        for number, encoded_entry in self._routes.collect(events, self._inbox.origins, first_record_no):
+            of = by_number.get(number)
+            if of is not None:  # else the sender's ingress is gone
+                of.outbox.add(encoded_entry)
 
     def _handle(self, item: _Item) -> None:
         """Deal with anything but a batch."""
@@ -301,12 +291,18 @@ class MatcherCore:
             self._close(of, session_id)
         elif kind == Kind.QUERY:
             self._query(of, session_id, payload)
+        elif kind == REFUSED:
+            self._to_session(of, session_id, payload)
         elif kind == Kind.PING:
             of.outbox.add(link.entry(Kind.PONG, 0, link.PONG.pack(self._epoch)))
 
     def _open(self, of: _Link, session_id: int, public_key: bytes) -> None:
         self._close(of, session_id)
-        session = of.sessions[session_id] = _Session(of, session_id, public_key)
+        try:
+            slot = self._routes.add(of.number, session_id)
+        except RoutesFull:
+            return  # the logon stays unanswered, and the ingress ends it in time
+        session = of.sessions[session_id] = _Session(slot, public_key)
         account_id = self._engine.account_of_key(public_key)
         report_seq = 0
         if account_id is None:
@@ -319,7 +315,7 @@ class MatcherCore:
 
     def _bind(self, session: _Session, account_id: int) -> None:
         session.account_id = account_id
-        self._by_account.setdefault(account_id, []).append(session)
+        self._routes.bind(session.slot, account_id)
 
     def _bind_registered(self) -> None:
         """Sessions that were there before their key was registered get their account's reports from now
@@ -334,10 +330,13 @@ class MatcherCore:
         session = of.sessions.pop(session_id, None)
         if session is None:
             return
+        self._routes.remove(session.slot)
         if session.account_id is None:
-            _remove(self._unbound, session.public_key, session)
-        else:
-            _remove(self._by_account, session.account_id, session)
+            others = [other for other in self._unbound[session.public_key] if other is not session]
+            if others:
+                self._unbound[session.public_key] = others
+            else:
+                del self._unbound[session.public_key]
 
     def _query(self, of: _Link, session_id: int, frame: bytes) -> None:
         session = of.sessions.get(session_id)
@@ -368,11 +367,4 @@ class MatcherCore:
             self._close(of, session_id)
         of.alive = False
         del self._links[of.identity]
-
-
-def _remove(table: dict[K, list[_Session]], key: K, session: _Session) -> None:
-    rest = [other for other in table[key] if other is not session]
-    if rest:
-        table[key] = rest
-    else:
-        del table[key]
+        del self._by_number[of.number]

@@ -8,17 +8,16 @@ A message is one part:
 
     instance u64    drawn by the ingress when it begins or begins anew; the matcher repeats it
     seq u64         from 1 in each direction of each instance
-    acked u64       matcher to ingress: last message of the ingress that was dealt with completely; otherwise
-    0 entries         length u32 (of the payload), kind u8, session id u64, payload
+    acked u64       matcher to ingress: last message of the ingress that was dealt with completely; otherwise 0
+    entries         length u32 (of the payload), kind u8, session id u64, payload
 
 | To the matcher | Payload | From the matcher | Payload |
 |---|---|---|---|
 | OPEN | public key [32] | OPENED | account id u64, report_seq u64 |
 | CLOSE | | FRAME | a frame for the session |
-| BATCH | a SignedBatch or OperatorBatch frame | PONG | epoch u64 |
-| QUERY | a query frame | UNKNOWN | (the matcher does not know this instance: it restarted, or a message was
-lost) |
-| PING | | | |
+| BATCH | a SignedBatch or OperatorBatch frame | REPORTS | ExecutionReport frames for the session |
+| QUERY | a query frame | PONG | epoch u64 |
+| PING | | UNKNOWN | (the matcher does not know this instance: it restarted, or a message was lost) |
 
 PING, PONG and UNKNOWN belong to the link: their session id is 0.
 """
@@ -26,7 +25,6 @@ PING, PONG and UNKNOWN belong to the link: their session id is 0.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -36,6 +34,8 @@ HEADER = struct.Struct("<QQQ")
 ENTRY_HEADER = struct.Struct("<IBQ")
 OPENED = struct.Struct("<QQ")
 PONG = struct.Struct("<Q")
+_HEADER_BYTES = HEADER.size
+_ENTRY_HEADER_BYTES = ENTRY_HEADER.size
 PUBLIC_KEY_BYTES = 32
 
 
@@ -51,6 +51,7 @@ class Kind(IntEnum):
     FRAME = 65
     PONG = 66
     UNKNOWN = 67
+    REPORTS = 68
 
 
 _PAYLOAD_BYTES: dict[int, int | None] = {
@@ -63,6 +64,7 @@ _PAYLOAD_BYTES: dict[int, int | None] = {
     Kind.FRAME: None,
     Kind.PONG: PONG.size,
     Kind.UNKNOWN: 0,
+    Kind.REPORTS: None,
 }
 """Exact length of the payload by kind; None where it varies."""
 
@@ -90,27 +92,30 @@ def entry(kind: Kind, session_id: int = 0, payload: bytes = b"") -> bytes:
     return ENTRY_HEADER.pack(len(payload), kind, session_id) + payload
 
 
-def decode(message: bytes | memoryview) -> Message:
+def header(message: bytes) -> tuple[int, int, int]:
+    """Instance, seq, acked. Raises `LinkMessageInvalid`."""
+    if not _HEADER_BYTES <= len(message) <= LINK_MESSAGE_BYTES_MAX:
+        raise LinkMessageInvalid(f"a link message of {len(message)} bytes")
+    return HEADER.unpack_from(message)
+
+
+def decode(raw: bytes) -> Message:
     """Raises `LinkMessageInvalid` for anything but whole, known entries."""
-    raw = bytes(message)
-    if not HEADER.size <= len(raw) <= LINK_MESSAGE_BYTES_MAX:
-        raise LinkMessageInvalid(f"a link message of {len(raw)} bytes")
-    instance, seq, acked = HEADER.unpack_from(raw)
-    return Message(instance, seq, acked, list(_entries(raw)))
-
-
-def _entries(raw: bytes) -> Iterator[Entry]:
-    offset, end = HEADER.size, len(raw)
+    instance, seq, acked = header(raw)
+    end = len(raw)
+    entries = []
+    offset = _HEADER_BYTES
     while offset < end:
-        if end - offset < ENTRY_HEADER.size:
+        if end - offset < _ENTRY_HEADER_BYTES:
             raise LinkMessageInvalid(f"{end - offset} bytes are left behind the last entry")
         length, kind, session_id = ENTRY_HEADER.unpack_from(raw, offset)
-        offset += ENTRY_HEADER.size
+        offset += _ENTRY_HEADER_BYTES
         expected = _PAYLOAD_BYTES.get(kind, -1)
         if length > end - offset or (expected is not None and length != expected):
             raise LinkMessageInvalid(f"an entry of kind {kind} with {length} bytes")
-        yield Entry(kind, session_id, raw[offset : offset + length])
+        entries.append(Entry(kind, session_id, raw[offset : offset + length]))
         offset += length
+    return Message(instance, seq, acked, entries)
 
 
 class Outbox:

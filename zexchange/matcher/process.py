@@ -1,11 +1,12 @@
 """The matcher process: one shard, one thread, one batch in flight.
 
-    ingress workers ==ipc==> ROUTER -> MatcherCore.drain -> XADD ... reply -> releases -> ROUTER ==ipc==>
-    ingress workers
+    ingress workers ==ipc==> ROUTER -> MatcherLoop -> store ... reply -> releases -> ROUTER ==ipc==> ingress
+    workers
 
-While the store syncs a batch to disk, ZeroMQ's own thread collects what arrives; that becomes the next
-batch. There is no timer and nothing to tune: the batch grows with the load. Everything the process decides
-is in `MatcherCore`, `recover` and `LogWriter`; this shell owns the sockets, the clock and the lock.
+On a machine with few cores the same thread also runs an ingress worker, as a `Companion`: it hands its messages
+over by a call, and an order wakes one process less on its way in and one less on its way out. Everything the
+process decides is in `MatcherCore`, `recover` and `LogWriter`; this shell owns the sockets, the clock and the
+lock.
 """
 
 from __future__ import annotations
@@ -17,42 +18,58 @@ import os
 import select
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import Protocol
 
-import zmq
-
-from zexchange.limits import LINK_MESSAGE_BYTES_MAX
-from zexchange.log.stream import StoreRefused, StoreUnavailable, one_connection
+from zexchange.log.stream import StoreRefused, StoreUnavailable, StreamClient, one_connection
 from zexchange.log.writer import Fenced, LogEmpty, LogWriter, Retry
-from zexchange.matcher.core import Drain, MatcherCore
-from zexchange.matcher.link import LinkMessageInvalid
+from zexchange.matcher.appender import Appender
+from zexchange.matcher.core import MatcherCore
+from zexchange.matcher.loop import MatcherLoop, RouterSocket
 from zexchange.matcher.recovery import LogUnusable, recover
 from zexchange.runtime.process import EXIT_FENCED, EXIT_STORE, ProcessContext, Refused, process_context
+from zexchange.runtime.reactor import Reactor
 from zexchange.runtime.store import check_store, durability, open_store
-
-_QUEUE_MESSAGES = 4_096
-"""High-water mark of the socket, per ingress and direction. Ingress workers stop well before, by bytes not
-acknowledged."""
-
-_RECEIVES_PER_DRAIN = 256
-"""Messages taken from the socket before the next drain: a batch is full long before, unless they hold
-queries only."""
 
 
 class _Stopping(Exception):
     """Asked to stop while waiting for the store."""
 
 
-def run(shard: int, data: Path, config_file: Path | None, overrides: dict[str, str]) -> None:
-    """Run the matcher of one shard until it is asked to stop. Raises SystemExit with the reason's exit
-    status."""
+class Companion(Protocol):
+    """An ingress worker in the matcher's own thread. `gateway` provides it; this package knows no more of it."""
+
+    def wait_ms(self, now_ms: int) -> int:
+        """How long it has nothing to do if nothing arrives; 0 if it has something at once."""
+
+    def turn(self) -> None:
+        """Do what is to be done, after the reactor has called the handlers."""
+
+
+MakeCompanion = Callable[
+    [ProcessContext, Reactor, MatcherLoop, int], AbstractContextManager[Companion]
+]
+"""From context, reactor, loop and shard; ends all sessions at the end of the context."""
+
+
+def run(
+    shard: int,
+    data: Path,
+    config_file: Path | None,
+    overrides: dict[str, str],
+    make_companion: MakeCompanion | None = None,
+) -> None:
+    """Run the matcher of one shard until it is asked to stop, with the companion if one is to be made.
+
+    Raises SystemExit with the reason's exit status.
+    """
     with process_context(f"matcher-{shard}", data, config_file, overrides) as context:
         if not 0 <= shard < context.genesis.shards:
             raise Refused(f"shard {shard}: the genesis file has the shards 0 to {context.genesis.shards - 1}")
         try:
-            _run(context, shard)
+            _run(context, shard, make_companion)
         except _Stopping:
             pass
         except Fenced as error:
@@ -69,14 +86,29 @@ def _leave(log: logging.Logger, status: int, message: str) -> None:
     raise SystemExit(status)
 
 
-def _run(context: ProcessContext, shard: int) -> None:
+def _run(context: ProcessContext, shard: int, make_companion: MakeCompanion | None) -> None:
     with _lock(context.paths.lock(f"matcher-{shard}"), shard):
-        core, writer = _take_over(context, shard)
-        _commit(writer, core.open_epoch(time.time_ns()))
+        core, writer, client = _take_over(context, shard)
+        opening = core.open_epoch(time.time_ns())
+        assert opening.batch is not None
+        writer.append(opening.first_record_no, opening.batch)
         context.paths.init_token(shard).unlink(missing_ok=True)
-        with _router(context.paths.matcher_address(shard)) as router:
-            context.ready(shard=shard, epoch=writer.epoch)
-            _serve(context, core, writer, router)
+        with ExitStack() as cleanup:
+            reactor = Reactor()
+            cleanup.callback(reactor.close)
+            reactor.watch(context.stop_fd, lambda _events: None)
+            router = RouterSocket(context.paths.matcher_address(shard))
+            cleanup.callback(router.close)
+            loop = MatcherLoop(core, reactor, router, context.config.matcher.max_queued_frames, context.log)
+            appender = Appender(reactor, writer, client, context.config.store.timeout_ms, loop.landed)
+            cleanup.callback(appender.close)
+            loop.append_with(appender)
+            companion = None
+            if make_companion is not None:
+                companion = cleanup.enter_context(make_companion(context, reactor, loop, shard))
+            else:
+                context.ready(shard=shard, epoch=writer.epoch)
+            _serve(context, loop, reactor, companion)
 
 
 @contextmanager
@@ -94,9 +126,8 @@ def _lock(path: Path, shard: int) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _take_over(context: ProcessContext, shard: int) -> tuple[MatcherCore, LogWriter]:
+def _take_over(context: ProcessContext, shard: int) -> tuple[MatcherCore, LogWriter, StreamClient]:
     from zexchange.engine import Engine
-    from zexchange.frames import check_frame
 
     check_store(context.paths, context.config)
     client = one_connection(open_store(context.paths, context.config))
@@ -140,11 +171,11 @@ def _take_over(context: ProcessContext, shard: int) -> tuple[MatcherCore, LogWri
         recovered.state,
         writer.epoch,
         recovered.trades,
-        check_frame=check_frame,
+        accounts_max=context.genesis.limits.max_accounts,
         durability=durability(context.config),
         max_batch_bytes=context.config.matcher.max_batch_bytes,
     )
-    return core, writer
+    return core, writer, client
 
 
 def _retry(context: ProcessContext) -> Retry:
@@ -161,77 +192,26 @@ def _retry(context: ProcessContext) -> Retry:
     )
 
 
-@contextmanager
-def _router(address: str) -> Iterator[zmq.Socket[bytes]]:
-    """The socket that ingress workers connect to; its folder is private, and the lock was taken before."""
-    context = zmq.Context(io_threads=1)
-    socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
-    socket.setsockopt(zmq.LINGER, 0)
-    socket.setsockopt(zmq.SNDHWM, _QUEUE_MESSAGES)
-    socket.setsockopt(zmq.RCVHWM, _QUEUE_MESSAGES)
-    socket.setsockopt(zmq.SNDTIMEO, 0)
-    socket.setsockopt(zmq.MAXMSGSIZE, LINK_MESSAGE_BYTES_MAX)
-    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-    socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
-    try:
-        socket.bind(address)
-        yield socket
-    finally:
-        socket.close()
-        context.term()
-
-
-def _serve(context: ProcessContext, core: MatcherCore, writer: LogWriter, router: zmq.Socket[bytes]) -> None:
-    """Receive, drain, append, release, until asked to stop."""
-    poller = zmq.Poller()
-    poller.register(router, zmq.POLLIN)
-    poller.register(context.stop_fd, zmq.POLLIN)
-    max_queued = context.config.matcher.max_queued_frames
+def _serve(
+    context: ProcessContext, loop: MatcherLoop, reactor: Reactor, companion: Companion | None
+) -> None:
+    """Turn by turn until asked to stop, and then until the batch in flight is on disk."""
     # The loop makes no reference cycles; a collection in the middle of a burst would only stop the shard.
     gc.collect()
     gc.freeze()
     gc.disable()
-    more = False
-    while not context.stopping:
-        if not more:
-            poller.poll()
-        if core.queued < max_queued:
-            _receive(context.log, core, router)
-        drained = core.drain(time.time_ns())
-        _commit(writer, drained)
-        _release(context.log, core, router, drained)
-        more = drained.more
+    while not context.stopping or loop.busy:
+        now_ms = _now_ms()
+        wait_ms = loop.wait_ms(now_ms)
+        if companion is not None:
+            wait_ms = min(wait_ms, companion.wait_ms(now_ms))
+        reactor.poll(wait_ms)
+        # The disk first: it works while we verify.
+        loop.turn(_now_ms(), accept=not context.stopping)
+        if companion is not None:
+            companion.turn()
+            loop.turn(_now_ms(), accept=not context.stopping)
 
 
-def _receive(log: logging.Logger, core: MatcherCore, router: zmq.Socket[bytes]) -> None:
-    for _ in range(_RECEIVES_PER_DRAIN):
-        try:
-            parts = router.recv_multipart(zmq.NOBLOCK)
-        except zmq.Again:
-            return
-        try:
-            identity, message = parts
-            core.receive(identity, message)
-        except (LinkMessageInvalid, ValueError) as error:
-            log.error("a link message was dropped", extra={"zx": {"error": str(error)}})
-
-
-def _commit(writer: LogWriter, drained: Drain) -> None:
-    """Make the drain's batch durable; only after this may its releases be seen by anyone."""
-    if drained.batch is not None:
-        writer.append(drained.first_record_no, drained.batch)
-
-
-def _release(log: logging.Logger, core: MatcherCore, router: zmq.Socket[bytes], drained: Drain) -> None:
-    for identity, message in drained.releases:
-        try:
-            router.send_multipart((identity, message), zmq.NOBLOCK)
-        except zmq.Again:
-            # The ingress does not take its messages. It will see the gap in their numbers and end its
-            # sessions.
-            log.error("an ingress does not keep up", extra={"zx": {"ingress": repr(identity)}})
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EHOSTUNREACH:
-                raise
-            core.lost(identity)
-            log.warning("an ingress is gone", extra={"zx": {"ingress": repr(identity)}})
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000

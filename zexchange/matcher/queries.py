@@ -33,45 +33,58 @@ Answer = Balances | OpenOrders | BookDepth | Trades | ShardStatus | QueryReject
 
 _EXEC_TYPE_OFFSET = 157
 _LIQUIDITY_OFFSET = 159
-_TRADE = struct.Struct("<32xQ56xqQ8xQ16xI10xB9x")
-assert _TRADE.size == EXECUTION_REPORT_BYTES
+_MARKET_ID_OFFSET = 144
+_MARKET_ID = struct.Struct("<I")
+_PRINT = struct.Struct("<32xQ56xqQ8xQ30xB9x")
+assert _PRINT.size == EXECUTION_REPORT_BYTES
+_TRADE = int(ExecType.TRADE)
+_TAKER = int(Liquidity.TAKER)
 
 
 class RecentTrades:
-    """The last trades of every market of a shard, newest last. Memory only: rebuilt from what is replayed."""
+    """The last trades of every market of a shard, newest last. Memory only: rebuilt from what is replayed.
+
+    Kept as the event blocks they came in: most are pushed out again before anybody asks.
+    """
 
     def __init__(self, market_ids: list[int], limit: int = QUERY_LIMIT_MAX) -> None:
-        self._by_market: dict[int, deque[TradePrint]] = {
+        self._by_market: dict[int, deque[bytes]] = {
             market_id: deque(maxlen=limit) for market_id in market_ids
         }
 
     def observe(self, events: bytes | memoryview) -> None:
         """Take in the events of a batch."""
-        for offset in range(0, len(events), EXECUTION_REPORT_BYTES):
-            if (
-                events[offset + _EXEC_TYPE_OFFSET] == ExecType.TRADE
-                and events[offset + _LIQUIDITY_OFFSET] == Liquidity.TAKER
-            ):
-                log_time_ns, price_ticks, qty_lots, trade_id, market_id, side = _TRADE.unpack_from(
-                    events, offset
-                )
-                self._by_market[market_id].append(
-                    TradePrint(
-                        trade_id=trade_id,
-                        price_ticks=price_ticks,
-                        qty_lots=qty_lots,
-                        log_time_ns=log_time_ns,
-                        taker_side=Side(side),
-                    )
-                )
+        events = bytes(events)
+        exec_types = events[_EXEC_TYPE_OFFSET::EXECUTION_REPORT_BYTES]
+        if _TRADE not in exec_types:
+            return
+        sides_of_trades = events[_LIQUIDITY_OFFSET::EXECUTION_REPORT_BYTES]
+        index = exec_types.find(_TRADE)
+        while index >= 0:
+            if sides_of_trades[index] == _TAKER:
+                offset = index * EXECUTION_REPORT_BYTES
+                block = events[offset : offset + EXECUTION_REPORT_BYTES]
+                self._by_market[_MARKET_ID.unpack_from(block, _MARKET_ID_OFFSET)[0]].append(block)
+            index = exec_types.find(_TRADE, index + 1)
 
     def newest(self, market_id: int, limit: int) -> list[TradePrint]:
         """Newest first. Raises KeyError when the shard has no such market."""
         trades = self._by_market[market_id]
-        return [trades[-1 - index] for index in range(min(limit, len(trades)))]
+        return [_print_of(trades[-1 - index]) for index in range(min(limit, len(trades)))]
 
     def __contains__(self, market_id: int) -> bool:
         return market_id in self._by_market
+
+
+def _print_of(block: bytes) -> TradePrint:
+    log_time_ns, price_ticks, qty_lots, trade_id, side = _PRINT.unpack(block)
+    return TradePrint(
+        trade_id=trade_id,
+        price_ticks=price_ticks,
+        qty_lots=qty_lots,
+        log_time_ns=log_time_ns,
+        taker_side=Side(side),
+    )
 
 
 class QueryDesk:

@@ -61,6 +61,15 @@ def auto_workers(cores: int, shards: int) -> int:
     return max(1, cores - shards - 2)
 
 
+def colocated(setting: str, cores: int) -> bool:
+    """Whether ingress worker 0 runs in the thread of the first matcher, for `ingress.colocate`.
+
+    With few cores an order is sooner done by one thread than handed to another one, which has to be woken and
+    has no core of its own anyway.
+    """
+    return setting == "on" or (setting == "auto" and cores < CORES_NEEDED)
+
+
 def physical_cores(sysfs: Path = Path("/sys/devices/system/cpu")) -> list[tuple[int, ...]]:
     """The physical cores this process may use, each as the tuple of its usable CPUs."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))

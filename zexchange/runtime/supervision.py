@@ -280,12 +280,27 @@ def describe_exit(status: int) -> str:
         return f"was killed by signal {-status}"
 
 
-def exchange_specs(shards: Iterable[int], workers: int, embedded_store: bool) -> list[ProcessSpec]:
-    """The processes of one exchange. Stop order: ingress, matchers, settlement, store."""
+def exchange_specs(
+    shards: Iterable[int], workers: int, embedded_store: bool, *, colocated: bool = False
+) -> list[ProcessSpec]:
+    """The processes of one exchange. Stop order: ingress, matchers, settlement, store.
+
+    `colocated`: ingress worker 0 is in the process of the first matcher, which then starts after the other
+    matchers and stops before them.
+    """
     store = ("store",) if embedded_store else ()
-    matchers = tuple(f"matcher-{shard}" for shard in shards)
+    matchers = [f"matcher-{shard}" for shard in shards]
+    with_ingress = matchers[0] if colocated else None
     specs = [ProcessSpec(name="store", stop_stage=3)] if embedded_store else []
     specs.append(ProcessSpec(name="settlement", stop_stage=2, needs=store))
-    specs += [ProcessSpec(name=name, stop_stage=1, needs=store) for name in matchers]
-    specs += [ProcessSpec(name=f"ingress-{index}", stop_stage=0, needs=matchers) for index in range(workers)]
+    for name in matchers:
+        if name == with_ingress:
+            others = tuple(other for other in matchers if other != name)
+            specs.append(ProcessSpec(name=name, stop_stage=0, needs=(*store, *others)))
+        else:
+            specs.append(ProcessSpec(name=name, stop_stage=1, needs=store))
+    specs += [
+        ProcessSpec(name=f"ingress-{index}", stop_stage=0, needs=tuple(matchers))
+        for index in range(1 if colocated else 0, workers)
+    ]
     return specs

@@ -36,7 +36,7 @@ from zexchange.runtime.exchange_info import (
 )
 from zexchange.runtime.logs import begin_output, bound_output, log_to_file, log_to_terminal, tail
 from zexchange.runtime.paths import DataPaths
-from zexchange.runtime.pinning import auto_workers, physical_cores, pinning_plan
+from zexchange.runtime.pinning import auto_workers, colocated, physical_cores, pinning_plan
 from zexchange.runtime.process import EXIT_REFUSED, PARENT_PID_ENV, READY_FD_ENV, die_with_parent
 from zexchange.runtime.store import FOREIGN_ADVICE, EmbeddedStore, StoreDamaged, StoreFailed, store_url
 from zexchange.runtime.supervision import (
@@ -94,7 +94,10 @@ class Supervisor:
         cores = physical_cores()
         chosen = config.ingress.workers
         workers = auto_workers(len(cores), genesis.shards) if chosen == "auto" else chosen
-        specs = exchange_specs(range(genesis.shards), workers, not config.store.url)
+        self._colocated = colocated(config.ingress.colocate, len(cores))
+        specs = exchange_specs(
+            range(genesis.shards), workers, not config.store.url, colocated=self._colocated
+        )
         self._names = [spec.name for spec in specs]
         self._core = Supervision(specs)
         self._pinning = pinning_plan(
@@ -342,6 +345,8 @@ class Supervisor:
         """Command line of a child: `matcher-0` is `zexchange matcher 0`."""
         role, _, index = name.partition("-")
         command = [sys.executable, "-m", "zexchange", role, *([index] if index else [])]
+        if self._colocated and name == "matcher-0":
+            command += ["--ingress", "0"]
         command += ["--data", str(self._paths.root)]
         if self._config_file is not None:
             command += ["--config", str(self._config_file.resolve())]

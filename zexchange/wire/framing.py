@@ -76,6 +76,11 @@ class FrameSplitter:
         """Bytes of a frame that was begun and is not complete."""
         return len(self._pending)
 
+    def take_pending(self) -> bytes:
+        """The bytes of the unfinished frame; they must be fed again, with what follows them."""
+        pending, self._pending = self._pending, b""
+        return pending
+
     @property
     def error(self) -> ReasonCode:
         """Why the stream cannot be cut any further; NONE while it can."""

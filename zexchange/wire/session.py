@@ -89,6 +89,7 @@ from zexchange.wire.messages import (
     TradesRequest,
     WireError,
     decode,
+    execution_report_frame_prefix,
     template_of,
 )
 
@@ -98,6 +99,7 @@ HEARTBEAT_INTERVALS_MISSED = 3
 """A peer silent for this many intervals is gone: one lost to jitter, one to a pause, the third is proof."""
 
 QUERY_ENTRIES_MAX = 500
+REPORT_FRAME_BYTES = len(execution_report_frame_prefix) + ExecutionReport.BLOCK_LENGTH
 ACCOUNT_NONE = 2**64 - 1
 
 _BATCH_KEY = slice(78, 110)
@@ -240,6 +242,11 @@ class SessionEnded(msgspec.Struct, frozen=True):
     reason: ReasonCode
     by_peer: bool
 
+
+ScannedBatch: TypeAlias = tuple[int, int, bytes]
+"""Nonce, shard and frame of a batch: what `BatchReceived` says of it."""
+ScanBatches: TypeAlias = Callable[[bytes, bytes, int], tuple[list[ScannedBatch], int]]
+"""(stream, public key, number of shards) to the batches at its start and their length: `frames.scan_batches`."""
 
 ServerEvent: TypeAlias = EstablishRequested | BatchReceived | QueryReceived | FrameRefused | SessionEnded
 ClientEvent: TypeAlias = Established | MessageReceived | SessionEnded
@@ -415,6 +422,26 @@ class ServerSession(_Session):
             Challenge(deployment_id=deployment_id, challenge=challenge, server_time_ns=server_time_ns), now_ms
         )
 
+    def feed_batches(self, data: Buffer, now_ms: int, scan: ScanBatches) -> tuple[list[ScannedBatch], bytes]:
+        """The quick way for what clients send nearly always: the batches with which the stream goes on, as
+        `BatchReceived` would name them, and the rest, which must be given to `feed`.
+
+        Without an established session the rest is everything.
+        """
+        if self.state is not State.ESTABLISHED or self.public_key is None:
+            return [], bytes(data)
+        stream = self._splitter.take_pending() + data if self._splitter.pending_bytes else bytes(data)
+        batches, consumed = scan(stream, self.public_key, len(self._shards))
+        if batches:
+            self._received_ms = now_ms
+        if consumed == len(stream):
+            self._frame_begun_ms = None
+            return batches, b""
+        if batches:
+            # What is left was begun now: the timeout of an unfinished frame starts anew.
+            self._frame_begun_ms = None
+        return batches, stream[consumed:]
+
     def receive(self, frame: bytes, now_ms: int) -> ServerEvent | None:
         """Take one whole frame. None: nothing for the caller to do. Raises RemoteProtocolError."""
         if self.state is State.ENDED:
@@ -467,10 +494,13 @@ class ServerSession(_Session):
         """Send a report or an answer, encoded. Raises LocalProtocolError."""
         self._send_frame(MESSAGES[template_of(frame)], frame, now_ms)
 
-    def sent(self, frames: int, now_ms: int) -> None:
-        """Note that the shell wrote this many report frames itself, without a copy through the output."""
-        self._messages_sent += frames
+    def send_reports(self, frames: bytes, now_ms: int) -> None:
+        """Send whole ExecutionReport frames, one behind the other. Raises LocalProtocolError."""
+        if self.state is not State.ESTABLISHED:
+            self._send_frame(ExecutionReport, frames, now_ms)  # raises
+        self._output.append(frames)
         self._sent_ms = now_ms
+        self._messages_sent += len(frames) // REPORT_FRAME_BYTES
 
     def not_applied(self, nonce: int, reason: ReasonCode, now_ms: int) -> None:
         """Tell the client that a batch did not reach a matcher (SERVER_BUSY). Raises LocalProtocolError."""

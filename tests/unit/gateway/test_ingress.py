@@ -12,6 +12,7 @@ from gateway.admission import AdmissionLimits
 from gateway.ingress import Connection, Ingress, IngressSettings
 from gateway.links import ShardLink
 from tests.model import kit
+from zexchange.frames import scan_batches
 from zexchange.limits import ACCOUNT_NONE
 from zexchange.matcher import link
 from zexchange.matcher.link import Entry, Kind
@@ -73,7 +74,14 @@ class Bench:
         self.now_ms = 1_000_000
         self.link = ShardLink(0, 500, settings.max_in_flight_bytes)
         self.verified: list[int] = []
-        self.ingress = Ingress(settings, GENESIS, [self.link], verify=self.verify, check_batch=check_frame)
+        self.ingress = Ingress(
+            settings,
+            GENESIS,
+            [self.link],
+            verify=self.verify,
+            check_batch=check_frame,
+            scan_batches=scan_batches,
+        )
         self.seen: list[Entry] = []
         self.instance = self.matcher_seq = self.matcher_seen = 0
         self.answering = True
@@ -575,7 +583,14 @@ def test_frames_of_the_matcher_reach_their_session_only(bench: Bench) -> None:
 def test_report_of_a_shard_that_answers_first_waits_for_the_logon() -> None:
     links = [ShardLink(shard, 10, 100_000) for shard in (0, 1)]
     genesis = kit.small_genesis(shards=2)
-    ingress = Ingress(SETTINGS, genesis, links, verify=lambda frames, _: [], check_batch=check_frame)
+    ingress = Ingress(
+        SETTINGS,
+        genesis,
+        links,
+        verify=lambda frames, _: [],
+        check_batch=check_frame,
+        scan_batches=scan_batches,
+    )
     for end in links:
         end.joined = True
     made = ingress.connected("ip", challenge=b"c" * 32, server_time_ns=1, now_ms=0)

@@ -9,27 +9,25 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
 import pytest
 from nacl.signing import SigningKey
 
-from gateway.ingress import Ingress
-from gateway.links import ShardLink
-from gateway.server import Server, ingress_settings
+from gateway import server
 from tests.model import kit
-from zexchange import frames
 from zexchange.config import Config
 from zexchange.engine import Engine
 from zexchange.genesis import EngineLimits, build_genesis, parse_genesis
 from zexchange.log.journal import ChainState
 from zexchange.matcher import process as matcher
 from zexchange.matcher.core import MatcherCore
+from zexchange.matcher.loop import MatcherLoop, RouterSocket
 from zexchange.matcher.queries import RecentTrades
 from zexchange.runtime.paths import DataPaths
 from zexchange.runtime.process import ProcessContext
+from zexchange.runtime.reactor import Reactor
 from zexchange.wire import signing
 from zexchange.wire.messages import (
     Durability,
@@ -56,6 +54,21 @@ PATIENCE_S = 20
 """Only bounds how long a broken test hangs; nothing is measured."""
 
 
+class AtOnce:
+    """An appender whose store is a list."""
+
+    def __init__(self, log: list[bytes], on_landed: Callable[[], None]) -> None:
+        self.log = log
+        self.on_landed = on_landed
+
+    def begin(self, first_record_no: int, batch: bytes, now_ms: int) -> None:
+        self.log.append(batch)
+        self.on_landed()
+
+    def deadline_ms(self) -> None:
+        return None
+
+
 class Exchange:
     """One matcher and one ingress worker on the paths' sockets."""
 
@@ -76,16 +89,18 @@ class Exchange:
         self._stop_matcher: Callable[[], None] = lambda: None
         self.start_matcher()
         context = self._context("ingress-0")
-        settings = ingress_settings(self.config, 1_024)
-        links = [ShardLink(0, 1, settings.max_in_flight_bytes)]
-        self.ingress = Ingress(
-            settings, GENESIS, links, verify=frames.verify_frames, check_batch=frames.check_frame
-        )
-        self.server = Server(context, self.ingress, links, 0)
         self.ready = threading.Event()
         cast(Any, context).ready = lambda **_: self.ready.set()
-        self._stop_ingress = self._start(self.server.run, context)
+        self._stop_ingress = self._start(lambda: self._run_ingress(context), context)
         assert self.ready.wait(PATIENCE_S)
+
+    def _run_ingress(self, context: ProcessContext) -> None:
+        reactor = Reactor()
+        reactor.watch(context.stop_fd, lambda _events: None)
+        with server.serving(context, reactor, 0, {}) as self.server:
+            self.ingress = self.server._ingress
+            server.loop(context, reactor, self.server)
+        reactor.close()
 
     def start_matcher(self) -> None:
         """A matcher of the next epoch on the same engine: what recovery would give."""
@@ -95,16 +110,21 @@ class Exchange:
             self.state,
             self.epoch,
             RecentTrades([1, 2, 3]),
-            check_frame=frames.check_frame,
+            accounts_max=GENESIS.limits.max_accounts,
             durability=Durability.ALWAYS,
         )
         context = self._context("matcher-0")
-        writer = cast(Any, SimpleNamespace(append=lambda first, batch: self.log.append(batch)))
 
         def serve() -> None:
-            with matcher._router(self.paths.matcher_address(0)) as router:
-                matcher._commit(writer, core.open_epoch(kit.START_NS))
-                matcher._serve(context, core, writer, router)
+            reactor = Reactor()
+            reactor.watch(context.stop_fd, lambda _events: None)
+            router = RouterSocket(self.paths.matcher_address(0))
+            loop = MatcherLoop(core, reactor, router, 16_384, context.log)
+            loop.append_with(cast(Any, AtOnce(self.log, loop.landed)))
+            self.log.append(core.open_epoch(kit.START_NS).batch or b"")
+            matcher._serve(context, loop, reactor, None)
+            router.close()
+            reactor.close()
 
         self._stop_matcher = self._start(serve, context)
 
@@ -116,7 +136,6 @@ class Exchange:
         for client in self.clients:
             client.sock.close()
         self._stop_ingress()
-        self.server.close()
         self.stop_matcher()
         assert not self.failures
 

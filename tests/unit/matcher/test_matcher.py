@@ -23,6 +23,7 @@ from zexchange.reference import ReferenceEngine
 from zexchange.runtime.paths import DataPaths
 from zexchange.verification.replica import Replica, StoredBatch
 from zexchange.verification.snapshot import capture, write_snapshot
+from zexchange.wire.framing import MAX_FRAME_BYTES_TO_CLIENT, FrameSplitter
 from zexchange.wire.messages import (
     Balances,
     BalancesRequest,
@@ -93,9 +94,10 @@ class Worker:
 
     def frames(self, session_id: int) -> list[Message]:
         """Frames for a session since the last call."""
-        found = [decode(p) for kind, sid, p in self.inbox if kind == Kind.FRAME and sid == session_id]
-        self.inbox = [e for e in self.inbox if e[0] != Kind.FRAME or e[1] != session_id]
-        return found
+        kinds = (Kind.FRAME, Kind.REPORTS)
+        mine = [e.payload for e in self.inbox if e.kind in kinds and e.session_id == session_id]
+        self.inbox = [e for e in self.inbox if e.kind not in kinds or e.session_id != session_id]
+        return [decode(frame) for frame in FrameSplitter(MAX_FRAME_BYTES_TO_CLIENT).feed(b"".join(mine))]
 
     def reports(self, session_id: int) -> list[str]:
         return [kit.line(m) for m in self.frames(session_id) if isinstance(m, ExecutionReport)]
@@ -118,7 +120,7 @@ class Shard:
             ChainState.genesis(GENESIS.deployment_id),
             1,
             RecentTrades([1, 2]),
-            check_frame=check_frame,
+            accounts_max=GENESIS.limits.max_accounts,
             durability=Durability.ALWAYS,
             max_batch_bytes=max_batch_bytes,
         )
@@ -737,7 +739,7 @@ def test_second_life_continues_the_first(paths: DataPaths) -> None:
         found.state,
         2,
         found.trades,
-        check_frame=check_frame,
+        accounts_max=GENESIS.limits.max_accounts,
         durability=Durability.ALWAYS,
     )
     drained = core.open_epoch(shard.now_ns)

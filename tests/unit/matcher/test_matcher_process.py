@@ -24,6 +24,7 @@ from zexchange.runtime.paths import DataPaths
 from zexchange.runtime.process import EXIT_FENCED, EXIT_REFUSED, READY_FD_ENV
 from zexchange.runtime.store import EmbeddedStore, open_store
 from zexchange.wire import signing
+from zexchange.wire.framing import MAX_FRAME_BYTES_TO_CLIENT, FrameSplitter
 from zexchange.wire.messages import ExecType, ExecutionReport, OperatorBatch, decode
 
 OPERATOR = SigningKey(b"o" * 32)
@@ -122,10 +123,11 @@ class Ingress:
     def report(self) -> ExecutionReport:
         while not self.reports:
             for entry in link.decode(self.socket.recv()).entries:
-                if entry.kind == Kind.FRAME:
-                    report = decode(entry.payload)
-                    assert isinstance(report, ExecutionReport)
-                    self.reports.append(report)
+                if entry.kind == Kind.REPORTS:
+                    for frame in FrameSplitter(MAX_FRAME_BYTES_TO_CLIENT).feed(entry.payload):
+                        report = decode(frame)
+                        assert isinstance(report, ExecutionReport)
+                        self.reports.append(report)
         return self.reports.pop(0)
 
 

@@ -339,7 +339,7 @@ StartStub = Callable[..., Stub]
 @pytest.fixture
 def start(data: Path) -> Iterator[StartStub]:
     stubs: list[Stub] = []
-    settings = (f"exchange.port_base={free_port_base()}", "ingress.workers=1")
+    settings = (f"exchange.port_base={free_port_base()}", "ingress.workers=1", "ingress.colocate=off")
 
     def start_stub(*more: str) -> Stub:
         stub = Stub(data, *settings, *more)

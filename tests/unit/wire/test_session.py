@@ -461,7 +461,7 @@ class TestTime:
 
     def test_heartbeat_counts_application_messages(self) -> None:
         server, client = established()
-        server.sent(4, 500)
+        server.send_reports(ExecutionReport().encode() * 4, 500)
         server.send(ExecutionReport().encode(), 600)
         server.take_output()
         assert server.next_deadline_ms() == 1600

@@ -1,0 +1,206 @@
+"""The matcher's shell: messages in, one batch in flight, releases out.
+
+    ROUTER, or an ingress in the same thread ─▶ MatcherCore.receive      as they come
+    MatcherCore.drain ─▶ Appender.begin                                  whenever no batch is in flight
+    Appender.on_landed ─▶ releases ─▶ ROUTER, or the ingress             only then
+
+While the store syncs a batch to disk, what arrives is queued; that becomes the next batch. There is no timer and
+nothing to tune: the batch grows with the load.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+
+import zmq
+
+from zexchange.limits import LINK_MESSAGE_BYTES_MAX
+from zexchange.matcher.appender import Appender
+from zexchange.matcher.core import Drain, MatcherCore, Release
+from zexchange.matcher.link import LinkMessageInvalid
+from zexchange.runtime.reactor import Reactor
+
+_QUEUE_MESSAGES = 4_096
+"""High-water mark of the socket, per ingress and direction. Ingress workers stop well before, by bytes not
+acknowledged."""
+
+_RECEIVES_PER_TURN = 256
+"""Messages taken from the socket before the next drain: a batch is full long before, unless they hold
+queries only."""
+
+_LONGEST_WAIT_MS = 60_000
+
+
+class RouterSocket:
+    """The socket that ingress workers connect to; its folder is private, and the lock was taken before.
+
+    Its descriptor is edge-triggered: after every send and receive it must be looked at again.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._context = zmq.Context(io_threads=1)
+        socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.SNDHWM, _QUEUE_MESSAGES)
+        socket.setsockopt(zmq.RCVHWM, _QUEUE_MESSAGES)
+        socket.setsockopt(zmq.SNDTIMEO, 0)
+        socket.setsockopt(zmq.MAXMSGSIZE, LINK_MESSAGE_BYTES_MAX)
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self._socket = socket
+        try:
+            socket.bind(address)
+        except BaseException:
+            self.close()
+            raise
+        self.fd: int = socket.getsockopt(zmq.FD)  # type: ignore[assignment]
+
+    def receive(self) -> list[bytes] | None:
+        """The parts of one message, or None when there is none."""
+        try:
+            return self._socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+
+    def send(self, release: Release) -> None:
+        """Raises zmq.Again when the ingress does not take its messages, ZMQError(EHOSTUNREACH) when it is
+        gone."""
+        self._socket.send_multipart(release, zmq.NOBLOCK)
+
+    def close(self) -> None:
+        self._socket.close()
+        self._context.term()
+
+
+class MatcherLoop:
+    """One shard in a reactor. `turn` comes after every `Reactor.poll`."""
+
+    def __init__(
+        self,
+        core: MatcherCore,
+        reactor: Reactor,
+        router: RouterSocket,
+        max_queued: int,
+        log: logging.Logger,
+    ) -> None:
+        self._core = core
+        self._router = router
+        self._max_queued = max_queued
+        self._log = log
+        self._appender: Appender | None = None
+        self._waiting: Drain | None = None
+        self._local: dict[bytes, Callable[[bytes], None]] = {}
+        self._held: deque[Release] = deque()
+        """Of an ingress in this thread, while the core has no room; a router holds its own."""
+        self._look = True
+        """The router may hold a message, whatever its descriptor says."""
+        reactor.watch(router.fd, self._on_router)
+
+    @property
+    def busy(self) -> bool:
+        """A batch is on its way to the disk."""
+        return self._waiting is not None
+
+    def append_with(self, appender: Appender) -> None:
+        """The appender, whose `on_landed` is `landed`."""
+        self._appender = appender
+
+    def connect(self, identity: bytes, hear: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """Link an ingress in this thread: returns what takes its messages; ours go to `hear`."""
+        self._local[identity] = hear
+
+        def deliver(message: bytes) -> None:
+            if self._held or not self._has_room:
+                self._held.append((identity, message))
+            else:
+                self._receive(identity, message)
+
+        return deliver
+
+    def wait_ms(self, now_ms: int) -> int:
+        """How long there is nothing to do if nothing arrives."""
+        if (self._look or self._held) and self._has_room:
+            return 0
+        if self._waiting is None:
+            return 0 if self._core.pending else _LONGEST_WAIT_MS
+        assert self._appender is not None
+        deadline_ms = self._appender.deadline_ms()
+        return _LONGEST_WAIT_MS if deadline_ms is None else max(0, deadline_ms - now_ms)
+
+    def turn(self, now_ms: int, *, accept: bool = True) -> None:
+        """Take what has arrived; send the next batch if none is in flight and `accept`."""
+        assert self._appender is not None
+        if self._held:
+            while self._held and self._has_room:
+                self._receive(*self._held.popleft())
+        if self._look:
+            self._drain_router()
+        if self._waiting is not None:
+            self._appender.tick(now_ms)
+            return
+        while accept and self._core.pending:
+            drained = self._core.drain(time.time_ns())
+            if drained.batch is not None:
+                self._waiting = drained
+                self._appender.begin(drained.first_record_no, drained.batch, now_ms)
+                if self.busy:
+                    return
+                continue
+            self._release(drained.releases)
+
+    def landed(self) -> None:
+        """The batch in flight is on disk: only now may anyone hear of it."""
+        drained, self._waiting = self._waiting, None
+        assert drained is not None
+        self._release(drained.releases)
+
+    @property
+    def _has_room(self) -> bool:
+        return self._core.queued < self._max_queued and self._core.has_room
+
+    def _on_router(self, _events: int) -> None:
+        self._look = True
+
+    def _drain_router(self) -> None:
+        for _ in range(_RECEIVES_PER_TURN):
+            if not self._has_room:
+                return
+            parts = self._router.receive()
+            if parts is None:
+                self._look = False
+                return
+            try:
+                identity, message = parts
+            except ValueError:
+                self._log.error("a link message was dropped", extra={"zx": {"parts": len(parts)}})
+                continue
+            self._receive(identity, message)
+
+    def _receive(self, identity: bytes, message: bytes) -> None:
+        try:
+            self._core.receive(identity, message)
+        except LinkMessageInvalid as error:
+            self._log.error("a link message was dropped", extra={"zx": {"error": str(error)}})
+
+    def _release(self, releases: list[Release]) -> None:
+        for release in releases:
+            identity, message = release
+            hear = self._local.get(identity)
+            if hear is not None:
+                hear(message)
+                continue
+            self._look = True
+            try:
+                self._router.send(release)
+            except zmq.Again:
+                # The ingress does not take its messages. It will see the gap in their numbers and end its
+                # sessions.
+                self._log.error("an ingress does not keep up", extra={"zx": {"ingress": repr(identity)}})
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EHOSTUNREACH:
+                    raise
+                self._core.lost(identity)
+                self._log.warning("an ingress is gone", extra={"zx": {"ingress": repr(identity)}})
