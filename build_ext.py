@@ -37,6 +37,7 @@ STRICT = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow"]
 
 GENERATED_PREAMBLE = """
 #include "engine.h"
+#include "express.h"
 #include "frames.h"
 #include "inbox.h"
 #include "intake.h"

@@ -89,6 +89,24 @@ uint32_t inbox_take(
     inbox *self, uint32_t frames_max, uint32_t body_max, uint32_t link, const uint64_t *asked, uint32_t asked_count);
 void inbox_commit(inbox *self, uint32_t applied);
 
+/* express.h */
+typedef struct {
+    uint8_t *frames;
+    uint32_t lengths[256];
+    uint64_t sessions[256];
+    uint8_t verdicts[256];
+    uint32_t pending;
+    uint32_t bytes;
+    ...;
+} express;
+int express_create(express **out);
+void express_destroy(express *self);
+uint32_t express_receive(
+    express *self, uint64_t session_id, const uint8_t *public_key, uint32_t shard, const uint8_t *data, size_t length);
+uint32_t express_verify(
+    express *self, verifiers *with, zx_sign_open sign_open, const uint8_t *deployment_id, inbox *to, uint32_t link);
+void express_clear(express *self);
+
 /* routes.h */
 #define ROUTES_ENTRY_KIND_REPORTS ...
 #define ROUTES_REPORT_FRAME_BYTES ...
@@ -219,6 +237,7 @@ typedef struct {
     uint8_t chain[32];
     uint8_t batch[65536];
 } seal;
+int seal_apply_taken(seal *self, engine *shard, inbox *from, uint64_t log_time_ns);
 int seal_apply(seal *self, engine *shard, const uint8_t *body, size_t length, uint64_t log_time_ns);
 
 /* state.h */

@@ -43,6 +43,16 @@ bool inbox_has_room(const inbox *self) {
     return INBOX_QUEUE_BYTES - (self->tail - self->head) >= room_for_a_message();
 }
 
+/* Moves the queue to the start of its memory if `bytes` would not fit behind its end. */
+static void make_room(inbox *self, uint32_t bytes) {
+    if (INBOX_QUEUE_BYTES - self->tail >= bytes) return;
+    ZX_ASSERT(self->taken == 0);
+    memmove(self->queue, self->queue + self->head, self->tail - self->head);
+    self->tail -= self->head;
+    self->head = 0;
+    ZX_ASSERT(INBOX_QUEUE_BYTES - self->tail >= bytes);
+}
+
 /* Bytes of the payload that the kind demands, UINT32_MAX where they vary; false for a kind that is not known. */
 static bool payload_of(uint8_t kind, uint32_t *length) {
     switch (kind) {
@@ -77,9 +87,8 @@ static bool is_whole(const uint8_t *message, size_t length) {
     return true;
 }
 
-static void queue_frame(
-    inbox *self, uint32_t link, uint64_t session_id, const uint8_t *frame, uint32_t length
-) {
+void inbox_add(inbox *self, uint32_t link, uint64_t session_id, const uint8_t *frame, uint32_t length) {
+    make_room(self, length + (uint32_t)sizeof(inbox_origin));
     const inbox_origin origin = {.session_id = session_id, .link = link, .length = length};
     memcpy(self->queue + self->tail, &origin, sizeof origin);
     memcpy(self->queue + self->tail + sizeof origin, frame, length);
@@ -90,11 +99,6 @@ static void queue_frame(
 int inbox_receive(inbox *self, uint32_t link, const uint8_t *message, size_t length) {
     ZX_ASSERT(inbox_has_room(self));
     if (!is_whole(message, length)) return ZX_ERROR_MALFORMED_FRAME;
-    if (INBOX_QUEUE_BYTES - self->tail < room_for_a_message()) {
-        memmove(self->queue, self->queue + self->head, self->tail - self->head);
-        self->tail -= self->head;
-        self->head = 0;
-    }
     int items = 0;
     for (size_t at = INBOX_MESSAGE_HEADER_BYTES; at < length;) {
         const uint32_t payload = zx_load_u32(message + at);
@@ -108,7 +112,7 @@ int inbox_receive(inbox *self, uint32_t link, const uint8_t *message, size_t len
         if (item.kind == INBOX_BATCH) {
             const int reason = frames_check(message + item.offset, payload, false);
             if (reason == ZX_REASON_NONE) {
-                queue_frame(self, link, item.session_id, message + item.offset, payload);
+                inbox_add(self, link, item.session_id, message + item.offset, payload);
                 if (items > 0 && self->items[items - 1].kind == INBOX_FRAMES) {
                     self->items[items - 1].count++;
                     continue;

@@ -84,6 +84,10 @@ bool inbox_has_room(const inbox *self);
  * ZX_ERROR_MALFORMED_FRAME when it is no message of whole, known entries; then nothing was taken. */
 int inbox_receive(inbox *self, uint32_t link, const uint8_t *message, size_t length);
 
+/* Queues one well-formed frame, as inbox_receive() does with those of a message; needs room for a message, which
+ * may be used up frame by frame. */
+void inbox_add(inbox *self, uint32_t link, uint64_t session_id, const uint8_t *frame, uint32_t length);
+
 /* Adds up to `frames_max` frames to the body, as long as it stays within `body_max` bytes and the next frame is
  * not of `link` and one of `asked_count` sessions. Returns how many. */
 uint32_t inbox_take(

@@ -87,3 +87,9 @@ int seal_apply(seal *self, engine *shard, const uint8_t *body, size_t length, ui
     self->batch_bytes = (uint32_t)(at - self->batch);
     return ZX_OK;
 }
+
+int seal_apply_taken(seal *self, engine *shard, inbox *from, uint64_t log_time_ns) {
+    const int error = seal_apply(self, shard, from->body, from->body_bytes, log_time_ns);
+    inbox_commit(from, error == ZX_OK ? self->records : 0);
+    return error;
+}

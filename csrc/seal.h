@@ -14,6 +14,7 @@
 
 #include "base.h"
 #include "engine.h"
+#include "inbox.h"
 
 #define SEAL_HEADER_BYTES 80u
 #define SEAL_TRAILER_BYTES 68u
@@ -34,5 +35,8 @@ typedef struct seal {
  * ZX_OK, nothing of `self` has changed. Fewer frames than given are applied when the events of more would have no
  * room. */
 int seal_apply(seal *self, engine *shard, const uint8_t *body, size_t length, uint64_t log_time_ns);
+
+/* The same for the frames that were taken from an inbox; those that were applied leave it. */
+int seal_apply_taken(seal *self, engine *shard, inbox *from, uint64_t log_time_ns);
 
 #endif

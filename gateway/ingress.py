@@ -13,7 +13,7 @@ strike as well.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -23,6 +23,7 @@ from zexchange.genesis import Genesis
 from zexchange.matcher.link import OPENED, Entry, Kind
 from zexchange.wire import messages
 from zexchange.wire.messages import (
+    Buffer,
     Durability,
     EstablishmentReject,
     QueryReject,
@@ -165,7 +166,7 @@ class Ingress:
         return connection
 
     def received(
-        self, connection: Connection, data: bytes | memoryview, *, server_time_ns: int, now_ms: int
+        self, connection: Connection, data: Buffer, *, server_time_ns: int, now_ms: int
     ) -> None:
         """Bytes of a client. What becomes of them shows at `end_turn`."""
         if connection.ended is not None:
@@ -244,6 +245,27 @@ class Ingress:
     def pending(self) -> bool:
         """`end_turn` has left batches or queries for the next turn."""
         return bool(self._pending)
+
+    def connection(self, session_id: int) -> Connection | None:
+        """The connection with this number, while it is there."""
+        return self._connections.get(session_id)
+
+    def hear_report(self, connection: Connection, frames: bytes, now_ms: int) -> None:
+        """Reports that did not come in a link message and cannot be written at once."""
+        if connection.opened is not None:
+            connection.early.append(Entry(Kind.REPORTS, connection.session_id, frames))
+        elif connection.session.state is State.ESTABLISHED:
+            connection.session.send_reports(frames, now_ms)
+            self._touched[connection.session_id] = connection
+
+    def verified(self, shard: int, batches: Iterable[tuple[int, int, bytes, bool]], now_ms: int) -> None:
+        """Batches for one shard that somebody else has verified: (session id, nonce, frame, verdict)."""
+        known = [
+            (connection, shard, nonce, frame, good)
+            for session_id, nonce, frame, good in batches
+            if (connection := self._connections.get(session_id)) is not None
+        ]
+        self._hand_on([item[:4] for item in known], iter([item[4] for item in known]), now_ms)
 
     def touched(self) -> list[Connection]:
         """Connections with something to do: output to take from their session, or an end to carry out."""
@@ -348,14 +370,17 @@ class Ingress:
         """Verify all batches in one call; then hand on, session by session in the order they came."""
         frames = [item for _, _, _, item in pending if type(item) is bytes]
         verdicts = iter(self._verify(frames, self._genesis.deployment_id) if frames else ())
+        self._hand_on(pending, verdicts, now_ms)
+
+    def _hand_on(self, pending: Sequence[_Pending], verdicts: Iterator[bool], now_ms: int) -> None:
         struck_out: set[int] = set()
-        self.counters.batches += len(frames)
         for connection, shard, nonce, item in pending:
             link = self._links[shard]
             if not isinstance(item, bytes):
                 if connection.ended is None:
                     self._forward_query(connection, link, item, now_ms)
                 continue
+            self.counters.batches += 1
             good = next(verdicts)
             if struck_out and connection.session_id in struck_out:
                 continue

@@ -131,12 +131,9 @@ class Carrier(Protocol):
 class LocalCarrier:
     """To a matcher in the same thread, by a call: nothing to copy, nobody to wake."""
 
-    def __init__(self) -> None:
-        self._arrived: deque[bytes] = deque()
-        self._deliver: Callable[[bytes], None] = self._drop
-
-    def connect(self, connect: Callable[[Callable[[bytes], None]], Callable[[bytes], None]]) -> None:
+    def __init__(self, connect: Callable[[Callable[[bytes], None]], Callable[[bytes], None]]) -> None:
         """`connect` is given what hears the matcher, and returns what the matcher hears."""
+        self._arrived: deque[bytes] = deque()
         self._deliver = connect(self._arrived.append)
 
     def send(self, unsent: deque[bytes]) -> None:

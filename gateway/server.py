@@ -16,19 +16,22 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import zmq
 
 from gateway.admission import AdmissionLimits
+from gateway.express import Express
 from gateway.ingress import Connection, Ingress, IngressSettings
 from gateway.links import Carrier, LocalCarrier, ShardLink, ZmqCarrier
 from zexchange.config import Config
 from zexchange.log.stream import StoreRefused, StoreUnavailable
+from zexchange.matcher.link import ENTRY_HEADER
 from zexchange.matcher.loop import MatcherLoop
 from zexchange.matcher.process import Companion, MakeCompanion
 from zexchange.runtime.pinning import physical_cores
@@ -36,6 +39,7 @@ from zexchange.runtime.process import EXIT_STORE, ProcessContext, Refused, proce
 from zexchange.runtime.reactor import Reactor
 from zexchange.runtime.store import check_store, durability
 from zexchange.wire import signing
+from zexchange.wire.messages import Buffer
 from zexchange.wire.session import SessionSettings
 
 _ACCEPTS_PER_TURN = 64
@@ -71,6 +75,15 @@ class _Peer:
         """The session is over: read and forget until the peer closes, at the latest now."""
 
 
+class Local(NamedTuple):
+    """The matcher in the same thread, and the quick way to it."""
+
+    shard: int
+    identity: bytes
+    matcher: MatcherLoop
+    express: Express
+
+
 class Server:
     """Sockets and clock around one `Ingress`, in a reactor: `turn` comes after every `Reactor.poll`."""
 
@@ -81,14 +94,19 @@ class Server:
         ingress: Ingress,
         links: Sequence[ShardLink],
         carriers: Sequence[Carrier],
+        local: Local | None = None,
     ) -> None:
-        """`links` and `carriers`: one each per shard. Raises OSError when it cannot listen."""
+        """`links` and `carriers`: one each per shard. `local`: the quick way to the matcher in this thread. Raises
+        OSError when it cannot listen."""
         self._context = context
         self._log = context.log
         self._reactor = reactor
         self._ingress = ingress
         self._links = links
         self._carriers = carriers
+        self._local = local
+        if local is not None:
+            local.matcher.hear_directly(local.identity, self._hear_directly)
         self._send_buffer_bytes = context.config.ingress.send_buffer_bytes
         self._peers: dict[int, _Peer] = {}
         self._closing: dict[int, _Peer] = {}
@@ -126,6 +144,10 @@ class Server:
                 )
         # Reports go out before anything is verified: they have waited longest.
         self._flush_touched(self._ingress.touched())
+        if self._local is not None:
+            refused = self._local.express.end_turn()
+            if refused:
+                self._ingress.verified(self._local.shard, refused, now_ms)
         self._ingress.tick(now_ms)
         self._flush_touched(self._ingress.end_turn(now_ms))
         for link, carrier in zip(self._links, self._carriers, strict=True):
@@ -223,9 +245,45 @@ class Server:
         if count == 0:
             self._close(peer)
         elif peer.closing_at_ms is None:
-            self._ingress.received(
-                peer.connection, self._view[:count], server_time_ns=time.time_ns(), now_ms=_now_ms()
-            )
+            now_ms = _now_ms()
+            data: Buffer = self._view[:count]
+            local = self._local
+            if local is not None and not self._ingress.pending and local.matcher.has_room:
+                data = local.express.receive(peer.connection, self._view[:count], now_ms)
+                if not data:
+                    return
+            self._ingress.received(peer.connection, data, server_time_ns=time.time_ns(), now_ms=now_ms)
+
+    def _hear_directly(self, entries: memoryview) -> None:
+        """Reports of the matcher in this thread: from its buffer to the sockets."""
+        now_ms = _now_ms()
+        offset, end = 0, len(entries)
+        while offset < end:
+            length, _, session_id = ENTRY_HEADER.unpack_from(entries, offset)
+            offset += ENTRY_HEADER.size
+            frames = entries[offset : offset + length]
+            offset += length
+            connection = self._ingress.connection(session_id)
+            if connection is None or connection.ended is not None:
+                continue
+            peer = connection.handle
+            if (
+                not isinstance(peer, _Peer)
+                or peer.queue
+                or connection.opened is not None
+                or connection.session.has_output
+            ):
+                self._ingress.hear_report(connection, bytes(frames), now_ms)
+                continue
+            connection.session.sent_reports(length, now_ms)
+            try:
+                sent = peer.sock.send(frames)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                continue  # the peer is gone; reading says so next, and closes
+            if sent < length:
+                self._queue(peer, bytes(frames[sent:]))
 
     def _flush(self, peer: _Peer) -> None:
         """Send what the session has to say; carry out its end."""
@@ -304,7 +362,7 @@ def run(worker: int, data: Path, config_file: Path | None, overrides: dict[str, 
         reactor = Reactor()
         cleanup.callback(reactor.close)
         reactor.watch(context.stop_fd, lambda _events: None)
-        server = cleanup.enter_context(serving(context, reactor, worker, {}))
+        server = cleanup.enter_context(serving(context, reactor, worker))
         # The loop makes no reference cycles; a collection would only delay everybody.
         gc.collect()
         gc.freeze()
@@ -321,11 +379,11 @@ def loop(context: ProcessContext, reactor: Reactor, server: Server) -> None:
 
 @contextmanager
 def serving(
-    context: ProcessContext, reactor: Reactor, worker: int, local: Mapping[int, LocalCarrier]
+    context: ProcessContext, reactor: Reactor, worker: int, matcher: tuple[int, MatcherLoop] | None = None
 ) -> Iterator[Server]:
     """The server of one worker, closed at the end with all it has opened.
 
-    `local`: carriers of matchers in this thread, by shard; the others are reached over ZeroMQ. Raises Refused.
+    `matcher`: shard and loop of a matcher in this thread; the others are reached over ZeroMQ. Raises Refused.
     """
     from zexchange import frames
 
@@ -340,7 +398,7 @@ def serving(
         ShardLink(shard, int.from_bytes(os.urandom(8), "little"), settings.max_in_flight_bytes)
         for shard in shards
     ]
-    verifiers = frames.Verifiers(verify_threads(context.config, has_company=bool(local)))
+    verifiers = frames.Verifiers(verify_threads(context.config, has_company=matcher is not None))
     ingress = Ingress(
         settings,
         context.genesis,
@@ -350,16 +408,21 @@ def serving(
         scan_batches=frames.scan_batches,
     )
     identity = f"ingress-{worker}".encode("ascii")
+    local = None
+    if matcher is not None:
+        shard, loop = matcher
+        express = Express(loop.core, identity, shard, context.genesis.deployment_id, verifiers)
+        local = Local(shard, identity, loop, express)
     # Its thread is started with the first socket: none where all matchers are in this thread.
     zmq_context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
     carriers: list[Carrier] = [
-        local[shard]
-        if shard in local
+        LocalCarrier(partial(local.matcher.connect, identity))
+        if local is not None and local.shard == shard
         else ZmqCarrier(zmq_context, reactor, identity, context.paths.matcher_address(shard))
         for shard in shards
     ]
     try:
-        server = Server(context, reactor, ingress, links, carriers)
+        server = Server(context, reactor, ingress, links, carriers, local)
     except OSError as error:
         for carrier in carriers:
             carrier.close()
@@ -380,14 +443,10 @@ def serving(
 def make_companion(worker: int) -> MakeCompanion:
     """An ingress worker for the thread of a matcher."""
 
-    @contextmanager
     def make(
         context: ProcessContext, reactor: Reactor, matcher: MatcherLoop, shard: int
-    ) -> Iterator[Companion]:
-        carrier = LocalCarrier()
-        carrier.connect(partial(matcher.connect, f"ingress-{worker}".encode("ascii")))
-        with serving(context, reactor, worker, {shard: carrier}) as server:
-            yield server
+    ) -> AbstractContextManager[Companion]:
+        return serving(context, reactor, worker, (shard, matcher))
 
     return make
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from zexchange.native import ffi, lib, sign_open
 from zexchange.wire import speccheck
@@ -85,6 +86,11 @@ class Verifiers:
         if lib.verifiers_create(helpers, out) != lib.ZX_OK:
             raise MemoryError("the threads that verify cannot be started")
         self._handle = ffi.gc(out[0], lib.verifiers_destroy)
+
+    @property
+    def handle(self) -> Any:
+        """`verifiers *` for other calls into C; valid as long as this object."""
+        return self._handle
 
     def verify(self, frames: Sequence[bytes], deployment_id: bytes) -> list[bool]:
         """As `verify_frames`, for at most 4,096 frames."""

@@ -2,9 +2,12 @@
 for it out.
 
 A drain takes what has arrived, in order of arrival, until a batch is full, and gives all of it to the engine
-in one call. What leaves the matcher because of a drain, reports and answers alike, comes back as releases,
-and the shell sends them only after the store has the drain's batch. So nobody ever learns of a state that
-could still be lost.
+in one call. What leaves the matcher because of a drain, reports and answers alike, is what `release` returns,
+and the shell calls that only after the store has the drain's batch. So nobody ever learns of a state that
+could still be lost. One batch is in flight at a time: between drain and release the state does not change.
+
+An ingress in the same thread may put verified frames into `inbox` itself (`queued_frames`) and hear its reports
+without a link message (`release`); everything else it says and hears in link messages, like any other.
 
 Order of a query and commands in one drain: the answer shows the effect of every command of the same session
 that came before it and of none that came after. Against commands of other sessions a query may be answered
@@ -14,6 +17,7 @@ at any one point of the drain, as if they had arrived a moment earlier or later;
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 from zexchange.engine_types import MatchingEngine
@@ -21,7 +25,7 @@ from zexchange.limits import ACCOUNT_NONE, EXECUTION_REPORT_BYTES
 from zexchange.log import journal
 from zexchange.log.journal import ChainState
 from zexchange.matcher import link
-from zexchange.matcher.inbox import FRAMES, REFUSED, Inbox
+from zexchange.matcher.inbox import FRAMES, NO_LINK, REFUSED, Inbox
 from zexchange.matcher.link import Kind
 from zexchange.matcher.queries import QueryDesk, RecentTrades
 from zexchange.matcher.routes import Routes, RoutesFull
@@ -55,14 +59,11 @@ Release = tuple[bytes, bytes]
 """Identity of an ingress, message for it."""
 
 
-class Drain(NamedTuple):
-    """Result of one drain. `batch` is None if no command was in it; then the releases may go out at once."""
+class Batch(NamedTuple):
+    """One batch for the log."""
 
-    batch: bytes | None
     first_record_no: int
-    releases: list[Release]
-    more: bool
-    """Something is still queued: drain again without waiting for new messages."""
+    raw: bytes
 
 
 class _Session:
@@ -113,9 +114,15 @@ class MatcherCore:
         self._engine = engine
         self._epoch = epoch
         self._tip = state
+        self._direct_frames = 0
+        """Frames at the end of the inbox that are in no item of the queue, which is then empty."""
+        self._direct_link: _Link | None = None
+        """Over which they count as sent."""
+        self._drained: tuple[list[_Item], bytes, int] | None = None
+        """Of the batch in flight: what is to be handled with it, its events, its first record."""
         self._seal = seal_with(engine, epoch, state.chain)
         self._trades = trades
-        self._inbox = Inbox()
+        self.inbox = Inbox()
         self._max_body_bytes = max_batch_bytes - journal.BATCH_HEADER_BYTES - journal.BATCH_TRAILER_BYTES
         self._desk = QueryDesk(engine, trades, lambda: epoch, durability)
         self._queue: deque[_Item] = deque()
@@ -130,23 +137,23 @@ class MatcherCore:
     def queued(self) -> int:
         """Frames and other entries received and not dealt with: the shell stops receiving while there are too
         many."""
-        return len(self._queue) + len(self._inbox)
+        return len(self._queue) + len(self.inbox)
 
     @property
     def has_room(self) -> bool:
         """`receive` may be called."""
-        return self._inbox.has_room
+        return self.inbox.has_room
 
     @property
     def pending(self) -> bool:
         """A drain has something to do."""
-        return bool(self._queue or self._unknown)
+        return bool(self._direct_frames or self._queue or self._unknown)
 
     @property
     def sessions(self) -> int:
         return len(self._routes)
 
-    def open_epoch(self, now_ns: int) -> Drain:
+    def open_epoch(self, now_ns: int) -> Batch:
         """The batch that opens our epoch, naming the tip behind which it begins."""
         frame = EpochOpen(
             epoch=self._epoch,
@@ -155,7 +162,7 @@ class MatcherCore:
             tip_chain=self._tip.chain,
         ).encode()
         sealed = self._seal.apply(frame, now_ns)
-        return Drain(sealed.batch, sealed.first_record_no, [], False)
+        return Batch(sealed.first_record_no, sealed.batch)
 
     def receive(self, identity: bytes, message: bytes) -> None:
         """Queue the entries of one link message; only while there is room. Raises `LinkMessageInvalid`; then
@@ -176,7 +183,11 @@ class MatcherCore:
             self._answer_unknown(identity, instance)
             return
         queue = self._queue
-        for kind, session_id, payload, count in self._inbox.receive(of.number, message):
+        if self._direct_frames:
+            assert self._direct_link is not None
+            queue.append((self._direct_link, FRAMES, self._direct_frames, b""))
+            self._direct_frames = 0
+        for kind, session_id, payload, count in self.inbox.receive(of.number, message):
             if kind == FRAMES:
                 queue.append((of, FRAMES, count, b""))
             elif kind == REFUSED:
@@ -192,32 +203,72 @@ class MatcherCore:
         if of is not None:
             self._drop(of)
 
-    def drain(self, now_ns: int) -> Drain:
+    def link_number(self, identity: bytes) -> int | None:
+        """The number under which `inbox` and reports know an ingress; None before its first message."""
+        of = self._links.get(identity)
+        return None if of is None else of.number
+
+    def queued_frames(self, identity: bytes, count: int) -> None:
+        """The one ingress in this thread has put so many well-formed, verified frames into the inbox."""
+        self._direct_link = self._links[identity]
+        if self._queue:
+            self._queue.append((self._direct_link, FRAMES, count, b""))
+        else:
+            self._direct_frames += count
+
+    def drain(self, now_ns: int) -> Batch | None:
         """Deal with what is queued, up to one full batch. `now_ns`: wall clock, used as log time if it
-        advances."""
-        batch, first_record_no = None, 0
-        inbox = self._inbox
-        taken = self._take()
-        frames = inbox.taken
-        if frames:
-            batch, first_record_no, applied, events = self._seal.apply(inbox.body(), now_ns)
-            self._report(events, first_record_no)
-            inbox.commit(applied)
-            if applied < frames:
-                taken = self._put_back(taken, applied)
-        for item in taken:
-            if item[1] != FRAMES:
-                self._handle(item)
+        advances.
+
+        Without a batch nothing has to be waited for: `release` may be called at once. It must be called before
+        the next drain.
+        """
+        assert self._drained is None, "one batch is in flight at a time"
+        inbox = self.inbox
+        direct = self._direct_frames
+        if direct:
+            taken: list[_Item] = []
+            frames = inbox.take(direct, self._max_body_bytes, NO_LINK, [])
+        else:
+            taken = self._take()
+            frames = inbox.taken
+        if not frames:
+            self._drained = taken, b"", 0
+            return None
+        batch, first_record_no, applied, events = self._seal.apply_taken(inbox, now_ns)
+        if direct:
+            self._direct_frames = direct - applied
+        elif applied < frames:
+            taken = self._put_back(taken, applied)
+        self._drained = taken, events, first_record_no
+        return Batch(first_record_no, batch)
+
+    def release(
+        self, direct: int | None = None, hear: Callable[[memoryview], None] | None = None
+    ) -> list[Release]:
+        """What may leave now that the batch of the last drain is durable.
+
+        `hear` gets the REPORTS entries of the link with the number `direct` beforehand, in views that are valid
+        during the call.
+        """
         releases, self._unknown = self._unknown, []
+        drained, self._drained = self._drained, None
+        if drained is not None:
+            taken, events, first_record_no = drained
+            if events:
+                self._report(events, first_record_no, direct, hear)
+            for item in taken:
+                if item[1] != FRAMES:
+                    self._handle(item)
         for of in self._links.values():
             if of.outbox:
                 releases += [(of.identity, message) for message in of.outbox.take(of.acked)]
-        return Drain(batch, first_record_no, releases, bool(self._queue))
+        return releases
 
     def _take(self) -> list[_Item]:
         """Put frames for the next batch into the inbox's body; returns all items to finish with it. What comes
         before any frame is handled here."""
-        inbox = self._inbox
+        inbox = self.inbox
         taken: list[_Item] = []
         answers = 0
         frames = False
@@ -265,7 +316,13 @@ class MatcherCore:
             applied -= count
         return taken
 
-    def _report(self, events: bytes, first_record_no: int) -> None:
+    def _report(
+        self,
+        events: bytes,
+        first_record_no: int,
+        direct: int | None,
+        hear: Callable[[memoryview], None] | None,
+    ) -> None:
         """Hand every event to the sessions of its account; to its sender alone if the key has no account."""
         if self._unbound:
             exec_types = events[_EXEC_TYPE_OFFSET::EXECUTION_REPORT_BYTES]
@@ -273,10 +330,13 @@ class MatcherCore:
                 self._bind_registered()
         self._trades.observe(events)
         by_number = self._by_number
-        for number, encoded_entry in self._routes.collect(events, self._inbox.origins, first_record_no):
+        for number, entries in self._routes.collect(events, self.inbox.origins, first_record_no):
+            if hear is not None and number == direct:
+                hear(entries)
+                continue
             of = by_number.get(number)
             if of is not None:  # else the sender's ingress is gone
-                of.outbox.add(encoded_entry)
+                of.outbox.add(bytes(entries))
 
     def _handle(self, item: _Item) -> None:
         """Deal with anything but a batch."""

@@ -13,6 +13,9 @@ REFUSED: int = lib.INBOX_REFUSED
 """Item: a frame that is no well-formed batch; `count` is the ReasonCode. It is not in the queue."""
 
 
+NO_LINK = 2**32 - 1
+"""Number of no link."""
+
 Item = tuple[int, int, bytes, int]
 """Entries of one link message, in order: kind (FRAMES, REFUSED or that of the entry), session id, payload,
 count."""
@@ -29,6 +32,11 @@ class Inbox:
         self._body = ffi.buffer(self._handle.body, lib.INBOX_BODY_BYTES_MAX)
         self.origins: Any = self._handle.origins
         """Who sent the frames of the body, by their place in it."""
+
+    @property
+    def handle(self) -> Any:
+        """`inbox *` for other calls into C; valid as long as this object."""
+        return self._handle
 
     def __len__(self) -> int:
         """Frames in the queue, those of the body included."""

@@ -19,7 +19,7 @@ import zmq
 
 from zexchange.limits import LINK_MESSAGE_BYTES_MAX
 from zexchange.matcher.appender import Appender
-from zexchange.matcher.core import Drain, MatcherCore, Release
+from zexchange.matcher.core import MatcherCore, Release
 from zexchange.matcher.link import LinkMessageInvalid
 from zexchange.runtime.reactor import Reactor
 
@@ -91,7 +91,9 @@ class MatcherLoop:
         self._max_queued = max_queued
         self._log = log
         self._appender: Appender | None = None
-        self._waiting: Drain | None = None
+        self.busy = False
+        """A batch is on its way to the disk."""
+        self._direct: tuple[bytes, Callable[[memoryview], None]] | None = None
         self._local: dict[bytes, Callable[[bytes], None]] = {}
         self._held: deque[Release] = deque()
         """Of an ingress in this thread, while the core has no room; a router holds its own."""
@@ -99,21 +101,30 @@ class MatcherLoop:
         """The router may hold a message, whatever its descriptor says."""
         reactor.watch(router.fd, self._on_router)
 
-    @property
-    def busy(self) -> bool:
-        """A batch is on its way to the disk."""
-        return self._waiting is not None
-
     def append_with(self, appender: Appender) -> None:
         """The appender, whose `on_landed` is `landed`."""
         self._appender = appender
+
+    @property
+    def core(self) -> MatcherCore:
+        """For an ingress in this thread, which puts frames into its inbox."""
+        return self._core
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be queued."""
+        return self._core.queued < self._max_queued and self._core.has_room
+
+    def hear_directly(self, identity: bytes, hear: Callable[[memoryview], None]) -> None:
+        """Give the reports of one ingress in this thread to `hear`, as `MatcherCore.release` does."""
+        self._direct = identity, hear
 
     def connect(self, identity: bytes, hear: Callable[[bytes], None]) -> Callable[[bytes], None]:
         """Link an ingress in this thread: returns what takes its messages; ours go to `hear`."""
         self._local[identity] = hear
 
         def deliver(message: bytes) -> None:
-            if self._held or not self._has_room:
+            if self._held or not self.has_room:
                 self._held.append((identity, message))
             else:
                 self._receive(identity, message)
@@ -122,9 +133,9 @@ class MatcherLoop:
 
     def wait_ms(self, now_ms: int) -> int:
         """How long there is nothing to do if nothing arrives."""
-        if (self._look or self._held) and self._has_room:
+        if (self._look or self._held) and self.has_room:
             return 0
-        if self._waiting is None:
+        if not self.busy:
             return 0 if self._core.pending else _LONGEST_WAIT_MS
         assert self._appender is not None
         deadline_ms = self._appender.deadline_ms()
@@ -134,39 +145,34 @@ class MatcherLoop:
         """Take what has arrived; send the next batch if none is in flight and `accept`."""
         assert self._appender is not None
         if self._held:
-            while self._held and self._has_room:
+            while self._held and self.has_room:
                 self._receive(*self._held.popleft())
         if self._look:
             self._drain_router()
-        if self._waiting is not None:
+        if self.busy:
             self._appender.tick(now_ms)
             return
         while accept and self._core.pending:
-            drained = self._core.drain(time.time_ns())
-            if drained.batch is not None:
-                self._waiting = drained
-                self._appender.begin(drained.first_record_no, drained.batch, now_ms)
-                if self.busy:
-                    return
+            batch = self._core.drain(time.time_ns())
+            if batch is None:
+                self._release()
                 continue
-            self._release(drained.releases)
+            self.busy = True
+            self._appender.begin(batch.first_record_no, batch.raw, now_ms)
+            if self.busy:
+                return
 
     def landed(self) -> None:
         """The batch in flight is on disk: only now may anyone hear of it."""
-        drained, self._waiting = self._waiting, None
-        assert drained is not None
-        self._release(drained.releases)
-
-    @property
-    def _has_room(self) -> bool:
-        return self._core.queued < self._max_queued and self._core.has_room
+        self.busy = False
+        self._release()
 
     def _on_router(self, _events: int) -> None:
         self._look = True
 
     def _drain_router(self) -> None:
         for _ in range(_RECEIVES_PER_TURN):
-            if not self._has_room:
+            if not self.has_room:
                 return
             parts = self._router.receive()
             if parts is None:
@@ -185,7 +191,12 @@ class MatcherLoop:
         except LinkMessageInvalid as error:
             self._log.error("a link message was dropped", extra={"zx": {"error": str(error)}})
 
-    def _release(self, releases: list[Release]) -> None:
+    def _release(self) -> None:
+        if self._direct is None:
+            releases = self._core.release()
+        else:
+            identity, hear_reports = self._direct
+            releases = self._core.release(self._core.link_number(identity), hear_reports)
         for release in releases:
             identity, message = release
             hear = self._local.get(identity)

@@ -90,8 +90,7 @@ def _run(context: ProcessContext, shard: int, make_companion: MakeCompanion | No
     with _lock(context.paths.lock(f"matcher-{shard}"), shard):
         core, writer, client = _take_over(context, shard)
         opening = core.open_epoch(time.time_ns())
-        assert opening.batch is not None
-        writer.append(opening.first_record_no, opening.batch)
+        writer.append(opening.first_record_no, opening.raw)
         context.paths.init_token(shard).unlink(missing_ok=True)
         with ExitStack() as cleanup:
             reactor = Reactor()

@@ -5,6 +5,7 @@ A session is known by the slot that `add` gave it; slot `NOBODY` is no session.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from zexchange.limits import EXECUTION_REPORT_BYTES
@@ -28,7 +29,7 @@ class Routes:
         if lib.routes_create(accounts_max, out) != lib.ZX_OK:
             raise MemoryError("the table of sessions could not be reserved")
         self._handle = ffi.gc(out[0], lib.routes_destroy)
-        self._out = ffi.buffer(self._handle.out, lib.ROUTES_OUT_BYTES)
+        self._out = memoryview(ffi.buffer(self._handle.out, lib.ROUTES_OUT_BYTES))
 
     def __len__(self) -> int:
         return int(self._handle.count)
@@ -48,15 +49,17 @@ class Routes:
         """The session is gone."""
         lib.routes_remove(self._handle, slot)
 
-    def collect(self, events: bytes, origins: Any, first_record_no: int) -> list[tuple[int, bytes]]:
-        """(link, encoded REPORTS entries) for the sessions that hear of these event blocks.
+    def collect(
+        self, events: bytes, origins: Any, first_record_no: int
+    ) -> Iterator[tuple[int, memoryview]]:
+        """(link, encoded REPORTS entries) for the sessions that hear of these event blocks. A view is valid
+        until the next step of the iteration.
 
         `origins`: the `inbox_origin` of every record, from `Inbox.origins`.
         """
         handle = self._handle
         count = len(events) // EXECUTION_REPORT_BYTES
         start = ffi.from_buffer("uint8_t[]", events)
-        found = []
         done = 0
         while done < count:
             collected = lib.routes_collect(
@@ -64,6 +67,5 @@ class Routes:
             )
             for index in range(collected.runs):
                 run = handle.runs[index]
-                found.append((run.link, self._out[run.offset : run.offset + run.length]))
+                yield run.link, self._out[run.offset : run.offset + run.length]
             done += collected.events
-        return found

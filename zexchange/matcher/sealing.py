@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 from zexchange.engine import Engine
 from zexchange.engine_types import MatchingEngine
 from zexchange.log import journal
+from zexchange.matcher.inbox import Inbox
 from zexchange.native import ffi, lib
 
 
@@ -31,6 +32,9 @@ class Seal(Protocol):
         """Applies whole, well-formed frames. Log time is `now_ns`, or just behind the last batch if that is
         later."""
 
+    def apply_taken(self, inbox: Inbox, now_ns: int) -> Sealed:
+        """The same for the frames taken from an inbox; those that were applied leave it."""
+
 
 def seal_with(engine: MatchingEngine, epoch: int, chain: bytes) -> Seal:
     """The seal of one writer: `chain` is that of the tip, `epoch` the writer's own."""
@@ -50,8 +54,17 @@ class _NativeSeal:
         self._events = ffi.buffer(self._shard.events, lib.ENGINE_EVENTS_BYTES)
 
     def apply(self, body: bytes, now_ns: int) -> Sealed:
-        shard, seal = self._shard, self._seal
-        error = lib.seal_apply(seal, shard, body, len(body), max(shard.log_time_ns + 1, now_ns))
+        shard = self._shard
+        return self._sealed(lib.seal_apply(self._seal, shard, body, len(body), max(shard.log_time_ns + 1, now_ns)))
+
+    def apply_taken(self, inbox: Inbox, now_ns: int) -> Sealed:
+        shard = self._shard
+        return self._sealed(
+            lib.seal_apply_taken(self._seal, shard, inbox.handle, max(shard.log_time_ns + 1, now_ns))
+        )
+
+    def _sealed(self, error: int) -> Sealed:
+        seal = self._seal
         assert error == lib.ZX_OK, f"error {error} for frames that were checked"
         return Sealed(
             self._batch[: seal.batch_bytes],
@@ -87,3 +100,8 @@ class _StepwiseSeal:
         )
         self._chain = journal.chain_after_of(batch)
         return Sealed(batch, first_record_no, applied.records, events)
+
+    def apply_taken(self, inbox: Inbox, now_ns: int) -> Sealed:
+        sealed = self.apply(inbox.body(), now_ns)
+        inbox.commit(sealed.records)
+        return sealed

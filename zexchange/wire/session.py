@@ -307,6 +307,11 @@ class _Session:
             self._frame_begun_ms = now_ms
         return frames
 
+    @property
+    def has_output(self) -> bool:
+        """`take_output` has something."""
+        return bool(self._output)
+
     def take_output(self) -> bytes:
         """Everything to be sent since the last call."""
         if not self._output:
@@ -430,17 +435,22 @@ class ServerSession(_Session):
         """
         if self.state is not State.ESTABLISHED or self.public_key is None:
             return [], bytes(data)
-        stream = self._splitter.take_pending() + data if self._splitter.pending_bytes else bytes(data)
+        stream = bytes(self.unfinished(data))
         batches, consumed = scan(stream, self.public_key, len(self._shards))
         if batches:
-            self._received_ms = now_ms
-        if consumed == len(stream):
-            self._frame_begun_ms = None
-            return batches, b""
-        if batches:
-            # What is left was begun now: the timeout of an unfinished frame starts anew.
-            self._frame_begun_ms = None
+            self.took_batches(now_ms)
         return batches, stream[consumed:]
+
+    def unfinished(self, data: Buffer) -> Buffer:
+        """What was fed before and is not a whole frame yet, with `data` behind it: for a caller that looks for
+        batches itself. What it does not take must be fed."""
+        return self._splitter.take_pending() + bytes(data) if self._splitter.pending_bytes else data
+
+    def took_batches(self, now_ms: int) -> None:
+        """Such a caller has found batches and takes them."""
+        self._received_ms = now_ms
+        # What is left was begun now: the timeout of an unfinished frame starts anew.
+        self._frame_begun_ms = None
 
     def receive(self, frame: bytes, now_ms: int) -> ServerEvent | None:
         """Take one whole frame. None: nothing for the caller to do. Raises RemoteProtocolError."""
@@ -499,8 +509,12 @@ class ServerSession(_Session):
         if self.state is not State.ESTABLISHED:
             self._send_frame(ExecutionReport, frames, now_ms)  # raises
         self._output.append(frames)
+        self.sent_reports(len(frames), now_ms)
+
+    def sent_reports(self, length: int, now_ms: int) -> None:
+        """Note that a caller has written whole ExecutionReport frames of `length` bytes in all by itself."""
         self._sent_ms = now_ms
-        self._messages_sent += len(frames) // REPORT_FRAME_BYTES
+        self._messages_sent += length // REPORT_FRAME_BYTES
 
     def not_applied(self, nonce: int, reason: ReasonCode, now_ms: int) -> None:
         """Tell the client that a batch did not reach a matcher (SERVER_BUSY). Raises LocalProtocolError."""

@@ -97,7 +97,7 @@ class Exchange:
     def _run_ingress(self, context: ProcessContext) -> None:
         reactor = Reactor()
         reactor.watch(context.stop_fd, lambda _events: None)
-        with server.serving(context, reactor, 0, {}) as self.server:
+        with server.serving(context, reactor, 0) as self.server:
             self.ingress = self.server._ingress
             server.loop(context, reactor, self.server)
         reactor.close()
@@ -121,7 +121,7 @@ class Exchange:
             router = RouterSocket(self.paths.matcher_address(0))
             loop = MatcherLoop(core, reactor, router, 16_384, context.log)
             loop.append_with(cast(Any, AtOnce(self.log, loop.landed)))
-            self.log.append(core.open_epoch(kit.START_NS).batch or b"")
+            self.log.append(core.open_epoch(kit.START_NS).raw)
             matcher._serve(context, loop, reactor, None)
             router.close()
             reactor.close()

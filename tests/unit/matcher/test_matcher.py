@@ -15,7 +15,7 @@ from zexchange.log.archive import write_segment
 from zexchange.log.journal import START, ChainState, EntryId, LogReader, decode_batch, log_key
 from zexchange.log.writer import LogWriter, Retry
 from zexchange.matcher import link
-from zexchange.matcher.core import ANSWERS_PER_DRAIN_MAX, Drain, MatcherCore
+from zexchange.matcher.core import ANSWERS_PER_DRAIN_MAX, Batch, MatcherCore
 from zexchange.matcher.link import Kind, Outbox
 from zexchange.matcher.queries import RecentTrades
 from zexchange.matcher.recovery import LogUnusable, recover, replay_batch
@@ -125,28 +125,29 @@ class Shard:
             max_batch_bytes=max_batch_bytes,
         )
         self.workers: dict[bytes, Worker] = {}
-        self.log.append(self.core.open_epoch(self.now_ns).batch or b"")
+        self.log.append(self.core.open_epoch(self.now_ns).raw)
 
     def worker(self, name: bytes = b"ingress-0", instance: int = 1000) -> Worker:
         worker = self.workers[name] = Worker(self, name, instance)
         return worker
 
-    def drain(self) -> Drain:
+    def drain(self) -> Batch | None:
         for worker in self.workers.values():
             worker.flush()
         self.now_ns += 1_000
-        drained = self.core.drain(self.now_ns)
-        if drained.batch is not None:
-            self.log.append(drained.batch)
-        for identity, message in drained.releases:
+        batch = self.core.drain(self.now_ns)
+        if batch is not None:
+            self.log.append(batch.raw)
+        for identity, message in self.core.release():
             self.workers[identity].hear(message)
-        return drained
+        return batch
 
     def run(self) -> int:
         """Drain until nothing is queued; how many batches that took."""
         before = len(self.log)
-        while self.drain().more:
-            pass
+        self.drain()
+        while self.core.pending:
+            self.drain()
         return len(self.log) - before
 
     def check_log(self) -> None:
@@ -318,7 +319,8 @@ def test_everything_queued_becomes_one_batch(shard: Shard, worker: Worker) -> No
 
 
 def test_nothing_queued_is_no_batch(shard: Shard, worker: Worker) -> None:
-    assert shard.drain() == Drain(None, 0, [], False)
+    assert shard.drain() is None
+    assert not shard.core.pending
 
 
 def test_what_does_not_fit_waits_for_the_next_drain() -> None:
@@ -404,22 +406,21 @@ def test_answer_is_released_with_the_batch_whose_state_it_shows(shard: Shard, wo
     sell(worker, 1, ALICE, 1, 100)
     worker.send(Kind.QUERY, 2, BookRequest(request_id=1, market_id=1, levels=5).encode())
     worker.flush()
-    drained = shard.core.drain(shard.now_ns + 1)
-    assert drained.batch is not None
-    for _, message in drained.releases:
+    batch = shard.core.drain(shard.now_ns + 1)
+    assert batch is not None
+    for _, message in shard.core.release():
         worker.hear(message)
     (answer,) = worker.frames(2)
     assert isinstance(answer, BookDepth)
-    assert answer.next_record_no == decode_batch(drained.batch).next_record_no
+    assert answer.next_record_no == decode_batch(batch.raw).next_record_no
     assert len(answer.asks) == 1
 
 
 def test_queries_alone_make_no_batch_and_are_bounded_per_drain(shard: Shard, worker: Worker) -> None:
     for number in range(ANSWERS_PER_DRAIN_MAX + 5):
         worker.send(Kind.QUERY, 1, ShardStatusRequest(request_id=number, shard=0).encode())
-    first = shard.drain()
-    assert first.batch is None
-    assert first.more
+    assert shard.drain() is None
+    assert shard.core.pending
     assert len(worker.frames(1)) == ANSWERS_PER_DRAIN_MAX
     assert shard.run() == 0
     assert len(worker.frames(1)) == 5
@@ -742,9 +743,8 @@ def test_second_life_continues_the_first(paths: DataPaths) -> None:
         accounts_max=GENESIS.limits.max_accounts,
         durability=Durability.ALWAYS,
     )
-    drained = core.open_epoch(shard.now_ns)
-    assert drained.batch is not None
-    store.execute_command("XADD", log_key(0), f"2-{drained.first_record_no}", "b", drained.batch)
+    opening = core.open_epoch(shard.now_ns)
+    store.execute_command("XADD", log_key(0), f"2-{opening.first_record_no}", "b", opening.raw)
     batches = [entry.batch for entry in LogReader(store, 0).read(START, 1_000) if entry.batch is not None]
     replica = Replica.at_genesis(GENESIS, 0, ReferenceEngine, None)
     replica.apply(StoredBatch(batch.id, batch.raw) for batch in batches)

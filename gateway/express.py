@@ -1,0 +1,88 @@
+"""The quick way for orders where ingress and matcher share a thread: bytes of a client to the matcher's queue, and
+its reports to the socket, without a link message in between (csrc/express.h).
+
+Only whole, good batches of established sessions take it; whatever else a session says goes through `Ingress`,
+and the order of what one session says is kept: `receive` is used only while nothing of the turn waits in
+`Ingress`, and `end_turn` comes before that of `Ingress`. Pure, like `Ingress`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.ingress import Connection
+from zexchange.frames import DEPLOYMENT_ID_BYTES, Verifiers
+from zexchange.matcher.core import MatcherCore
+from zexchange.native import ffi, lib, sign_open
+from zexchange.wire.messages import Buffer
+from zexchange.wire.session import State
+
+_NONCE = slice(110, 118)
+"""Of a batch frame."""
+
+
+class Express:
+    """Between one ingress worker and the matcher of `shard` in its thread."""
+
+    def __init__(
+        self, core: MatcherCore, identity: bytes, shard: int, deployment_id: bytes, verifiers: Verifiers
+    ) -> None:
+        """`identity`: of the worker, as the matcher knows it."""
+        assert len(deployment_id) == DEPLOYMENT_ID_BYTES
+        out = ffi.new("express **")
+        if lib.express_create(out) != lib.ZX_OK:
+            raise MemoryError("the frames of a turn could not be reserved")
+        self._handle = ffi.gc(out[0], lib.express_destroy)
+        self._core = core
+        self._identity = identity
+        self._shard = shard
+        self._deployment_id = deployment_id
+        self._verifiers = verifiers
+        self._link: int | None = None
+
+    def receive(self, connection: Connection, data: Buffer, now_ms: int) -> Buffer:
+        """Take the batches that an established session's bytes begin with; returns what `Ingress` is to get."""
+        session = connection.session
+        public_key = session.public_key
+        if session.state is not State.ESTABLISHED or public_key is None:
+            return data
+        stream = session.unfinished(data)
+        taken = lib.express_receive(
+            self._handle, connection.session_id, public_key, self._shard, ffi.from_buffer(stream), len(stream)
+        )
+        if taken:
+            session.took_batches(now_ms)
+        return stream[taken:]
+
+    def end_turn(self) -> Sequence[tuple[int, int, bytes, bool]]:
+        """Verify what was taken in this turn. Good frames are queued for the matcher.
+
+        If one is bad none is queued: then (session id, nonce, frame, verdict) of each is returned, in order.
+        """
+        handle = self._handle
+        count = handle.pending
+        if not count:
+            return ()
+        if self._link is None:
+            self._link = self._core.link_number(self._identity)
+            assert self._link is not None, "sessions are opened over the link"
+        bad = lib.express_verify(
+            handle,
+            self._verifiers.handle,
+            sign_open,
+            self._deployment_id,
+            self._core.inbox.handle,
+            self._link,
+        )
+        if not bad:
+            self._core.queued_frames(self._identity, count)
+            return ()
+        found = []
+        offset = 0
+        for index in range(count):
+            frame = ffi.unpack(ffi.cast("char *", handle.frames + offset), handle.lengths[index])
+            offset += len(frame)
+            nonce = int.from_bytes(frame[_NONCE], "little")
+            found.append((handle.sessions[index], nonce, frame, handle.verdicts[index] == 1))
+        lib.express_clear(handle)
+        return found
