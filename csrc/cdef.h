@@ -240,6 +240,88 @@ typedef struct {
 int seal_apply_taken(seal *self, engine *shard, inbox *from, uint64_t log_time_ns);
 int seal_apply(seal *self, engine *shard, const uint8_t *body, size_t length, uint64_t log_time_ns);
 
+/* stages.h */
+#define STAGE_COUNT ...
+#define STAGES_BUCKETS ...
+typedef struct {
+    uint64_t counts[4][1024];
+    uint64_t total_ns[4];
+    uint64_t max_ns[4];
+} stages;
+uint64_t stages_floor_ns(uint32_t bucket);
+enum stage { STAGE_VERIFY, ... };
+void stages_add(stages *self, enum stage stage, uint64_t duration_ns);
+
+/* pump.h */
+#define PUMP_EVENTS ...
+#define PUMP_REST ...
+#define PUMP_REFUSED ...
+#define PUMP_HANDOFF ...
+#define PUMP_STORE ...
+#define PUMP_TRADES ...
+typedef struct {
+    int32_t fd;
+    uint32_t events;
+} pump_event;
+typedef struct {
+    uint64_t session_id;
+    uint64_t received_ms;
+    uint64_t sent_ms;
+    uint64_t sent_bytes;
+    uint8_t public_key[32];
+    uint8_t active;
+    uint8_t input_held;
+    uint8_t output_held;
+    uint8_t reserved[5];
+} pump_peer;
+typedef struct {
+    engine *shard;
+    express *express;
+    inbox *inbox;
+    routes *routes;
+    seal *seal;
+    verifiers *verifiers;
+    stages *stages;
+    zx_sign_open sign_open;
+    const uint8_t *deployment_id;
+    const char *log_key;
+    uint64_t timeout_ms;
+    uint32_t body_max;
+    uint32_t queued_max;
+    uint32_t shard_number;
+    int32_t epoll_fd;
+} pump_parts;
+typedef struct {
+    uint32_t link;
+    int32_t store_fd;
+    uint8_t may_seal;
+    uint8_t waits;
+    uint8_t in_flight;
+    uint32_t event_count;
+    pump_event events[64];
+    int32_t rest_fd;
+    uint32_t rest_bytes;
+    uint8_t *rest;
+    uint8_t *handoff;
+    uint64_t handoff_bytes;
+    uint8_t *tape;
+    uint32_t tape_trades;
+    uint32_t reply_bytes;
+    uint8_t reply[256];
+    uint64_t landed_batches;
+    uint64_t landed_first_record_no;
+    uint32_t landed_bytes;
+    uint32_t added;
+    uint8_t *landed;
+    pump_peer *peers;
+    ...;
+} pump;
+int pump_create(const pump_parts *parts, pump **out);
+void pump_destroy(pump *self);
+bool pump_add(pump *self, int32_t fd, uint64_t session_id, const uint8_t *public_key);
+void pump_remove(pump *self, int32_t fd);
+uint32_t pump_run(pump *self, int wait_ms);
+
 /* state.h */
 int state_root(engine *self, uint8_t *root);
 size_t state_snapshot_size(const engine *self);

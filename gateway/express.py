@@ -9,6 +9,7 @@ and the order of what one session says is kept: `receive` is used only while not
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from gateway.ingress import Connection
 from zexchange.frames import DEPLOYMENT_ID_BYTES, Verifiers
@@ -19,6 +20,10 @@ from zexchange.wire.session import State
 
 _NONCE = slice(110, 118)
 """Of a batch frame."""
+
+
+Refused = tuple[int, int, bytes, bool]
+"""Session id, nonce, frame and verdict of one batch."""
 
 
 class Express:
@@ -34,11 +39,16 @@ class Express:
             raise MemoryError("the frames of a turn could not be reserved")
         self._handle = ffi.gc(out[0], lib.express_destroy)
         self._core = core
-        self._identity = identity
+        self.identity = identity
         self._shard = shard
-        self._deployment_id = deployment_id
-        self._verifiers = verifiers
+        self.deployment_id = deployment_id
+        self.verifiers = verifiers
         self._link: int | None = None
+
+    @property
+    def handle(self) -> Any:
+        """`express *` for other calls into C; valid as long as this object."""
+        return self._handle
 
     def receive(self, connection: Connection, data: Buffer, now_ms: int) -> Buffer:
         """Take the batches that an established session's bytes begin with; returns what `Ingress` is to get."""
@@ -54,32 +64,37 @@ class Express:
             session.took_batches(now_ms)
         return stream[taken:]
 
-    def end_turn(self) -> Sequence[tuple[int, int, bytes, bool]]:
+    def end_turn(self) -> Sequence[Refused]:
         """Verify what was taken in this turn. Good frames are queued for the matcher.
 
-        If one is bad none is queued: then (session id, nonce, frame, verdict) of each is returned, in order.
+        If one is bad none is queued, and all are returned, in order.
         """
         handle = self._handle
         count = handle.pending
         if not count:
             return ()
         if self._link is None:
-            self._link = self._core.link_number(self._identity)
+            self._link = self._core.link_number(self.identity)
             assert self._link is not None, "sessions are opened over the link"
         bad = lib.express_verify(
             handle,
-            self._verifiers.handle,
+            self.verifiers.handle,
             sign_open,
-            self._deployment_id,
+            self.deployment_id,
             self._core.inbox.handle,
             self._link,
         )
         if not bad:
-            self._core.queued_frames(self._identity, count)
+            self._core.direct_frames_added(self.identity, count)
             return ()
+        return self.take_refused()
+
+    def take_refused(self) -> list[Refused]:
+        """What was verified and not queued, because not all of it is good."""
+        handle = self._handle
         found = []
         offset = 0
-        for index in range(count):
+        for index in range(handle.pending):
             frame = ffi.unpack(ffi.cast("char *", handle.frames + offset), handle.lengths[index])
             offset += len(frame)
             nonce = int.from_bytes(frame[_NONCE], "little")

@@ -138,6 +138,8 @@ class Ingress:
         self._told_genesis: set[int] = set()
         """Sessions with the genesis file in this turn's output."""
         self.counters = IngressCounters()
+        self.before_tick: Callable[[Connection], None] = lambda _connection: None
+        """Called before a session is asked what is due: tells it what was done in its name elsewhere."""
 
     @property
     def connections(self) -> int:
@@ -231,6 +233,7 @@ class Ingress:
             if connection is None or connection.scheduled_ms != at_ms or connection.ended is not None:
                 continue
             connection.scheduled_ms = 0
+            self.before_tick(connection)
             ended = connection.session.tick(now_ms)
             if ended is not None:
                 self._end(connection, ended.reason)

@@ -27,8 +27,10 @@ import zmq
 
 from gateway.admission import AdmissionLimits
 from gateway.express import Express
+from gateway.express import Refused as Refused_
 from gateway.ingress import Connection, Ingress, IngressSettings
 from gateway.links import Carrier, LocalCarrier, ShardLink, ZmqCarrier
+from gateway.pump import Pump
 from zexchange.config import Config
 from zexchange.log.stream import StoreRefused, StoreUnavailable
 from zexchange.matcher.link import ENTRY_HEADER
@@ -37,6 +39,7 @@ from zexchange.matcher.process import Companion, MakeCompanion
 from zexchange.runtime.pinning import physical_cores
 from zexchange.runtime.process import EXIT_STORE, ProcessContext, Refused, process_context
 from zexchange.runtime.reactor import Reactor
+from zexchange.runtime.stages import StageTimes
 from zexchange.runtime.store import check_store, durability
 from zexchange.wire import signing
 from zexchange.wire.messages import Buffer
@@ -61,7 +64,7 @@ _DESCRIPTORS_RESERVED = 64
 class _Peer:
     """The shell's side of a connection."""
 
-    __slots__ = ("closing_at_ms", "connection", "queue", "queued_bytes", "sock", "writing")
+    __slots__ = ("closing_at_ms", "connection", "pumped", "queue", "queued_bytes", "sock", "writing")
 
     def __init__(self, sock: socket.socket, connection: Connection) -> None:
         self.sock = sock
@@ -71,6 +74,8 @@ class _Peer:
         self.queued_bytes = 0
         self.writing = False
         """Whether epoll watches for room to write."""
+        self.pumped = False
+        """The pump serves it."""
         self.closing_at_ms: int | None = None
         """The session is over: read and forget until the peer closes, at the latest now."""
 
@@ -79,9 +84,9 @@ class Local(NamedTuple):
     """The matcher in the same thread, and the quick way to it."""
 
     shard: int
-    identity: bytes
     matcher: MatcherLoop
     express: Express
+    times: StageTimes | None
 
 
 class Server:
@@ -105,8 +110,19 @@ class Server:
         self._links = links
         self._carriers = carriers
         self._local = local
+        self._pump: Pump | None = None
         if local is not None:
-            local.matcher.hear_directly(local.identity, self._hear_directly)
+            local.matcher.hear_directly(local.express.identity, self._hear_directly)
+            self._pump = Pump(
+                reactor,
+                self,
+                local.matcher,
+                local.express,
+                shard=local.shard,
+                timeout_ms=context.config.store.timeout_ms,
+                times=local.times,
+            )
+            ingress.before_tick = self._tell_session
         self._send_buffer_bytes = context.config.ingress.send_buffer_bytes
         self._peers: dict[int, _Peer] = {}
         self._closing: dict[int, _Peer] = {}
@@ -130,6 +146,37 @@ class Server:
         if self._closing:
             deadline_ms = min(deadline_ms, min(peer.closing_at_ms or 0 for peer in self._closing.values()))
         return max(0, deadline_ms - now_ms)
+
+    def poll(self, wait_ms: int, *, accept: bool) -> None:
+        """In place of `Reactor.poll`, where there is a matcher in this thread."""
+        assert self._pump is not None
+        self._pump.poll(wait_ms, accept=accept)
+
+    def pump_rest(self, fd: int, data: bytes) -> None:
+        peer = self._peers.get(fd)
+        if peer is not None and peer.closing_at_ms is None:
+            self._received(peer, data)
+
+    def pump_refused(self, batches: list[Refused_]) -> None:
+        assert self._local is not None
+        self._ingress.verified(self._local.shard, batches, _now_ms())
+
+    def pump_reports(self, entries: memoryview) -> None:
+        offset, end = 0, len(entries)
+        while offset < end:
+            length, _, session_id = ENTRY_HEADER.unpack_from(entries, offset)
+            offset += ENTRY_HEADER.size
+            data = bytes(entries[offset : offset + length])
+            offset += length
+            connection = self._ingress.connection(session_id)
+            if connection is None or connection.ended is not None:
+                continue
+            peer = connection.handle
+            if isinstance(peer, _Peer) and peer.pumped:
+                self._queue(peer, data)
+                self._flush(peer)
+            else:
+                self._ingress.hear_report(connection, data, _now_ms())
 
     def turn(self) -> None:
         """Pass on what the matchers sent, then verify and forward what the clients sent.
@@ -218,6 +265,7 @@ class Server:
             self._read(peer)
         if events & select.EPOLLOUT and peer.sock.fileno() >= 0:
             self._write(peer)
+            self._hold(peer)
 
     def _shed(self) -> None:
         """No descriptor left: use the reserved one to take the next connection and close it, so the queue
@@ -245,14 +293,39 @@ class Server:
         if count == 0:
             self._close(peer)
         elif peer.closing_at_ms is None:
-            now_ms = _now_ms()
-            data: Buffer = self._view[:count]
-            local = self._local
-            if local is not None and not self._ingress.pending and local.matcher.has_room:
-                data = local.express.receive(peer.connection, self._view[:count], now_ms)
-                if not data:
-                    return
+            self._received(peer, self._view[:count])
+
+    def _received(self, peer: _Peer, data: Buffer) -> None:
+        now_ms = _now_ms()
+        local = self._local
+        if local is not None and not self._ingress.pending and local.matcher.has_room:
+            data = local.express.receive(peer.connection, data, now_ms)
+        if data:
             self._ingress.received(peer.connection, data, server_time_ns=time.time_ns(), now_ms=now_ms)
+        self._hold(peer)
+
+    def _hold(self, peer: _Peer) -> None:
+        """Tell the pump what it may do for this peer."""
+        pump, connection = self._pump, peer.connection
+        if pump is None:
+            return
+        fd = peer.sock.fileno()
+        if connection.ended is not None or peer.closing_at_ms is not None:
+            if peer.pumped:
+                peer.pumped = False
+                pump.remove(fd)
+            return
+        if not peer.pumped and connection.established:
+            public_key = connection.session.public_key
+            assert public_key is not None
+            peer.pumped = pump.add(fd, connection.session_id, public_key)
+        if peer.pumped:
+            pump.hold(fd, input=connection.session.is_mid_frame, output=bool(peer.queue))
+
+    def _tell_session(self, connection: Connection) -> None:
+        peer = connection.handle
+        if self._pump is not None and isinstance(peer, _Peer) and peer.pumped:
+            connection.session.served(*self._pump.times_of(peer.sock.fileno()))
 
     def _hear_directly(self, entries: memoryview) -> None:
         """Reports of the matcher in this thread: from its buffer to the sockets."""
@@ -299,6 +372,7 @@ class Server:
             peer.closing_at_ms = _now_ms() + _LAST_WORDS_MS
             self._closing[peer.sock.fileno()] = peer
             self._say_no_more(peer)
+        self._hold(peer)
 
     def _say_no_more(self, peer: _Peer) -> None:
         """All said: tell the peer, which then reads our last words and closes."""
@@ -343,6 +417,8 @@ class Server:
 
     def _close(self, peer: _Peer) -> None:
         fd = peer.sock.fileno()
+        if peer.pumped and self._pump is not None:
+            self._pump.remove(fd)
         del self._peers[fd]
         self._closing.pop(fd, None)
         self._reactor.forget(fd)
@@ -379,11 +455,16 @@ def loop(context: ProcessContext, reactor: Reactor, server: Server) -> None:
 
 @contextmanager
 def serving(
-    context: ProcessContext, reactor: Reactor, worker: int, matcher: tuple[int, MatcherLoop] | None = None
+    context: ProcessContext,
+    reactor: Reactor,
+    worker: int,
+    matcher: tuple[int, MatcherLoop] | None = None,
+    times: StageTimes | None = None,
 ) -> Iterator[Server]:
     """The server of one worker, closed at the end with all it has opened.
 
-    `matcher`: shard and loop of a matcher in this thread; the others are reached over ZeroMQ. Raises Refused.
+    `matcher`: shard and loop of a matcher in this thread; the others are reached over ZeroMQ. `times` counts what
+    the stages take. Raises Refused.
     """
     from zexchange import frames
 
@@ -412,7 +493,7 @@ def serving(
     if matcher is not None:
         shard, loop = matcher
         express = Express(loop.core, identity, shard, context.genesis.deployment_id, verifiers)
-        local = Local(shard, identity, loop, express)
+        local = Local(shard, loop, express, times)
     # Its thread is started with the first socket: none where all matchers are in this thread.
     zmq_context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
     carriers: list[Carrier] = [
@@ -444,9 +525,13 @@ def make_companion(worker: int) -> MakeCompanion:
     """An ingress worker for the thread of a matcher."""
 
     def make(
-        context: ProcessContext, reactor: Reactor, matcher: MatcherLoop, shard: int
+        context: ProcessContext,
+        reactor: Reactor,
+        matcher: MatcherLoop,
+        shard: int,
+        times: StageTimes | None,
     ) -> AbstractContextManager[Companion]:
-        return serving(context, reactor, worker, (shard, matcher))
+        return serving(context, reactor, worker, (shard, matcher), times)
 
     return make
 

@@ -109,6 +109,12 @@ class LoggingSection(_Section, frozen=True):
     kept_files: Annotated[int, Meta(ge=1, le=1_000)] = 4
 
 
+class MeasurementSection(_Section, frozen=True):
+    """What the processes count about themselves for `python -m perf`."""
+
+    stages: bool = False
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """All settings. `source` is the file they came from, None when there was none."""
 
@@ -119,6 +125,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     settlement: SettlementSection = SettlementSection()
     pinning: PinningSection = PinningSection()
     logging: LoggingSection = LoggingSection()
+    measurement: MeasurementSection = MeasurementSection()
 
     @property
     def tcp_port(self) -> int:

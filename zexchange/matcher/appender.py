@@ -61,6 +61,23 @@ class Appender:
         self._watch()
 
     @property
+    def fd(self) -> int:
+        """The store's socket while nothing is in flight, for somebody else who appends; -1 if he must not."""
+        return self._fd if self._in_flight is None else -1
+
+    def landed_elsewhere(self, first_record_no: int, batch: bytes) -> None:
+        """Somebody else has appended this batch over `fd`: the newest of the log, as far as we know."""
+        self._writer.landed(first_record_no, batch)
+
+    def settle(self, first_record_no: int, batch: bytes, reply: bytes) -> None:
+        """Somebody else has sent this batch over `fd`, and `reply` is not the one that means yes; `on_landed` says
+        when the store has it."""
+        assert self._in_flight is None, "one batch is in flight at a time"
+        self._in_flight = _InFlight(first_record_no, batch, b"", 0)
+        refused = reply.startswith(b"-") and reply.endswith(b"\r\n")
+        self._settle(in_doubt=not refused)
+
+    @property
     def busy(self) -> bool:
         """A batch is in flight."""
         return self._in_flight is not None

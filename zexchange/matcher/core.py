@@ -6,8 +6,9 @@ in one call. What leaves the matcher because of a drain, reports and answers ali
 and the shell calls that only after the store has the drain's batch. So nobody ever learns of a state that
 could still be lost. One batch is in flight at a time: between drain and release the state does not change.
 
-An ingress in the same thread may put verified frames into `inbox` itself (`queued_frames`) and hear its reports
-without a link message (`release`); everything else it says and hears in link messages, like any other.
+An ingress in the same thread may put verified frames into `inbox` itself, hear its reports without a link message
+(`release`), or do all of that alone as long as nothing else is waiting (`only_direct`); everything else it says and
+hears in link messages, like any other.
 
 Order of a query and commands in one drain: the answer shows the effect of every command of the same session
 that came before it and of none that came after. Against commands of other sessions a query may be answered
@@ -120,16 +121,16 @@ class MatcherCore:
         """Over which they count as sent."""
         self._drained: tuple[list[_Item], bytes, int] | None = None
         """Of the batch in flight: what is to be handled with it, its events, its first record."""
-        self._seal = seal_with(engine, epoch, state.chain)
+        self.seal = seal_with(engine, epoch, state.chain)
         self._trades = trades
         self.inbox = Inbox()
-        self._max_body_bytes = max_batch_bytes - journal.BATCH_HEADER_BYTES - journal.BATCH_TRAILER_BYTES
+        self.max_body_bytes = max_batch_bytes - journal.BATCH_HEADER_BYTES - journal.BATCH_TRAILER_BYTES
         self._desk = QueryDesk(engine, trades, lambda: epoch, durability)
         self._queue: deque[_Item] = deque()
         self._links: dict[bytes, _Link] = {}
         self._by_number: dict[int, _Link] = {}
         self._next_link = 0
-        self._routes = Routes(accounts_max)
+        self.routes = Routes(accounts_max)
         self._unbound: dict[bytes, list[_Session]] = {}
         self._unknown: list[Release] = []
 
@@ -151,7 +152,7 @@ class MatcherCore:
 
     @property
     def sessions(self) -> int:
-        return len(self._routes)
+        return len(self.routes)
 
     def open_epoch(self, now_ns: int) -> Batch:
         """The batch that opens our epoch, naming the tip behind which it begins."""
@@ -161,7 +162,7 @@ class MatcherCore:
             tip_record_no=self._tip.next_record_no - 1,
             tip_chain=self._tip.chain,
         ).encode()
-        sealed = self._seal.apply(frame, now_ns)
+        sealed = self.seal.apply(frame, now_ns)
         return Batch(sealed.first_record_no, sealed.batch)
 
     def receive(self, identity: bytes, message: bytes) -> None:
@@ -208,13 +209,38 @@ class MatcherCore:
         of = self._links.get(identity)
         return None if of is None else of.number
 
-    def queued_frames(self, identity: bytes, count: int) -> None:
-        """The one ingress in this thread has put so many well-formed, verified frames into the inbox."""
-        self._direct_link = self._links[identity]
+    @property
+    def only_direct(self) -> bool:
+        """Nothing but frames of the ingress in this thread is waiting, and no session waits for its key to be
+        registered: the ingress may have the frames applied, and hand out their reports, itself."""
+        return not (self._queue or self._unknown or self._unbound)
+
+    def direct_frames_added(self, identity: bytes, count: int) -> None:
+        """The one ingress in this thread has put so many well-formed, verified frames into the inbox.
+
+        If nothing else was waiting it may have had frames applied, too.
+        """
         if self._queue:
-            self._queue.append((self._direct_link, FRAMES, count, b""))
+            if count:
+                self._queue.append((self._links[identity], FRAMES, count, b""))
         else:
-            self._direct_frames += count
+            self._direct_frames = len(self.inbox)
+            self._direct_link = self._links.get(identity)
+
+    def applied_elsewhere(self, first_record_no: int, events: bytes) -> None:
+        """A batch that the ingress in this thread has had applied, and which is now to be released here."""
+        assert self._drained is None, "one batch is in flight at a time"
+        self._drained = [], events, first_record_no
+
+    def saw_trades(self, events: bytes) -> None:
+        """Trades of batches that were released elsewhere."""
+        self._trades.observe(events)
+
+    def add_reports(self, number: int, entries: memoryview) -> None:
+        """REPORTS entries for the link with this number, of batches that were released elsewhere."""
+        of = self._by_number.get(number)
+        if of is not None:
+            of.outbox.add(bytes(entries))
 
     def drain(self, now_ns: int) -> Batch | None:
         """Deal with what is queued, up to one full batch. `now_ns`: wall clock, used as log time if it
@@ -228,14 +254,14 @@ class MatcherCore:
         direct = self._direct_frames
         if direct:
             taken: list[_Item] = []
-            frames = inbox.take(direct, self._max_body_bytes, NO_LINK, [])
+            frames = inbox.take(direct, self.max_body_bytes, NO_LINK, [])
         else:
             taken = self._take()
             frames = inbox.taken
         if not frames:
             self._drained = taken, b"", 0
             return None
-        batch, first_record_no, applied, events = self._seal.apply_taken(inbox, now_ns)
+        batch, first_record_no, applied, events = self.seal.apply_taken(inbox, now_ns)
         if direct:
             self._direct_frames = direct - applied
         elif applied < frames:
@@ -251,7 +277,6 @@ class MatcherCore:
         `hear` gets the REPORTS entries of the link with the number `direct` beforehand, in views that are valid
         during the call.
         """
-        releases, self._unknown = self._unknown, []
         drained, self._drained = self._drained, None
         if drained is not None:
             taken, events, first_record_no = drained
@@ -260,6 +285,11 @@ class MatcherCore:
             for item in taken:
                 if item[1] != FRAMES:
                     self._handle(item)
+        return self.outgoing()
+
+    def outgoing(self) -> list[Release]:
+        """What is in the outboxes; all of it may leave."""
+        releases, self._unknown = self._unknown, []
         for of in self._links.values():
             if of.outbox:
                 releases += [(of.identity, message) for message in of.outbox.take(of.acked)]
@@ -282,7 +312,7 @@ class MatcherCore:
                 # Of a link's sessions, those that asked something before: what they send next comes after the
                 # answer.
                 sessions = [asker for number, asker in asked if number == of.number] if asked else []
-                took = inbox.take(count, self._max_body_bytes, of.number, sessions)
+                took = inbox.take(count, self.max_body_bytes, of.number, sessions)
                 if took:
                     frames = True
                     taken.append((of, FRAMES, took, b""))
@@ -330,7 +360,7 @@ class MatcherCore:
                 self._bind_registered()
         self._trades.observe(events)
         by_number = self._by_number
-        for number, entries in self._routes.collect(events, self.inbox.origins, first_record_no):
+        for number, entries in self.routes.collect(events, self.inbox.origins, first_record_no):
             if hear is not None and number == direct:
                 hear(entries)
                 continue
@@ -359,7 +389,7 @@ class MatcherCore:
     def _open(self, of: _Link, session_id: int, public_key: bytes) -> None:
         self._close(of, session_id)
         try:
-            slot = self._routes.add(of.number, session_id)
+            slot = self.routes.add(of.number, session_id)
         except RoutesFull:
             return  # the logon stays unanswered, and the ingress ends it in time
         session = of.sessions[session_id] = _Session(slot, public_key)
@@ -375,7 +405,7 @@ class MatcherCore:
 
     def _bind(self, session: _Session, account_id: int) -> None:
         session.account_id = account_id
-        self._routes.bind(session.slot, account_id)
+        self.routes.bind(session.slot, account_id)
 
     def _bind_registered(self) -> None:
         """Sessions that were there before their key was registered get their account's reports from now
@@ -390,7 +420,7 @@ class MatcherCore:
         session = of.sessions.pop(session_id, None)
         if session is None:
             return
-        self._routes.remove(session.slot)
+        self.routes.remove(session.slot)
         if session.account_id is None:
             others = [other for other in self._unbound[session.public_key] if other is not session]
             if others:

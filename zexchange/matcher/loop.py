@@ -21,7 +21,9 @@ from zexchange.limits import LINK_MESSAGE_BYTES_MAX
 from zexchange.matcher.appender import Appender
 from zexchange.matcher.core import MatcherCore, Release
 from zexchange.matcher.link import LinkMessageInvalid
+from zexchange.matcher.sealing import NativeSeal
 from zexchange.runtime.reactor import Reactor
+from zexchange.runtime.stages import StageTimes
 
 _QUEUE_MESSAGES = 4_096
 """High-water mark of the socket, per ingress and direction. Ingress workers stop well before, by bytes not
@@ -85,12 +87,15 @@ class MatcherLoop:
         router: RouterSocket,
         max_queued: int,
         log: logging.Logger,
+        times: StageTimes | None = None,
     ) -> None:
+        """`max_queued`: frames that may wait. `times` counts what the stages take."""
         self._core = core
         self._router = router
-        self._max_queued = max_queued
+        self.max_queued = max_queued
         self._log = log
-        self._appender: Appender | None = None
+        self._times = times
+        self._begun_ns = 0
         self.busy = False
         """A batch is on its way to the disk."""
         self._direct: tuple[bytes, Callable[[memoryview], None]] | None = None
@@ -102,8 +107,18 @@ class MatcherLoop:
         reactor.watch(router.fd, self._on_router)
 
     def append_with(self, appender: Appender) -> None:
-        """The appender, whose `on_landed` is `landed`."""
-        self._appender = appender
+        """The appender, whose `on_landed` is `landed`; must be called before anything else."""
+        self.appender = appender
+
+    def settle(self, reply: bytes) -> None:
+        """A batch that an ingress in this thread has had applied and sent is in doubt; `reply` is what the store
+        said."""
+        seal = self._core.seal
+        assert isinstance(seal, NativeSeal)
+        batch, first_record_no, _, events = seal.last()
+        self._core.applied_elsewhere(first_record_no, events)
+        self.busy = True
+        self.appender.settle(first_record_no, batch, reply)
 
     @property
     def core(self) -> MatcherCore:
@@ -113,7 +128,7 @@ class MatcherLoop:
     @property
     def has_room(self) -> bool:
         """Whether more may be queued."""
-        return self._core.queued < self._max_queued and self._core.has_room
+        return self._core.queued < self.max_queued and self._core.has_room
 
     def hear_directly(self, identity: bytes, hear: Callable[[memoryview], None]) -> None:
         """Give the reports of one ingress in this thread to `hear`, as `MatcherCore.release` does."""
@@ -137,35 +152,43 @@ class MatcherLoop:
             return 0
         if not self.busy:
             return 0 if self._core.pending else _LONGEST_WAIT_MS
-        assert self._appender is not None
-        deadline_ms = self._appender.deadline_ms()
+        deadline_ms = self.appender.deadline_ms()
         return _LONGEST_WAIT_MS if deadline_ms is None else max(0, deadline_ms - now_ms)
 
     def turn(self, now_ms: int, *, accept: bool = True) -> None:
         """Take what has arrived; send the next batch if none is in flight and `accept`."""
-        assert self._appender is not None
         if self._held:
             while self._held and self.has_room:
                 self._receive(*self._held.popleft())
         if self._look:
             self._drain_router()
         if self.busy:
-            self._appender.tick(now_ms)
+            self.appender.tick(now_ms)
             return
         while accept and self._core.pending:
+            begun_ns = time.monotonic_ns()
             batch = self._core.drain(time.time_ns())
             if batch is None:
                 self._release()
                 continue
             self.busy = True
-            self._appender.begin(batch.first_record_no, batch.raw, now_ms)
+            if self._times is not None:
+                self._begun_ns = time.monotonic_ns()
+                self._times.add("match", self._begun_ns - begun_ns)
+            self.appender.begin(batch.first_record_no, batch.raw, now_ms)
             if self.busy:
                 return
 
     def landed(self) -> None:
         """The batch in flight is on disk: only now may anyone hear of it."""
         self.busy = False
+        if self._times is None:
+            self._release()
+            return
+        landed_ns = time.monotonic_ns()
+        self._times.add("append", landed_ns - self._begun_ns)
         self._release()
+        self._times.add("publish", time.monotonic_ns() - landed_ns)
 
     def _on_router(self, _events: int) -> None:
         self._look = True
@@ -197,6 +220,13 @@ class MatcherLoop:
         else:
             identity, hear_reports = self._direct
             releases = self._core.release(self._core.link_number(identity), hear_reports)
+        self._send(releases)
+
+    def send_releases(self) -> None:
+        """Send what is released already."""
+        self._send(self._core.outgoing())
+
+    def _send(self, releases: list[Release]) -> None:
         for release in releases:
             identity, message = release
             hear = self._local.get(identity)

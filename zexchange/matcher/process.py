@@ -31,6 +31,7 @@ from zexchange.matcher.loop import MatcherLoop, RouterSocket
 from zexchange.matcher.recovery import LogUnusable, recover
 from zexchange.runtime.process import EXIT_FENCED, EXIT_STORE, ProcessContext, Refused, process_context
 from zexchange.runtime.reactor import Reactor
+from zexchange.runtime.stages import StageTimes
 from zexchange.runtime.store import check_store, durability, open_store
 
 
@@ -44,14 +45,17 @@ class Companion(Protocol):
     def wait_ms(self, now_ms: int) -> int:
         """How long it has nothing to do if nothing arrives; 0 if it has something at once."""
 
+    def poll(self, wait_ms: int, *, accept: bool) -> None:
+        """In place of `Reactor.poll`; batches may be begun if `accept`."""
+
     def turn(self) -> None:
-        """Do what is to be done, after the reactor has called the handlers."""
+        """Do what is to be done, after the handlers were called."""
 
 
 MakeCompanion = Callable[
-    [ProcessContext, Reactor, MatcherLoop, int], AbstractContextManager[Companion]
+    [ProcessContext, Reactor, MatcherLoop, int, StageTimes | None], AbstractContextManager[Companion]
 ]
-"""From context, reactor, loop and shard; ends all sessions at the end of the context."""
+"""From context, reactor, loop, shard and the count of stages; ends all sessions at the end of the context."""
 
 
 def run(
@@ -93,18 +97,22 @@ def _run(context: ProcessContext, shard: int, make_companion: MakeCompanion | No
         writer.append(opening.first_record_no, opening.raw)
         context.paths.init_token(shard).unlink(missing_ok=True)
         with ExitStack() as cleanup:
+            times = StageTimes() if context.config.measurement.stages else None
+            if times is not None:
+                cleanup.callback(times.write, context.paths.stages(context.name), context.name)
             reactor = Reactor()
             cleanup.callback(reactor.close)
             reactor.watch(context.stop_fd, lambda _events: None)
             router = RouterSocket(context.paths.matcher_address(shard))
             cleanup.callback(router.close)
-            loop = MatcherLoop(core, reactor, router, context.config.matcher.max_queued_frames, context.log)
+            max_queued = context.config.matcher.max_queued_frames
+            loop = MatcherLoop(core, reactor, router, max_queued, context.log, times)
             appender = Appender(reactor, writer, client, context.config.store.timeout_ms, loop.landed)
             cleanup.callback(appender.close)
             loop.append_with(appender)
             companion = None
             if make_companion is not None:
-                companion = cleanup.enter_context(make_companion(context, reactor, loop, shard))
+                companion = cleanup.enter_context(make_companion(context, reactor, loop, shard, times))
             else:
                 context.ready(shard=shard, epoch=writer.epoch)
             _serve(context, loop, reactor, companion)
@@ -204,7 +212,9 @@ def _serve(
         wait_ms = loop.wait_ms(now_ms)
         if companion is not None:
             wait_ms = min(wait_ms, companion.wait_ms(now_ms))
-        reactor.poll(wait_ms)
+            companion.poll(wait_ms, accept=not context.stopping)
+        else:
+            reactor.poll(wait_ms)
         # The disk first: it works while we verify.
         loop.turn(_now_ms(), accept=not context.stopping)
         if companion is not None:

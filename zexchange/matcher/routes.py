@@ -31,6 +31,11 @@ class Routes:
         self._handle = ffi.gc(out[0], lib.routes_destroy)
         self._out = memoryview(ffi.buffer(self._handle.out, lib.ROUTES_OUT_BYTES))
 
+    @property
+    def handle(self) -> Any:
+        """`routes *` for other calls into C; valid as long as this object."""
+        return self._handle
+
     def __len__(self) -> int:
         return int(self._handle.count)
 

@@ -39,15 +39,17 @@ class Seal(Protocol):
 def seal_with(engine: MatchingEngine, epoch: int, chain: bytes) -> Seal:
     """The seal of one writer: `chain` is that of the tip, `epoch` the writer's own."""
     if isinstance(engine, Engine):
-        return _NativeSeal(engine, epoch, chain)
+        return NativeSeal(engine, epoch, chain)
     return _StepwiseSeal(engine, epoch, chain)
 
 
-class _NativeSeal:
+class NativeSeal:
+    """The quick way; its parts can be used by other calls into C."""
+
     def __init__(self, engine: Engine, epoch: int, chain: bytes) -> None:
         self._engine = engine
-        self._shard = engine.handle
-        self._seal = ffi.new("seal *")
+        self._shard = self.engine_handle = engine.handle
+        self._seal = self.handle = ffi.new("seal *")
         self._seal.epoch = epoch
         ffi.memmove(self._seal.chain, chain, len(chain))
         self._batch = ffi.buffer(self._seal.batch)
@@ -64,8 +66,12 @@ class _NativeSeal:
         )
 
     def _sealed(self, error: int) -> Sealed:
-        seal = self._seal
         assert error == lib.ZX_OK, f"error {error} for frames that were checked"
+        return self.last()
+
+    def last(self) -> Sealed:
+        """The last batch, until something else is applied."""
+        seal = self._seal
         return Sealed(
             self._batch[: seal.batch_bytes],
             seal.first_record_no,

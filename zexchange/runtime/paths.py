@@ -103,6 +103,10 @@ class DataPaths:
     def exchange_json(self) -> Path:
         return self.run / "exchange.json"
 
+    def stages(self, name: str) -> Path:
+        """What a process counted of its stages, if it was asked to."""
+        return self.run / f"stages-{name}.json"
+
     def lock(self, name: str) -> Path:
         return self.run / f"{name}.lock"
 

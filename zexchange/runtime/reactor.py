@@ -42,5 +42,15 @@ class Reactor:
             if handler is not None:
                 handler(events)
 
+    def fileno(self) -> int:
+        """The epoll descriptor, for somebody who polls in our place and calls `dispatch`."""
+        return self._epoll.fileno()
+
+    def dispatch(self, fd: int, events: int) -> None:
+        """Call the handler of `fd`, if it is still watched."""
+        handler = self._handlers.get(fd)
+        if handler is not None:
+            handler(events)
+
     def close(self) -> None:
         self._epoll.close()

@@ -511,6 +511,19 @@ class ServerSession(_Session):
         self._output.append(frames)
         self.sent_reports(len(frames), now_ms)
 
+    def served(self, received_ms: int, sent_ms: int, sent_bytes: int) -> None:
+        """What a caller did in this session's name: batches taken until `received_ms`, `sent_bytes` of reports
+        written until `sent_ms`."""
+        if received_ms > self._received_ms:
+            self._received_ms = received_ms
+        if sent_bytes:
+            self.sent_reports(sent_bytes, max(sent_ms, self._sent_ms))
+
+    @property
+    def is_mid_frame(self) -> bool:
+        """A frame was begun and is not complete."""
+        return self._splitter.pending_bytes > 0
+
     def sent_reports(self, length: int, now_ms: int) -> None:
         """Note that a caller has written whole ExecutionReport frames of `length` bytes in all by itself."""
         self._sent_ms = now_ms
