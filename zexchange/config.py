@@ -89,7 +89,7 @@ class SettlementSection(_Section, frozen=True):
     checkpoint_interval_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = 1_000
     snapshot_every_records: Annotated[int, Meta(ge=1, le=2**40)] = 100_000
     segment_every_records: Annotated[int, Meta(ge=1, le=2**40)] = 100_000
-    verify_signatures: bool = True
+    verify_signatures: Literal["auto", "on", "off"] = "auto"
     kept_snapshots: Annotated[int, Meta(ge=1, le=1_000)] = 3
     kept_log_records: Annotated[int, Meta(ge=0, le=2**40)] = 10_000
     published_checkpoints: Annotated[int, Meta(ge=1, le=2**31)] = 86_400

@@ -57,9 +57,9 @@ def test_text_of_a_variable_becomes_the_type_of_the_setting(text: str, value: ob
 
 
 def test_booleans_and_digits_in_variables() -> None:
-    environ = {"ZX__SETTLEMENT__VERIFY_SIGNATURES": "false", "ZX__EXCHANGE__HOST": "10"}
+    environ = {"ZX__MEASUREMENT__STAGES": "true", "ZX__EXCHANGE__HOST": "10"}
     config = load_config(None, environ=environ)
-    assert config.settlement.verify_signatures is False
+    assert config.measurement.stages is True
     assert config.exchange.host == "10"
 
 
@@ -96,8 +96,8 @@ def test_overrides_reach_children_through_their_environment() -> None:
         ),
         ("[exchange]\nport_base = 9000.0\n", "{file}: key 'exchange.port_base' cannot be 9000.0"),
         (
-            "[settlement]\nverify_signatures = 1\n",
-            "{file}: key 'settlement.verify_signatures' cannot be 1 (allowed: true",
+            "[measurement]\nstages = 1\n",
+            "{file}: key 'measurement.stages' cannot be 1 (allowed: true",
         ),
         (
             "[ingress]\nworkers = 0\n",
@@ -131,9 +131,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
             "environment variable ZX__EXCHANGE__PORT_BASE: key 'exchange.port_base'",
         ),
         (
-            "ZX__SETTLEMENT__VERIFY_SIGNATURES",
+            "ZX__MEASUREMENT__STAGES",
             "1",
-            "environment variable ZX__SETTLEMENT__VERIFY_SIGNATURES: key",
+            "environment variable ZX__MEASUREMENT__STAGES: key",
         ),
     ],
 )

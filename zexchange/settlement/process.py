@@ -31,6 +31,7 @@ from zexchange.log.stream import StoreRefused, StoreUnavailable, StreamClient
 from zexchange.runtime import durable
 from zexchange.runtime.exchange_info import take_lock
 from zexchange.runtime.paths import DataPaths
+from zexchange.runtime.pinning import CORES_NEEDED, physical_cores
 from zexchange.runtime.process import ProcessContext, Refused
 from zexchange.settlement.archive_check import require_archive
 from zexchange.settlement.publication import CheckpointStream
@@ -73,6 +74,9 @@ RETRY_MS = 100
 """Pause before a store that is away is asked again."""
 EVERYSEC_DELAY_MS = 2_500
 """With `everysec` the store may lose two seconds on a power cut; what is signed must be older."""
+NICE = 10
+"""How much less urgent than trading: settlement works in bursts, and where it shares a core an order must not wait
+for the end of one. It still gets a tenth of a core that is busy all the time."""
 SETTLEMENT_LOCK = "settlement"
 
 
@@ -159,7 +163,8 @@ class Settlement:
         monotonic_ms: Callable[[], int] = lambda: time.monotonic_ns() // 1_000_000,
         log: logging.Logger | None = None,
     ) -> None:
-        """`delay_ms`: how old a tip must be before it is signed.
+        """`delay_ms`: how old a tip must be before it is signed. `check_signatures` None leaves the signatures to
+        the ingress workers.
 
         Opens the files: raises CheckpointLogCorrupt, CheckpointInvalid, SigningRefused (also if a part of the
         archive is missing), SegmentInvalid, OSError.
@@ -174,7 +179,7 @@ class Settlement:
         self._client = client
         self._engine_class = engine_class
         self._delay_ms = delay_ms
-        self._check_signatures = check_signatures if settings.verify_signatures else None
+        self._check_signatures = check_signatures
         self._now_ns = now_ns
         self._monotonic_ms = monotonic_ms
         self._log = log or logging.getLogger("zexchange.settlement.process")
@@ -366,6 +371,7 @@ def run(context: ProcessContext) -> None:
 
     frames.self_test()
     signing.self_test()
+    os.nice(NICE)
     paths, config = context.paths, context.config
     lock = take_lock(paths.lock(SETTLEMENT_LOCK))
     if lock is None:
@@ -393,6 +399,15 @@ def run(context: ProcessContext) -> None:
         raise Refused(f"{error}; nothing is signed any more") from error
     finally:
         os.close(lock)
+
+
+def verifies_again(config: Config, cores: int) -> bool:
+    """Whether every signature is verified a second time before a checkpoint is signed.
+
+    By default where a core is spare for it: with few cores it would cost trading as much as all of trading costs.
+    """
+    setting = config.settlement.verify_signatures
+    return setting == "on" or (setting == "auto" and cores >= CORES_NEEDED)
 
 
 def _load_settlement_key(path: Path) -> SigningKey:
@@ -424,6 +439,7 @@ def _settle_until_stopped(
         client,
         engine_class,
         delay_ms=0 if config.store.fsync == "always" else EVERYSEC_DELAY_MS,
+        check_signatures=verify_signatures if verifies_again(config, len(physical_cores())) else None,
         log=context.log,
     )
     try:
