@@ -49,6 +49,8 @@ enum zx_error {
     ZX_ERROR_SNAPSHOT = -4,        /* the bytes are not a snapshot of this deployment and shard */
     ZX_ERROR_NOT_TRACKED = -5,     /* the engine was made without a state tree */
     ZX_ERROR_TIME = -6,            /* log time did not move forward */
+    ZX_ERROR_NOT_NEXT = -7,        /* bytes are not what comes next, or not plainly; nothing has changed */
+    ZX_ERROR_DIVERGED = -8,        /* redoing gave something else; the engine has changed and must not be used on */
 };
 
 __extension__ typedef unsigned __int128 zx_u128; /* GCC and Clang on 64-bit machines */

@@ -9,6 +9,8 @@
 #define ZX_ERROR_SNAPSHOT ...
 #define ZX_ERROR_NOT_TRACKED ...
 #define ZX_ERROR_TIME ...
+#define ZX_ERROR_NOT_NEXT ...
+#define ZX_ERROR_DIVERGED ...
 #define ZX_ACCOUNT_NONE ...
 
 /* How the extension was built. */
@@ -237,8 +239,17 @@ typedef struct {
     uint8_t chain[32];
     uint8_t batch[65536];
 } seal;
+int seal_replay(
+    seal *self, engine *shard, uint64_t id_epoch, uint64_t id_record_no, const uint8_t *batch, size_t length);
 int seal_apply_taken(seal *self, engine *shard, inbox *from, uint64_t log_time_ns);
 int seal_apply(seal *self, engine *shard, const uint8_t *body, size_t length, uint64_t log_time_ns);
+
+/* frontier.h */
+typedef struct {
+    uint64_t size;
+    uint8_t hashes[64][32];
+} frontier;
+void frontier_append_frames(frontier *self, const uint8_t *body, size_t length, zx_sha256 sha256);
 
 /* stages.h */
 #define STAGE_COUNT ...

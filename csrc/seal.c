@@ -1,5 +1,7 @@
 #include "seal.h"
 
+#include "frames.h"
+
 #define TAG_BYTES 16u
 #define CHAIN_OFFSET 48u
 
@@ -92,4 +94,39 @@ int seal_apply_taken(seal *self, engine *shard, inbox *from, uint64_t log_time_n
     const int error = seal_apply(self, shard, from->body, from->body_bytes, log_time_ns);
     inbox_commit(from, error == ZX_OK ? self->records : 0);
     return error;
+}
+
+/* Whether `body` is whole frames, none of which opens an epoch. */
+static bool is_plain_body(const uint8_t *body, size_t length) {
+    for (size_t at = 0; at < length;) {
+        const size_t rest = length - at;
+        if (rest < ZX_BODY_OFFSET) return false;
+        const uint8_t *const frame = body + at;
+        const size_t frame_length =
+            (size_t)frame[0] << 24 | (size_t)frame[1] << 16 | (size_t)frame[2] << 8 | frame[3];
+        if (frame_length > rest || frames_check(frame, frame_length, false) != ZX_REASON_NONE) return false;
+        at += frame_length;
+    }
+    return length > 0;
+}
+
+int seal_replay(
+    seal *self, engine *shard, uint64_t id_epoch, uint64_t id_record_no, const uint8_t *batch, size_t length
+) {
+    if (length < SEAL_HEADER_BYTES + SEAL_TRAILER_BYTES || length > SEAL_BATCH_BYTES_MAX) {
+        return ZX_ERROR_NOT_NEXT;
+    }
+    const size_t body_bytes = length - SEAL_HEADER_BYTES - SEAL_TRAILER_BYTES;
+    const uint64_t log_time_ns = zx_load_u64(batch + 40);
+    if (id_epoch != self->epoch || id_record_no != shard->next_record_no ||
+        zx_load_u64(batch + 8) != id_epoch || zx_load_u64(batch + 16) != id_record_no ||
+        zx_load_u32(batch + 36) != body_bytes || log_time_ns <= shard->log_time_ns ||
+        memcmp(batch + CHAIN_OFFSET, self->chain, ZX_HASH_BYTES) != 0 ||
+        !is_plain_body(batch + SEAL_HEADER_BYTES, body_bytes)) {
+        return ZX_ERROR_NOT_NEXT;
+    }
+    const int error = seal_apply(self, shard, batch + SEAL_HEADER_BYTES, body_bytes, log_time_ns);
+    ZX_ASSERT(error == ZX_OK); /* frames and log time were checked */
+    const bool same = self->batch_bytes == length && memcmp(self->batch, batch, length) == 0;
+    return same ? ZX_OK : ZX_ERROR_DIVERGED;
 }

@@ -39,4 +39,12 @@ int seal_apply(seal *self, engine *shard, const uint8_t *body, size_t length, ui
 /* The same for the frames that were taken from an inbox; those that were applied leave it. */
 int seal_apply_taken(seal *self, engine *shard, inbox *from, uint64_t log_time_ns);
 
+/* Redoes a batch that somebody else has sealed: applies its frames and compares all its bytes with what sealing them
+ * here gives. The batch must be of the same epoch as the one before it, and hold whole frames but no EpochOpen;
+ * anything else is for the caller to look at. Returns ZX_OK, ZX_ERROR_NOT_NEXT, or ZX_ERROR_DIVERGED: then
+ * `self->batch` is ours. */
+int seal_replay(
+    seal *self, engine *shard, uint64_t id_epoch, uint64_t id_record_no, const uint8_t *batch, size_t length
+);
+
 #endif

@@ -209,6 +209,26 @@ def encode_batch(
     return covered + zlib.crc32(covered).to_bytes(4, "little")
 
 
+class BatchHeader(NamedTuple):
+    """The first fields of a batch, as they stand there and unchecked."""
+
+    magic: bytes
+    version: int
+    shard: int
+    epoch: int
+    first_record_no: int
+    first_seq: int
+    records: int
+    body_bytes: int
+    log_time_ns: int
+    chain_before: bytes
+
+
+def batch_header(raw: bytes) -> BatchHeader:
+    """Raises struct.error for fewer bytes than a header."""
+    return BatchHeader._make(_HEADER.unpack_from(raw))
+
+
 def chain_after_of(raw: bytes) -> bytes:
     """The chain value behind a batch that `encode_batch` made, without decoding it."""
     return raw[-4 - _DIGEST_BYTES : -4]

@@ -120,8 +120,10 @@ class SettlementCore:
     def _confirm(self, replica: Replica) -> None:
         """What was signed must be what this replay gives."""
         tip = self._unconfirmed.get(replica.shard)
+        if tip is None:
+            return
         next_record_no = replica.position.next_record_no
-        if tip is None or next_record_no < tip.log_size:
+        if next_record_no < tip.log_size:
             return
         if next_record_no > tip.log_size:
             raise Mismatch(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from msgspec import Struct
 
@@ -22,6 +22,9 @@ from zexchange.log import journal
 from zexchange.log.journal import BatchInvalid, ChainState, EntryId, LogBatch
 from zexchange.verification.checkpoint import ShardTip
 from zexchange.verification.merkle import CompactRange, leaf_hash
+
+if TYPE_CHECKING:
+    from zexchange.verification.quick_replay import QuickReplay
 
 __all__ = [
     "EngineClass",
@@ -40,6 +43,8 @@ OTHER_DEPLOYMENT = (
     "the log belongs to another deployment, or the genesis file was changed afterwards: restore genesis.toml"
 )
 """The chain begins with the deployment id, which is the hash of the genesis file."""
+_COUNT = struct.Struct("<I")
+_COUNT_OFFSET = 32
 _TEMPLATE_ID = struct.Struct("<H")
 _TEMPLATE_ID_OFFSET = 8
 _EPOCH_OPEN_TEMPLATE_ID = 3
@@ -119,6 +124,16 @@ class Replica:
         self._log_tree = log_tree
         self._check_signatures = check_signatures
         self._tip: ShardTip | None = None
+        self._quick: QuickReplay | None = None
+        """Where no signatures are checked and the engine is the one in C: the way for batches that are as they
+        should be."""
+        self._quick_is_ahead = False
+        if check_signatures is None and hasattr(engine, "handle"):
+            # Not imported with the module: with the reference engine none of our C is loaded.
+            from zexchange.verification.quick_replay import QuickReplay
+
+            self._quick = QuickReplay(engine.handle)
+            self._quick.begin(position, log_tree)
 
     @classmethod
     def at_genesis(
@@ -141,18 +156,20 @@ class Replica:
     @property
     def position(self) -> ChainState:
         """Behind the last batch applied."""
+        self._catch_up()
         return self._position
 
     @property
     def frontier(self) -> list[bytes]:
         """Compact range of the execution tree: roots of its perfect subtrees, largest first."""
+        self._catch_up()
         return self._log_tree.hashes
 
     def tip(self) -> ShardTip:
         """What a checkpoint says about this position. Costs two roots the first time, nothing until the log
         grows.
         """
-        position = self._position
+        position = self.position
         if self._tip is None or self._tip.log_size != position.next_record_no:
             self._tip = ShardTip(
                 shard=self.shard,
@@ -170,6 +187,60 @@ class Replica:
         `after_each` is called at every batch boundary. Raises Mismatch; the batches before it have been
         applied.
         """
+        if self._quick is not None:
+            return self._apply_quickly(self._quick, batches, after_each)
+        return self._apply(batches, after_each)
+
+    def _apply_quickly(
+        self, quick: QuickReplay, batches: Iterable[StoredBatch], after_each: Callable[[], None] | None
+    ) -> int:
+        """Batch by batch; those that open an epoch, and those with which something is wrong, the careful way."""
+        records = 0
+        for stored in batches:
+            outcome = quick.redo(stored.id.epoch, stored.id.record_no, stored.raw)
+            if outcome is None:
+                raise self._diverged(stored, quick.ours())
+            if outcome:
+                self._quick_is_ahead = True
+                records += _COUNT.unpack_from(stored.raw, _COUNT_OFFSET)[0]
+                if after_each is not None:
+                    after_each()
+                continue
+            self._catch_up()
+            records += self._apply([stored], after_each)
+            quick.begin(self._position, self._log_tree)
+        return records
+
+    def _catch_up(self) -> None:
+        if self._quick_is_ahead and self._quick is not None:
+            self._quick_is_ahead = False
+            self._position = self._quick.position()
+            self._log_tree = self._quick.log_tree()
+
+    def _diverged(self, stored: StoredBatch, ours: bytes) -> Mismatch:
+        """What is wrong with a batch that came out as `ours`. Our engine is behind it already; that the batch
+        comes next was checked before."""
+        header = journal.batch_header(stored.raw)
+        before = ChainState(
+            header.epoch, header.first_record_no, None, header.chain_before, header.log_time_ns - 1
+        )
+        try:
+            batch, _ = self._open(stored, before)
+        except Mismatch as error:
+            return error
+        first = batch.first_record_no
+        own = journal.decode_batch(ours)
+        for what, expected, found in (
+            ("first seq", own.first_seq, batch.first_seq),
+            ("records of one batch", own.count, batch.count),
+            ("events hash", own.events_hash, batch.events_hash),
+        ):
+            if expected != found:
+                record_no = first + own.count if what == "records of one batch" else first
+                return Mismatch(self.shard, record_no, what, expected, found)
+        raise RuntimeError("a batch that is as it should be was taken for another")
+
+    def _apply(self, batches: Iterable[StoredBatch], after_each: Callable[[], None] | None) -> int:
         checked: list[tuple[LogBatch, list[bytes]]] = []
         broken: Mismatch | None = None
         ahead = self._position
