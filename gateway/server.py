@@ -32,11 +32,12 @@ from gateway.ingress import Connection, Ingress, IngressSettings
 from gateway.links import Carrier, LocalCarrier, ShardLink, ZmqCarrier
 from gateway.pump import Pump
 from zexchange.config import Config
+from zexchange.frames import Verifiers
 from zexchange.log.stream import StoreRefused, StoreUnavailable
 from zexchange.matcher.link import ENTRY_HEADER
 from zexchange.matcher.loop import MatcherLoop
 from zexchange.matcher.process import Companion, MakeCompanion
-from zexchange.runtime.pinning import physical_cores
+from zexchange.runtime.pinning import physical_cores, usable_cpus
 from zexchange.runtime.process import EXIT_STORE, ProcessContext, Refused, process_context
 from zexchange.runtime.reactor import Reactor
 from zexchange.runtime.stages import StageTimes
@@ -479,7 +480,7 @@ def serving(
         ShardLink(shard, int.from_bytes(os.urandom(8), "little"), settings.max_in_flight_bytes)
         for shard in shards
     ]
-    verifiers = frames.Verifiers(verify_threads(context.config, has_company=matcher is not None))
+    verifiers = _verifiers(verify_threads(context.config, has_company=matcher is not None))
     ingress = Ingress(
         settings,
         context.genesis,
@@ -534,6 +535,16 @@ def make_companion(worker: int) -> MakeCompanion:
         return serving(context, reactor, worker, (shard, matcher), times)
 
     return make
+
+
+def _verifiers(helpers: int) -> Verifiers:
+    """Helpers run anywhere, also where this thread is pinned: they are for the cores that it does not use."""
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, usable_cpus())
+    try:
+        return Verifiers(helpers)
+    finally:
+        os.sched_setaffinity(0, mine)
 
 
 def verify_threads(config: Config, *, has_company: bool) -> int:

@@ -1,9 +1,13 @@
 """Which process gets which core: a pure plan, and the reading of the machine's cores.
 
 A matcher is one busy thread whose latency everybody waits for, so it comes first; ingress workers spend their
-time on signatures and come next, one core each. Store, settlement and the rest of the system share what is
-left. With fewer than four physical cores a pinned process would only be kept from an idle core, so nothing is
-pinned.
+time on signatures and come next, one core each; then the store. Settlement and the rest of the system share what
+is left.
+
+With fewer than four physical cores there is no core for each. Then it depends on what waking a process on another
+core costs (zexchange/runtime/wakeups.py): where that is dear, matchers and store share one core, since an order goes
+back and forth between them, and everything else stays off it; where it is cheap nothing is pinned, since a pinned
+process is kept from an idle core.
 """
 
 import os
@@ -12,9 +16,18 @@ from pathlib import Path
 
 import msgspec
 
+from zexchange.runtime.wakeups import WakeUps
+
 CORES_NEEDED = 4
 """Fewest physical cores for pinning: one matcher, one ingress worker, one for store and settlement, one for
 the rest."""
+
+
+USABLE_CPUS_ENV = "ZX_USABLE_CPUS"
+"""By which the supervisor tells its children what it may use itself."""
+DEAR_RATIO = 1.5
+"""From here on waking a process on another core counts as dear. On two machines of two virtual cores it was 2.3 to 9,
+and sharing a core took a sixth to a fifth off the time of an append; on bare metal it is about 1."""
 
 
 class PinningPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,18 +38,18 @@ class PinningPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def pinning_plan(
-    mode: str, cores: Sequence[tuple[int, ...]], matchers: Sequence[str], workers: Sequence[str]
+    mode: str,
+    cores: Sequence[tuple[int, ...]],
+    matchers: Sequence[str],
+    workers: Sequence[str],
+    wakeups: WakeUps | None = None,
 ) -> PinningPlan:
     """Assign processes to physical cores; each core is the tuple of its CPUs (hardware threads), lowest
-    first."""
+    first. `wakeups`: what was measured, where there are few of them."""
     if mode == "off":
         return PinningPlan(cpus={}, reason="off (pinning.mode)")
     if len(cores) < CORES_NEEDED:
-        return PinningPlan(
-            cpus={},
-            reason=f"nothing: {len(cores)} physical core{'s' * (len(cores) != 1)}, "
-            f"at least {CORES_NEEDED} are needed",
-        )
+        return _few_cores(cores, matchers, workers, wakeups)
     free = list(cores[1:])  # the first core serves interrupts on most machines
     shared = [cores[0]]
     cpus: dict[str, tuple[int, ...]] = {}
@@ -44,6 +57,8 @@ def pinning_plan(
         if len(free) <= 1:  # keep one more core for store and settlement
             break
         cpus[name] = free.pop(0)
+    if len(free) > 1:
+        cpus["store"] = free.pop(0)
     shared += free
     rest = tuple(sorted(cpu for core in shared for cpu in core))
     for name in ("store", "settlement", *matchers, *workers):
@@ -53,6 +68,28 @@ def pinning_plan(
     if missing:
         reason += f", as far as {len(cores)} cores go: {', '.join(missing)} share the rest"
     return PinningPlan(cpus=cpus, reason=reason)
+
+
+def _few_cores(
+    cores: Sequence[tuple[int, ...]],
+    matchers: Sequence[str],
+    workers: Sequence[str],
+    wakeups: WakeUps | None,
+) -> PinningPlan:
+    few = f"{len(cores)} physical core{'s' * (len(cores) != 1)}, {CORES_NEEDED} are needed for one core each"
+    if len(cores) < 2 or wakeups is None:
+        return PinningPlan(cpus={}, reason=f"nothing: {few}")
+    costs = (
+        f"waking a process takes {wakeups.same_core_us:.0f} us on the same core, "
+        f"{wakeups.other_core_us:.0f} us on another"
+    )
+    if wakeups.ratio < DEAR_RATIO:
+        return PinningPlan(cpus={}, reason=f"nothing: {few}; {costs}")
+    busy = cores[-1]  # the first core serves interrupts on most machines
+    rest = tuple(sorted(cpu for core in cores[:-1] for cpu in core))
+    cpus = dict.fromkeys(("store", *matchers), busy)
+    cpus |= dict.fromkeys(("settlement", *workers), rest)
+    return PinningPlan(cpus=cpus, reason=f"matchers and store on one core, as {costs} ({few})")
 
 
 def auto_workers(cores: int, shards: int) -> int:
@@ -70,9 +107,18 @@ def colocated(setting: str, cores: int) -> bool:
     return setting == "on" or (setting == "auto" and cores < CORES_NEEDED)
 
 
+def usable_cpus() -> set[int]:
+    """The CPUs that the exchange may use: of a process that the supervisor has pinned, all that it could have
+    had."""
+    told = os.environ.get(USABLE_CPUS_ENV, "")
+    if told:
+        return _cpu_list(told)
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
 def physical_cores(sysfs: Path = Path("/sys/devices/system/cpu")) -> list[tuple[int, ...]]:
-    """The physical cores this process may use, each as the tuple of its usable CPUs."""
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    """The physical cores that the exchange may use, each as the tuple of its usable CPUs."""
+    allowed = usable_cpus()
     cores: dict[tuple[int, ...], list[int]] = {}
     for cpu in sorted(allowed):
         try:

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -36,7 +36,15 @@ from zexchange.runtime.exchange_info import (
 )
 from zexchange.runtime.logs import begin_output, bound_output, log_to_file, log_to_terminal, tail
 from zexchange.runtime.paths import DataPaths
-from zexchange.runtime.pinning import auto_workers, colocated, physical_cores, pinning_plan
+from zexchange.runtime.pinning import (
+    CORES_NEEDED,
+    USABLE_CPUS_ENV,
+    auto_workers,
+    colocated,
+    physical_cores,
+    pinning_plan,
+    usable_cpus,
+)
 from zexchange.runtime.process import EXIT_REFUSED, PARENT_PID_ENV, READY_FD_ENV, die_with_parent
 from zexchange.runtime.store import FOREIGN_ADVICE, EmbeddedStore, StoreDamaged, StoreFailed, store_url
 from zexchange.runtime.supervision import (
@@ -51,6 +59,7 @@ from zexchange.runtime.supervision import (
     Supervision,
     exchange_specs,
 )
+from zexchange.runtime.wakeups import WakeUps, measure_wakeups
 
 CHILDREN_LOCK = "children"
 CHILDREN_GONE_TIMEOUT_S = 15.0
@@ -105,6 +114,7 @@ class Supervisor:
             cores,
             [name for name in self._names if name.startswith("matcher-")],
             [name for name in self._names if name.startswith("ingress-")],
+            _wakeups(config.pinning.mode, cores),
         )
         self._store = EmbeddedStore(paths, config)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -357,6 +367,7 @@ class Supervisor:
             name: text for name, text in os.environ.items() if name not in (READY_FD_ENV, PARENT_PID_ENV)
         }
         environment.update(environment_of(self._overrides))
+        environment[USABLE_CPUS_ENV] = ",".join(map(str, sorted(usable_cpus())))
         return environment
 
     def _pin(self, name: str, pid: int) -> None:
@@ -555,3 +566,13 @@ def _drain(descriptor: int) -> None:
             pass
     except BlockingIOError:
         pass
+
+
+def _wakeups(mode: str, cores: Sequence[tuple[int, ...]]) -> WakeUps | None:
+    """What waking a process costs, where the plan depends on it."""
+    if mode == "off" or not 2 <= len(cores) < CORES_NEEDED:
+        return None
+    try:
+        return measure_wakeups(cores[-1][0], cores[0][0])
+    except OSError:
+        return None

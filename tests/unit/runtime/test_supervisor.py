@@ -16,7 +16,7 @@ from tests.conftest import REPOSITORY
 from zexchange.limits import STOP_GRACE_MS
 from zexchange.runtime.exchange_info import ExchangeInfo, is_supervised, read_exchange
 from zexchange.runtime.paths import DataPaths
-from zexchange.runtime.pinning import PinningPlan, auto_workers, physical_cores, pinning_plan
+from zexchange.runtime.pinning import PinningPlan, auto_workers, physical_cores, pinning_plan, usable_cpus
 from zexchange.runtime.process import EXIT_FENCED, EXIT_REFUSED, EXIT_STORE
 from zexchange.runtime.running import free_port_base
 from zexchange.runtime.supervision import (
@@ -39,6 +39,7 @@ from zexchange.runtime.supervision import (
     exchange_specs,
 )
 from zexchange.runtime.supervisor import Supervisor
+from zexchange.runtime.wakeups import WakeUps
 
 # --- decisions ----------------------------------------------------------------------------------------------
 
@@ -249,9 +250,48 @@ def test_nothing_is_pinned_on_a_small_machine_or_when_off() -> None:
     assert pinning_plan("auto", cores(3), ["matcher-0"], ["ingress-0"]).cpus == {}
     assert (
         pinning_plan("auto", cores(1), ["matcher-0"], []).reason
-        == "nothing: 1 physical core, at least 4 are needed"
+        == "nothing: 1 physical core, 4 are needed for one core each"
     )
     assert pinning_plan("off", cores(64), ["matcher-0"], ["ingress-0"]).cpus == {}
+
+
+def test_with_few_cores_it_depends_on_what_waking_another_core_costs() -> None:
+    def plan(count: int, other_core_us: float) -> PinningPlan:
+        wakeups = WakeUps(same_core_us=20, other_core_us=other_core_us)
+        return pinning_plan("auto", cores(count), ["matcher-0", "matcher-1"], ["ingress-1"], wakeups)
+
+    assert plan(2, 25).cpus == {}
+    assert "25 us on another" in plan(2, 25).reason
+    dear = plan(3, 60)
+    assert dear.cpus["matcher-0"] == dear.cpus["matcher-1"] == dear.cpus["store"] == (2, 5)
+    assert dear.cpus["settlement"] == dear.cpus["ingress-1"] == (0, 1, 3, 4)
+    assert "60 us on another" in dear.reason
+    assert plan(1, 60).cpus == {}
+
+
+def test_wake_ups_are_measured_and_leave_everything_as_it_was() -> None:
+    """In a process of its own: measuring forks, which one with threads should not do."""
+    program = """if True:
+        import os
+        from zexchange.runtime.wakeups import measure_wakeups
+        usable = os.sched_getaffinity(0)
+        found = measure_wakeups(min(usable), max(usable))
+        assert found.same_core_us > 0 and found.ratio > 0
+        assert os.sched_getaffinity(0) == usable
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            print("nothing left")
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "nothing left\n", done.stderr
+
+
+def test_children_are_told_what_the_supervisor_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert usable_cpus() == os.sched_getaffinity(0)
+    monkeypatch.setenv("ZX_USABLE_CPUS", "0,3-4")
+    assert usable_cpus() == {0, 3, 4}
+    assert sorted(cpu for core in physical_cores(Path("/nowhere")) for cpu in core) == [0, 3, 4]
 
 
 def test_matchers_come_first_and_each_has_its_core() -> None:
@@ -260,7 +300,8 @@ def test_matchers_come_first_and_each_has_its_core() -> None:
     assert plan.cpus["matcher-1"] == (2, 10)
     assert plan.cpus["ingress-0"] == (3, 11)
     assert plan.cpus["ingress-1"] == (4, 12)
-    assert plan.cpus["store"] == plan.cpus["settlement"] == (0, 5, 6, 7, 8, 13, 14, 15)
+    assert plan.cpus["store"] == (5, 13)
+    assert plan.cpus["settlement"] == (0, 6, 7, 8, 14, 15)
 
 
 def test_what_finds_no_core_shares_the_rest() -> None:
