@@ -178,7 +178,7 @@ def screen(info: "ExchangeInfo", genesis: "Genesis", paths: "DataPaths", config:
     """What somebody who has just started an exchange wants to know; one screen."""
     from zexchange.runtime.store import shown_url
 
-    workers = sum(name.startswith("ingress-") for name in info.processes)
+    workers = sum(name.startswith("ingress-") for name in info.processes) + info.colocated
     promise = {
         "always": "always: on disk before it is acknowledged",
         "everysec": "everysec: up to a second of acknowledged orders is lost on power failure",

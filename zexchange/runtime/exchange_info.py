@@ -42,7 +42,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 class ExchangeInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The running exchange. `deployment_id` is hex; `durability` is "always" or "everysec"; `store_url` may
-    hold a password."""
+    hold a password. `colocated`: one ingress worker is in the process of the first matcher."""
 
     pid: int
     version: str
@@ -55,6 +55,7 @@ class ExchangeInfo(msgspec.Struct, frozen=True, kw_only=True):
     store_url: str
     durability: str
     pinning: str
+    colocated: bool
     processes: dict[str, ProcessInfo]
 
 

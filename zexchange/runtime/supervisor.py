@@ -414,6 +414,7 @@ class Supervisor:
             store_url=store_url(self._paths, self._config),
             durability=self._config.store.fsync,
             pinning=self._pinning.reason,
+            colocated=self._colocated,
             processes={
                 name: ProcessInfo(
                     pid=self._children[name].pid if name in self._children else None,

@@ -116,6 +116,7 @@ def running(paths: DataPaths, store_url: str) -> ExchangeInfo:
         store_url=store_url,
         durability="always",
         pinning="",
+        colocated=False,
         processes={},
     )
 
