@@ -1,6 +1,6 @@
 # Each target does its own set-up; a second set-up takes no time. Arguments: make run ARGS="--port-base 9200"
 
-.PHONY: run test setup lint lint-style lint-types lint-c lint-generated clean model lock
+.PHONY: run test bench setup lint lint-style lint-types lint-c lint-generated clean model lock
 
 VENV := .venv/bin
 ARGS ?=
@@ -23,10 +23,13 @@ lint-types: setup
 	$(VENV)/mypy
 
 lint-c: setup
-	$(or $(CC),cc) -std=c11 -Wall -Wextra -Wconversion -Wshadow -Wno-unused-parameter -Werror -fsyntax-only -Icsrc $(wildcard csrc/*.c)
+	$(or $(CC),cc) -std=c11 -Wall -Wextra -Wconversion -Wshadow -Wno-unused-parameter -Werror -fsyntax-only -Icsrc -Iperf/csrc $(wildcard csrc/*.c perf/csrc/*.c)
 
 lint-generated: setup
 	$(VENV)/python protocol/generate.py --check
+
+bench: setup  ## measure everything that has a budget, in under five minutes; ARGS="--long" takes longer
+	@$(VENV)/python -m perf bench $(ARGS)
 
 model: setup  ## drive both engines with generated commands, for as long as ARGS says
 	@$(VENV)/python -m tests.model $(ARGS)

@@ -1,6 +1,8 @@
-"""Builds the C engine, csrc/, into the extension module `zexchange._native`.
+"""Builds the C engine, csrc/, into the extension module `zexchange._native`, and the load generator, perf/csrc/, into
+`perf._native`, which stays in the source tree and is never packaged.
 
-    python build_ext.py                  into zexchange/, for work in the source tree
+    python build_ext.py                  into zexchange/ and perf/, for work in the source tree
+    python build_ext.py perf             only the load generator
     ZX_BUILD=debug python build_ext.py   one of MODES below; release if it is not set
 
 Packaging builds the same through `cffi_modules=["build_ext.py:ffibuilder"]`. What Python may see of the engine
@@ -17,6 +19,7 @@ from cffi import FFI
 
 ROOT = Path(__file__).resolve().parent
 CSRC = ROOT / "csrc"
+PERF_CSRC = ROOT / "perf" / "csrc"
 
 sys.path.insert(0, str(ROOT))  # an isolated build does not have the project on its path
 from zexchange.source_hash import source_hash  # noqa: E402
@@ -48,6 +51,15 @@ GENERATED_PREAMBLE = """
 #include "sha256.h"
 #include "state.h"
 #include "verifiers.h"
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+#pragma GCC diagnostic ignored "-Wshadow"
+"""
+
+
+PERF_PREAMBLE = """
+#include "loadgen.h"
+static const char *perf_source_hash(void) { return PERF_SOURCE_HASH; }
 #pragma GCC diagnostic ignored "-Wconversion"
 #pragma GCC diagnostic ignored "-Wsign-conversion"
 #pragma GCC diagnostic ignored "-Wshadow"
@@ -97,6 +109,25 @@ def make_ffibuilder(mode: str) -> FFI:
     return builder
 
 
+def make_perf_ffibuilder(mode: str) -> FFI:
+    """The builder of the load generator's extension."""
+    compile_flags, link_flags = MODES[mode]
+    builder = FFI()
+    builder.cdef((PERF_CSRC / "cdef.h").read_text(encoding="utf-8"))
+    builder.set_source(
+        "perf._native",
+        PERF_PREAMBLE,
+        sources=[f"perf/csrc/{path.name}" for path in sorted(PERF_CSRC.glob("*.c"))],
+        depends=[*(f"perf/csrc/{path.name}" for path in sorted(PERF_CSRC.glob("*.h"))), "csrc/wire.h"],
+        include_dirs=["csrc", "perf/csrc"],
+        define_macros=[("PERF_SOURCE_HASH", f'"{source_hash(PERF_CSRC)}"')],
+        extra_compile_args=[*STRICT, *compile_flags],
+        extra_link_args=link_flags,
+    )
+    return builder
+
+
+perf_ffibuilder = make_perf_ffibuilder(os.environ.get("ZX_BUILD", "release")) if PERF_CSRC.is_dir() else None
 ffibuilder = make_ffibuilder(os.environ.get("ZX_BUILD", "release"))
 
 
@@ -105,10 +136,12 @@ def main() -> None:
     from setuptools import setup
 
     os.chdir(ROOT)
+    only_perf = sys.argv[1:2] == ["perf"]
+    arguments = sys.argv[2:] if only_perf else sys.argv[1:]
     setup(
         name="zexchange",
-        cffi_modules=["build_ext.py:ffibuilder"],
-        script_args=["--quiet", "build_ext", "--inplace", "--force", *sys.argv[1:]],
+        cffi_modules=[*([] if only_perf else ["build_ext.py:ffibuilder"]), "build_ext.py:perf_ffibuilder"],
+        script_args=["--quiet", "build_ext", "--inplace", "--force", *arguments],
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Literal
 
 import click
 
+from perf.results import LoadResult, save
 from zexchange.cli.options import json_option
 from zexchange.cli.output import message, print_json, print_table
 
@@ -26,71 +26,199 @@ def main() -> None:
 @click.option("--duration-secs", type=click.FloatRange(0.1, 3600), default=30.0, show_default=True)
 @click.option(
     "--rate",
-    type=click.FloatRange(1, 1_000_000),
+    type=click.FloatRange(1, 10_000_000),
     default=3049.0,
     show_default=True,
-    help="Orders per second, all traders.",
+    help="Commands per second, all traders together.",
+)
+@click.option("--max", "as_fast", is_flag=True, help="As fast as answers come, instead of a rate.")
+@click.option(
+    "--window",
+    type=click.IntRange(1, 10_000),
+    default=32,
+    show_default=True,
+    help="With --max: frames on their way per trader.",
+)
+@click.option(
+    "--batch", type=click.IntRange(1, 64), default=1, show_default=True, help="Commands under one signature."
+)
+@click.option("--markets", type=click.IntRange(1, 10_000), default=1, show_default=True)
+@click.option(
+    "--resting",
+    type=click.IntRange(0, 20_000_000),
+    default=0,
+    show_default=True,
+    help="Orders that rest in the books beforehand.",
 )
 @click.option("--arrivals", type=click.Choice(["poisson", "constant"]), default="poisson", show_default=True)
 @click.option("--fsync", type=click.Choice(["always", "everysec"]), default="always", show_default=True)
-@click.option("--market", default="BTC-USD", show_default=True)
+@click.option(
+    "--pin",
+    type=click.Choice(["auto", "off", "compare"]),
+    default="auto",
+    show_default=True,
+    help="Where processes run; compare does both by turns.",
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the order flow.")
+@click.option(
+    "--repeat",
+    type=click.IntRange(1, 100),
+    default=1,
+    show_default=True,
+    help="Runs; the one with the median p50 is the result.",
+)
+@click.option(
+    "--setting",
+    "settings",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="A setting of the exchange; may be repeated.",
+)
+@click.option(
+    "--save", "save_to", type=click.Path(path_type=Path), default=None, help="Write the result to this file."
+)
+@click.option("--hlog", default="", help="Write a standard HdrHistogram log to this file.")
 @json_option
 def load(
     num_traders: int,
     duration_secs: float,
     rate: float,
-    arrivals: str,
-    fsync: str,
-    market: str,
+    as_fast: bool,
+    window: int,
+    batch: int,
+    markets: int,
+    resting: int,
+    arrivals: Literal["poisson", "constant"],
+    fsync: Literal["always", "everysec"],
+    pin: Literal["auto", "off", "compare"],
     seed: int,
+    repeat: int,
+    settings: tuple[str, ...],
+    save_to: Path | None,
+    hlog: str,
     as_json: bool,
 ) -> None:
-    """Open-loop load of signed orders on a temporary exchange; order to durable acknowledgement."""
-    from perf.load import run_load
-    from zexchange.client.keys import load_key
-    from zexchange.runtime.running import RunningExchange
+    """Open-loop load of signed orders on a temporary exchange; order to durable acknowledgement.
 
-    with (
-        tempfile.TemporaryDirectory(prefix="zx-perf-") as folder,
-        RunningExchange(Path(folder) / "data", settings={"store.fsync": fsync}) as exchange,
-    ):
-        result = run_load(
-            exchange.host,
-            exchange.port,
-            load_key(exchange.paths.operator_key),
-            traders=num_traders,
-            duration_s=duration_secs,
-            rate=rate,
-            poisson=arrivals == "poisson",
-            market=market,
-            seed=seed,
-        )
+    \b
+    python -m perf load --num-traders 4 --duration-secs 30
+    python -m perf load --max --duration-secs 10
+    python -m perf load --rate 150000 --batch 64 --save batches.json
+    """
+    from perf.load import LoadOptions, run_load, settings_of
+
+    try:
+        more = tuple(settings_of(settings).items())
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--setting") from None
+    ways: list[Literal["auto", "off"]] = ["auto", "off"] if pin == "compare" else [pin]
+    results: dict[str, list[LoadResult]] = {way: [] for way in ways}
+    for _ in range(repeat):
+        for way in ways:
+            options = LoadOptions(
+                traders=num_traders,
+                duration_s=duration_secs,
+                rate=None if as_fast else rate,
+                window=window,
+                batch=batch,
+                markets=markets,
+                resting=resting,
+                arrivals=arrivals,
+                fsync=fsync,
+                pin=way,
+                seed=seed,
+                settings=more,
+                hlog=hlog,
+            )
+            results[way].append(run_load(options))
+            if not as_json:
+                _print_load(results[way][-1])
+    chosen = median_run(results[ways[0]])
+    if len(ways) > 1 and not as_json:
+        _print_comparison({way: median_run(found) for way, found in results.items()})
+    if save_to is not None:
+        save(chosen, save_to)
     if as_json:
-        print_json(result)
-    else:
-        message(f"{result.machine.cpu}, {result.machine.cores} cores, commit {result.machine.commit}")
-        print_table(
-            ("", "p50 us", "p90 us", "p99 us", "p99.9 us", "max us"),
-            [
-                (name, *(f"{value:,.0f}" for value in (p.p50_us, p.p90_us, p.p99_us, p.p999_us, p.max_us)))
-                for name, p in (("from due time", result.latency), ("from sending", result.service_time))
-            ],
-            right=(1, 2, 3, 4, 5),
-        )
-        click.echo(
-            f"{result.orders_per_s:,.0f} orders/s answered of {result.rate_offered:,.0f} offered"
-            f" ({result.arrivals} arrivals), durability {result.durability}"
-        )
-        click.echo(
-            f"{result.orders_answered:,} of {result.orders_sent:,} orders answered, {result.trades:,} trades"
-        )
-        pace = "kept up" if result.kept_up else "FELL BEHIND"
-        click.echo(f"generator: {result.generator_cpu_share:.0%} of a core, {pace}")
-        click.echo(REFERENCE)
-    if not result.valid:
-        message("this run does not count: the generator fell behind or orders went unanswered")
+        print_json(chosen)
+    for problem in chosen.problems:
+        message(f"this run does not count: {problem}")
+    if not chosen.valid:
         raise SystemExit(1)
+
+
+def median_run(results: list[LoadResult]) -> LoadResult:
+    """The run with the median p50 among those that count; among all if none does."""
+    candidates = [one for one in results if one.counted] or [one for one in results if one.valid] or results
+    return sorted(candidates, key=lambda one: one.p50_us)[(len(candidates) - 1) // 2]
+
+
+def _print_load(result: LoadResult) -> None:
+    machine, noise = result.machine, result.noise
+    message(f"{machine.cpu}, {machine.cores} cores, kernel {machine.kernel}, commit {machine.commit}")
+    message(f"pinned: {result.layout}")
+    service = result.service_time
+    rows = [
+        ("from due time", result.p50_us, result.p90_us, result.p99_us, result.p999_us, result.max_us),
+        ("from sending", service.p50_us, service.p90_us, service.p99_us, service.p999_us, service.max_us),
+    ]
+    print_table(
+        ("", "p50 us", "p90 us", "p99 us", "p99.9 us", "max us"),
+        [(name, *(f"{value:,.0f}" for value in values)) for name, *values in rows],
+        right=(1, 2, 3, 4, 5),
+    )
+    offered = f"of {result.rate_offered:,.0f} offered" if result.rate_offered else "as fast as answers came"
+    click.echo(
+        f"{result.orders_per_s:,.0f} orders/s {offered} ({result.arrivals}), fsync {result.fsync}, "
+        f"{result.orders_answered:,} answered, {result.trades:,} trades"
+    )
+    floor = result.floor
+    click.echo(
+        f"floor {result.floor_us:,.0f} us (TCP {floor.tcp_us:,.0f}, verify {floor.verify_us:,.0f}, "
+        f"bus {floor.bus_us:,.0f}, append {floor.append_us:,.0f}); p50 is {result.ratio_to_floor:.2f} times it"
+    )
+    used = ", ".join(
+        f"{one.name} {one.user_us_per_order + one.system_us_per_order:,.0f}" for one in result.processes
+    )
+    click.echo(f"server CPU per order: {result.server_cpu_us_per_order:,.0f} us ({used})")
+    memory = ", ".join(f"{name} {size:,.0f}" for name, size in result.rss_mb.items())
+    click.echo(f"memory: {memory} MiB; {result.resting_orders:,} orders rested before")
+    for stage in result.stages:
+        click.echo(
+            f"  {stage.process} {stage.name}: p50 {stage.p50_us:,.0f} us, p99 {stage.p99_us:,.0f} us, "
+            f"{stage.count:,} turns"
+        )
+    pace = "kept up" if result.generator_kept_up else "FELL BEHIND"
+    click.echo(
+        f"generator: {result.generator_cpu_share:.0%} of a core, {pace}, "
+        f"late by {result.generator_late_p99_us:,.0f} us at p99"
+    )
+    click.echo(
+        f"machine: {noise.stolen_share:.2%} stolen, others {noise.other_cpu_share:.1%}, hiccups p99 "
+        f"{noise.hiccups.p99_us:,.0f} us, fdatasync p50 {noise.fdatasync.p50_us:,.0f} us p99 "
+        f"{noise.fdatasync.p99_us:,.0f} us; log {'verified' if result.verified else 'NOT verified'}"
+    )
+    if not noise.quiet:
+        message(f"shown and not counted: {noise.why}")
+    click.echo(REFERENCE)
+
+
+def _print_comparison(results: dict[str, LoadResult]) -> None:
+    print_table(
+        ("pinning", "p50 us", "p90 us", "p99 us", "p99.9 us", "CPU us/order", "layout"),
+        [
+            (
+                way,
+                f"{one.p50_us:,.0f}",
+                f"{one.p90_us:,.0f}",
+                f"{one.p99_us:,.0f}",
+                f"{one.p999_us:,.0f}",
+                f"{one.server_cpu_us_per_order:,.0f}",
+                one.layout,
+            )
+            for way, one in results.items()
+        ],
+        right=(1, 2, 3, 4, 5),
+    )
 
 
 @main.command()

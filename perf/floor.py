@@ -14,9 +14,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
+import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -24,7 +25,9 @@ import msgspec
 import zmq
 from nacl.signing import SigningKey
 
-from perf.stats import Machine, Percentiles, describe_machine, percentiles
+from perf.histogram import samples_of
+from perf.machine import describe_machine
+from perf.results import FloorParts, Machine, Percentiles
 from zexchange.config import Config, StoreSection
 from zexchange.frames import verify_frames
 from zexchange.runtime.paths import DataPaths
@@ -96,6 +99,20 @@ def measure_floor(*, fsync: Fsync = "always", rounds: int = 2_000) -> Floor:
     )
 
 
+def floor_parts(floors: Sequence[Floor]) -> FloorParts:
+    """The four steps, p50 of each: the median over several measurements."""
+
+    def middle(p50s_us: list[float]) -> float:
+        return statistics.median(p50s_us)
+
+    return FloorParts(
+        tcp_us=middle([floor.tcp.p50_us for floor in floors]),
+        verify_us=middle([floor.verify.p50_us for floor in floors]),
+        bus_us=middle([floor.bus.p50_us for floor in floors]),
+        append_us=middle([floor.append.p50_us for floor in floors]),
+    )
+
+
 def _timed(step: Callable[[], object], rounds: int) -> Percentiles:
     for _ in range(min(_WARM_UP, rounds)):
         step()
@@ -104,7 +121,7 @@ def _timed(step: Callable[[], object], rounds: int) -> Percentiles:
         started_ns = time.perf_counter_ns()
         step()
         samples_ns.append(time.perf_counter_ns() - started_ns)
-    return percentiles(samples_ns)
+    return samples_of(samples_ns)
 
 
 def _receive_exactly(connection: socket.socket, length: int) -> bytes:

@@ -1,14 +1,22 @@
-"""What the traders of a load run send: signed ahead, from a fixed seed, with the time each order is to leave.
+"""What the traders of a load run send: signed ahead, from a fixed seed, with the time each frame is to leave.
 
-Orders are good-till-cancelled limit orders of one lot on both sides of one market, priced evenly within a
-band around a fixed middle, so that about half of them trade when they arrive and half rest.
+Limit orders of one lot, good till cancelled, on both sides of each market, priced evenly within a band around a fixed
+middle: about a third of them trade when they arrive. One command in sixteen cancels all that its trader has in the
+market, so books stay as deep as they are however long a run takes. To fill a book beforehand there are orders far from
+the middle, which nothing reaches.
 """
 
 from __future__ import annotations
 
+import os
 import random
+import struct
+from array import array
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 
 import msgspec
+from nacl.bindings import crypto_sign
 from nacl.signing import SigningKey
 
 from zexchange.wire.messages import (
@@ -20,58 +28,174 @@ from zexchange.wire.messages import (
     SignedBatch,
     TimeInForce,
 )
-from zexchange.wire.signing import sign_batch
 
 MIDDLE_TICKS = 5_000_000
 BAND_TICKS = 50
+CANCEL_ALL_EVERY = 16
+RESTING_LEVELS = 10_000
+_TAG = b"zx.v1/batch".ljust(16, b"\0")
+_COMMAND = struct.Struct("<6BHIIQQqQ")
+_FRAME_HEADER_BYTES = 6
+_SIGNATURE = slice(14, 78)
+_AFTER_SIGNATURE = 78
+_NONCE_OFFSET = 110
+_COMMANDS_OFFSET = 126
+_SIGN_CHUNK = 2_000
+assert _COMMAND.size == 48
 
 
-class PlannedOrder(msgspec.Struct, frozen=True, gc=False):
-    """One signed order and when it is meant to be sent, in ns from the start of the run."""
+class Plan(msgspec.Struct):
+    """Frames, when each is due, and who sends it. Arrays are packed: `Q`, `I` and `H` of the array module."""
 
-    due_ns: int
-    nonce: int
-    frame: bytes
+    frames: bytes
+    offsets: bytes
+    lengths: bytes
+    due_ns: bytes
+    traders: bytes
+    first_nonce: int
+    commands: int
+    """In each frame."""
+
+    @property
+    def count(self) -> int:
+        """Frames."""
+        return len(self.lengths) // 4
 
 
-def plan(
-    keys: list[SigningKey],
-    deployment_id: bytes,
-    *,
-    market_id: int,
-    shard: int,
-    rate: float,
-    duration_s: float,
-    poisson: bool,
-    first_nonce: int,
-    seed: int,
-) -> list[list[PlannedOrder]]:
-    """One list of orders per key, each by `due_ns`: together `rate` a second for `duration_s` seconds.
-
-    Nonces count up from `first_nonce` (microseconds): never ahead of the time of sending, so none is too new.
-    """
+def due_times_ns(count: int, frames_per_s: float, poisson: bool, seed: int) -> array[int]:
+    """When each frame is to leave: evenly, or as independent arrivals."""
     generator = random.Random(seed)
-    plans: list[list[PlannedOrder]] = [[] for _ in keys]
-    interval_ns = 1e9 / rate
-    due_ns = 0.0
-    index = 0
-    while True:
-        due_ns += generator.expovariate(1.0) * interval_ns if poisson else interval_ns
-        if due_ns >= duration_s * 1e9:
-            return plans
-        trader = index % len(keys)
-        nonce = first_nonce + index
-        command = Command(
-            kind=CommandKind.NEW,
-            side=generator.choice((Side.BUY, Side.SELL)),
-            order_type=OrderType.LIMIT,
-            time_in_force=TimeInForce.GTC,
-            self_trade_prevention=SelfTradePrevention.CANCEL_NEWEST,
-            market_id=market_id,
-            price_ticks=MIDDLE_TICKS + generator.randint(-BAND_TICKS, BAND_TICKS),
-            qty_lots=1,
+    interval_ns = 1e9 / frames_per_s
+    due = array("Q")
+    at_ns = 0.0
+    for _ in range(count):
+        at_ns += generator.expovariate(1.0) * interval_ns if poisson else interval_ns
+        due.append(round(at_ns))
+    return due
+
+
+def trading_commands(count: int, markets: Sequence[int], seed: int) -> Iterator[bytes]:
+    """`count` encoded commands of one trader."""
+    generator = random.Random(seed)
+    for number in range(count):
+        market_id = markets[generator.randrange(len(markets))]
+        if number % CANCEL_ALL_EVERY == CANCEL_ALL_EVERY - 1:
+            yield _COMMAND.pack(CommandKind.CANCEL_ALL, 0, 0, 0, 0, 0, 0, market_id, 0, 0, 0, 0, 0)
+            continue
+        side = Side.BUY if generator.getrandbits(1) else Side.SELL
+        price_ticks = MIDDLE_TICKS + generator.randint(-BAND_TICKS, BAND_TICKS)
+        yield _new(side, market_id, price_ticks)
+
+
+def resting_commands(count: int, markets: Sequence[int], first: int) -> Iterator[bytes]:
+    """Orders that rest, spread over markets, sides and price levels; `first` numbers them across traders."""
+    for number in range(first, first + count):
+        market_id = markets[number % len(markets)]
+        side = Side.BUY if number // len(markets) % 2 == 0 else Side.SELL
+        away_ticks = 2 * BAND_TICKS + number // (2 * len(markets)) % RESTING_LEVELS
+        yield _new(side, market_id, MIDDLE_TICKS + (away_ticks if side == Side.SELL else -away_ticks))
+
+
+def _new(side: Side, market_id: int, price_ticks: int) -> bytes:
+    return _COMMAND.pack(
+        CommandKind.NEW,
+        side,
+        OrderType.LIMIT,
+        TimeInForce.GTC,
+        SelfTradePrevention.CANCEL_NEWEST,
+        0,
+        0,
+        market_id,
+        0,
+        0,
+        0,
+        price_ticks,
+        1,
+    )
+
+
+class _Job(msgspec.Struct):
+    """Frames to be signed with one key: (nonce, commands) each."""
+
+    key: bytes
+    deployment_id: bytes
+    shard: int
+    frames: list[tuple[int, bytes]]
+    commands: int
+
+
+def sign_frames(job: _Job) -> list[bytes]:
+    """Signed frames, in order."""
+    key = SigningKey(job.key)
+    placeholder = Command(
+        kind=CommandKind.NEW, side=Side.BUY, order_type=OrderType.LIMIT, time_in_force=TimeInForce.GTC
+    )
+    batch = SignedBatch(
+        public_key=bytes(key.verify_key), shard=job.shard, commands=[placeholder] * job.commands
+    )
+    template = bytearray(batch.encode())
+    secret = key._signing_key
+    signed = []
+    for nonce, commands in job.frames:
+        template[_NONCE_OFFSET : _NONCE_OFFSET + 8] = nonce.to_bytes(8, "little")
+        template[_COMMANDS_OFFSET:] = commands
+        message = b"".join(
+            (_TAG, job.deployment_id, template[_FRAME_HEADER_BYTES:14], template[_AFTER_SIGNATURE:])
         )
-        batch = SignedBatch(nonce=nonce, shard=shard, commands=[command])
-        frame = sign_batch(batch, keys[trader], deployment_id)
-        plans[trader].append(PlannedOrder(due_ns=round(due_ns), nonce=nonce, frame=frame))
-        index += 1
+        template[_SIGNATURE] = crypto_sign(message, secret)[:64]
+        signed.append(bytes(template))
+    return signed
+
+
+def build_plan(
+    keys: Sequence[SigningKey],
+    deployment_id: bytes,
+    commands: Sequence[Iterator[bytes]],
+    due_ns: array[int],
+    *,
+    shard: int,
+    batch: int,
+    first_nonce: int,
+    processes: int | None = None,
+) -> Plan:
+    """Frame n is trader n % len(keys)'s and holds its next `batch` commands. Signs on all cores.
+
+    Nonces count up from `first_nonce` (microseconds): never ahead of the time of sending as long as fewer than a
+    million frames a second are sent.
+    """
+    count = len(due_ns)
+    per_trader: list[list[tuple[int, bytes]]] = [[] for _ in keys]
+    for number in range(count):
+        trader = number % len(keys)
+        per_trader[trader].append(
+            (first_nonce + number, b"".join(next(commands[trader]) for _ in range(batch)))
+        )
+    jobs = [
+        _Job(bytes(key), deployment_id, shard, frames[at : at + _SIGN_CHUNK], batch)
+        for key, frames in zip(keys, per_trader, strict=True)
+        for at in range(0, len(frames), _SIGN_CHUNK)
+    ]
+    if count < _SIGN_CHUNK:
+        parts = [sign_frames(job) for job in jobs]
+    else:
+        with ProcessPoolExecutor(processes or os.cpu_count()) as pool:
+            parts = list(pool.map(sign_frames, jobs))
+    signed: list[list[bytes]] = [[] for _ in keys]
+    by_key = {bytes(key): number for number, key in enumerate(keys)}
+    for job, part in zip(jobs, parts, strict=True):
+        signed[by_key[job.key]] += part
+    frames = [signed[number % len(keys)][number // len(keys)] for number in range(count)]
+    offsets = array("Q")
+    at = 0
+    for frame in frames:
+        offsets.append(at)
+        at += len(frame)
+    return Plan(
+        frames=b"".join(frames),
+        offsets=offsets.tobytes(),
+        lengths=array("I", [len(frame) for frame in frames]).tobytes(),
+        due_ns=due_ns.tobytes(),
+        traders=array("H", [number % len(keys) for number in range(count)]).tobytes(),
+        first_nonce=first_nonce,
+        commands=batch,
+    )
