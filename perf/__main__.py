@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from perf.commands import bench, compare, report, sweep
 from perf.results import LoadResult, save
 from zexchange.cli.options import json_option
 from zexchange.cli.output import message, print_json, print_table
@@ -245,6 +246,12 @@ def floor(rounds: int, fsync: Literal["always", "everysec"], as_json: bool) -> N
     rows = [(name, f"{step.p50_us:,.0f}", f"{step.p99_us:,.0f}") for name, step in steps]
     rows.append(("floor", f"{result.floor_p50_us:,.0f}", f"{result.floor_p99_us:,.0f}"))
     print_table(("step", "p50 us", "p99 us"), rows, right=(1, 2))
+
+
+main.add_command(sweep)
+main.add_command(compare)
+main.add_command(bench)
+main.add_command(report)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,11 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def command_line(self) -> str:
         """How to run it again."""
-        words = ["python -m perf load", f"--num-traders {self.traders}", f"--duration-secs {self.duration_s:g}"]
+        words = [
+            "python -m perf load",
+            f"--num-traders {self.traders}",
+            f"--duration-secs {self.duration_s:g}",
+        ]
         words.append("--max" if self.rate is None else f"--rate {self.rate:g}")
         if self.rate is None:
             words.append(f"--window {self.window}")
@@ -147,9 +151,7 @@ def _deployment(paths: DataPaths, options: LoadOptions) -> Genesis:
     )
 
 
-def _measure(
-    exchange: RunningExchange, genesis: Genesis, options: LoadOptions, folder: Path
-) -> _Measured:
+def _measure(exchange: RunningExchange, genesis: Genesis, options: LoadOptions, folder: Path) -> _Measured:
     operator_key = load_key(exchange.paths.operator_key)
     keys = [SigningKey.generate() for _ in range(options.traders)]
     makers = [SigningKey.generate() for _ in range(_RESTING_MAKERS if options.resting else 0)]
@@ -213,7 +215,8 @@ def _fill(
         count = min(portion, frames - begin)
         done = begin // len(makers) * _RESTING_BATCH
         commands = [
-            resting_commands(per_portion, market_ids, number * per_maker + done) for number in range(len(makers))
+            resting_commands(per_portion, market_ids, number * per_maker + done)
+            for number in range(len(makers))
         ]
         job = Job(
             host=exchange.host,
@@ -359,9 +362,7 @@ def _result(
         ),
         cores=measured.meter.cores(),
         checkpoints_at_s=tuple(
-            at_s
-            for at_ns in _checkpoint_times_ns(paths)
-            if 0 <= (at_s := at_ns / 1e9 - start_s) <= elapsed_s
+            at_s for at_ns in _checkpoint_times_ns(paths) if 0 <= (at_s := at_ns / 1e9 - start_s) <= elapsed_s
         ),
         generator_cpu_share=outcome.cpu_s / elapsed_s,
         generator_kept_up=kept_up,
@@ -412,7 +413,9 @@ def _stages(paths: DataPaths) -> tuple[Stage, ...]:
     found = []
     for path in sorted(paths.run.glob("stages-*.json")):
         told = msgspec.json.decode(path.read_bytes())
-        found += [Stage(process=told["process"], name=name, **stage) for name, stage in told["stages"].items()]
+        found += [
+            Stage(process=told["process"], name=name, **stage) for name, stage in told["stages"].items()
+        ]
     return tuple(found)
 
 

@@ -112,10 +112,9 @@ class CoreUse(msgspec.Struct, frozen=True, kw_only=True):
     idle: float
 
 
-class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
+class LoadResult(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="load"):
     """One load run against a really running exchange. Latency counts from the intended send time."""
 
-    kind: Literal["load"] = "load"
     valid: bool
     """The generator kept up, each command got exactly one outcome, nothing was refused as busy, the log
     verified."""

@@ -1,9 +1,9 @@
 """What the traders of a load run send: signed ahead, from a fixed seed, with the time each frame is to leave.
 
 Limit orders of one lot, good till cancelled, on both sides of each market, priced evenly within a band around a fixed
-middle: about a third of them trade when they arrive. One command in sixteen cancels all that its trader has in the
-market, so books stay as deep as they are however long a run takes. To fill a book beforehand there are orders far from
-the middle, which nothing reaches.
+middle: about a third of them trade when they arrive. One command in sixteen, by chance, cancels all that its trader
+has in the market, so books stay as deep as they are however long a run takes. To fill a book beforehand there are
+orders far from the middle, which nothing reaches.
 """
 
 from __future__ import annotations
@@ -77,9 +77,10 @@ def due_times_ns(count: int, frames_per_s: float, poisson: bool, seed: int) -> a
 def trading_commands(count: int, markets: Sequence[int], seed: int) -> Iterator[bytes]:
     """`count` encoded commands of one trader."""
     generator = random.Random(seed)
-    for number in range(count):
+    for _ in range(count):
         market_id = markets[generator.randrange(len(markets))]
-        if number % CANCEL_ALL_EVERY == CANCEL_ALL_EVERY - 1:
+        # By chance, not by turns: else traders that send in bursts would cancel everything at the end of each.
+        if generator.randrange(CANCEL_ALL_EVERY) == 0:
             yield _COMMAND.pack(CommandKind.CANCEL_ALL, 0, 0, 0, 0, 0, 0, market_id, 0, 0, 0, 0, 0)
             continue
         side = Side.BUY if generator.getrandbits(1) else Side.SELL

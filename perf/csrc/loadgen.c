@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -381,6 +382,8 @@ int loadgen_run(const loadgen_plan *plan, loadgen_result *result) {
         }
     }
     if (error == LOADGEN_OK) {
+        /* Else the kernel may let us sleep 50 us longer than we asked. */
+        prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
         result->start_wall_ns = clock_ns(CLOCK_REALTIME);
         self.start_ns = clock_ns(CLOCK_MONOTONIC);
         error = loop(&self);
