@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -73,7 +74,9 @@ class GeneratorFailed(RuntimeError):
 class Generator:
     """One generator process: start it, `go`, then `outcome`. Ends with the block."""
 
-    def __init__(self, job: Job, folder: Path) -> None:
+    def __init__(self, job: Job, folder: Path, cpus: Collection[int] = ()) -> None:
+        """`cpus`: where it may run; anywhere if empty."""
+        self._cpus = cpus
         self._job_file = folder / "job"
         self._result_file = folder / "outcome"
         self._job_file.write_bytes(pickle.dumps(job))
@@ -108,6 +111,8 @@ class Generator:
 
     def go(self) -> None:
         """Start sending."""
+        if self._cpus:
+            os.sched_setaffinity(self._process.pid, self._cpus)
         assert self._process.stdin is not None
         self._process.stdin.write("go\n")
         self._process.stdin.flush()

@@ -95,7 +95,8 @@ def write_log(path: Path, seconds: Sequence[Histogram], start_s: float) -> None:
         writer = HistogramLogWriter(file)
         writer.output_log_format_version()
         writer.output_comment("[zexchange load; latency in ns from the intended send time]")
-        writer.output_start_time(start_s * 1000)
+        # In the words of the format; the library's own method for this line does not work.
+        writer.output_comment(f"[StartTime: {start_s:.3f} (seconds since epoch)]")
         writer.output_legend()
         for second, histogram in enumerate(seconds):
             standard = histogram.standard()

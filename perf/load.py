@@ -160,10 +160,12 @@ def _measure(exchange: RunningExchange, genesis: Genesis, options: LoadOptions, 
     resting = _fill(exchange, genesis, makers, market_ids, options, folder) if options.resting else 0
     job = _job(exchange, genesis, keys, market_ids, options)
     use = ExchangeUse(exchange.pids)
+    # Where the plan keeps cores free for matching, the generator stays off them like everything else.
+    cpus = exchange.info.processes["settlement"].cpus
     rss_by_second: list[float] = []
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     with (
-        Generator(job, folder) as generator,
+        Generator(job, folder, cpus) as generator,
         NoiseMeter(folder, lambda: {*use.pids, exchange.pid, generator.pid}) as meter,
     ):
         use.begin()

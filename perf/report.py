@@ -41,7 +41,7 @@ def write_report(runs: Sequence[LoadResult], sweeps: Sequence[SweepResult], out:
     everything = [*runs, *(point for one in sweeps for point in one.points)]
     if not everything:
         raise ValueError("no results to report on")
-    shown = list(runs) or everything
+    shown = one_of_each(runs or everything)
     made = make_charts(shown, sweeps)
     out.mkdir(parents=True, exist_ok=True)
     for name, _, png in made:
@@ -50,6 +50,16 @@ def write_report(runs: Sequence[LoadResult], sweeps: Sequence[SweepResult], out:
     page = out / "index.html"
     page.write_text(html_page(shown, everything, made), encoding="utf-8")
     return page
+
+
+def one_of_each(runs: Sequence[LoadResult]) -> list[LoadResult]:
+    """Of runs that measured the same thing the one with the median p50."""
+    by_label: dict[str, list[LoadResult]] = {}
+    for run in runs:
+        by_label.setdefault(label_of(run), []).append(run)
+    return [
+        sorted(same, key=lambda run: run.p50_us)[(len(same) - 1) // 2] for same in by_label.values()
+    ]
 
 
 def make_charts(runs: Sequence[LoadResult], sweeps: Sequence[SweepResult]) -> list[Chart]:
