@@ -305,6 +305,7 @@ typedef struct {
 typedef struct {
     uint32_t link;
     int32_t store_fd;
+    uint8_t may_queue;
     uint8_t may_seal;
     uint8_t waits;
     uint8_t in_flight;

@@ -294,7 +294,8 @@ static uint32_t verify(pump *self) {
 /* Whether the pump may read from this client now. */
 static bool is_ours(const pump *self, int32_t fd, uint32_t events) {
     return (uint32_t)fd < PUMP_FDS_MAX && self->peers[fd].active && !self->peers[fd].input_held &&
-           events == EPOLLIN && self->link != ZX_NONE && self->parts.inbox->frames < self->parts.queued_max &&
+           events == EPOLLIN && self->link != ZX_NONE && self->may_queue &&
+           self->parts.inbox->frames < self->parts.queued_max &&
            inbox_has_room(self->parts.inbox);
 }
 

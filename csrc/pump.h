@@ -94,6 +94,7 @@ typedef struct pump {
     pump_parts parts;
     uint32_t link;     /* number of the worker's link, for inbox and routes; ZX_NONE before it is known */
     int32_t store_fd;  /* -1 while the caller speaks to the store */
+    uint8_t may_queue; /* the caller has nothing that must come before what is read */
     uint8_t may_seal;  /* the caller has nothing that must come before what is in the inbox */
     uint8_t waits;     /* a batch of the caller is in flight */
     uint8_t in_flight; /* a batch of ours is on its way */

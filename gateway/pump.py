@@ -122,6 +122,7 @@ class Pump:
         link = core.link_number(self._express.identity)
         handle.link = _NO_LINK if link is None else link
         handle.store_fd = matcher.appender.fd
+        handle.may_queue = not matcher.holds
         handle.may_seal = accept and core.only_direct and not matcher.appender.busy
         handle.waits = matcher.appender.busy
         attention = lib.pump_run(handle, min(wait_ms, 60_000))

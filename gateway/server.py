@@ -151,6 +151,7 @@ class Server:
     def poll(self, wait_ms: int, *, accept: bool) -> None:
         """In place of `Reactor.poll`, where there is a matcher in this thread."""
         assert self._pump is not None
+        self._hear_local()
         self._pump.poll(wait_ms, accept=accept)
 
     def pump_rest(self, fd: int, data: bytes) -> None:
@@ -186,10 +187,7 @@ class Server:
         """
         now_ms = _now_ms()
         for link, carrier in zip(self._links, self._carriers, strict=True):
-            for message in carrier.receive(_LINK_MESSAGES_PER_TURN):
-                self._ingress.link_message(
-                    link.shard, message, server_time_ns=time.time_ns(), now_ms=now_ms
-                )
+            self._hear(link, carrier, now_ms)
         # Reports go out before anything is verified: they have waited longest.
         self._flush_touched(self._ingress.touched())
         if self._local is not None:
@@ -225,6 +223,19 @@ class Server:
         if self._reserve_fd >= 0:
             os.close(self._reserve_fd)
         self._log.info("counters", extra={"zx": msgspec.structs.asdict(self._ingress.counters)})
+
+    def _hear(self, link: ShardLink, carrier: Carrier, now_ms: int) -> None:
+        for message in carrier.receive(_LINK_MESSAGES_PER_TURN):
+            self._ingress.link_message(link.shard, message, server_time_ns=time.time_ns(), now_ms=now_ms)
+
+    def _hear_local(self) -> None:
+        """Write what the matcher in this thread has said by messages: what it says directly comes after that."""
+        assert self._local is not None
+        shard = self._local.shard
+        if self._carriers[shard].readable():
+            while self._carriers[shard].readable():
+                self._hear(self._links[shard], self._carriers[shard], _now_ms())
+            self._flush_touched(self._ingress.touched())
 
     def _flush_touched(self, touched: list[Connection]) -> None:
         for connection in touched:
@@ -330,6 +341,7 @@ class Server:
 
     def _hear_directly(self, entries: memoryview) -> None:
         """Reports of the matcher in this thread: from its buffer to the sockets."""
+        self._hear_local()
         now_ms = _now_ms()
         offset, end = 0, len(entries)
         while offset < end:

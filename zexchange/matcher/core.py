@@ -361,11 +361,11 @@ class MatcherCore:
         self._trades.observe(events)
         by_number = self._by_number
         for number, entries in self.routes.collect(events, self.inbox.origins, first_record_no):
-            if hear is not None and number == direct:
-                hear(entries)
-                continue
             of = by_number.get(number)
-            if of is not None:  # else the sender's ingress is gone
+            # Not past what waits in the outbox: answers to what was asked before.
+            if hear is not None and number == direct and not (of is not None and of.outbox):
+                hear(entries)
+            elif of is not None:  # else the sender's ingress is gone
                 of.outbox.add(bytes(entries))
 
     def _handle(self, item: _Item) -> None:

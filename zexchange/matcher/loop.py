@@ -127,7 +127,16 @@ class MatcherLoop:
 
     @property
     def has_room(self) -> bool:
-        """Whether more may be queued."""
+        """Whether more may be queued, behind all that came before it."""
+        return not self._held and self._core_has_room
+
+    @property
+    def holds(self) -> bool:
+        """Messages of an ingress in this thread wait for room."""
+        return bool(self._held)
+
+    @property
+    def _core_has_room(self) -> bool:
         return self._core.queued < self.max_queued and self._core.has_room
 
     def hear_directly(self, identity: bytes, hear: Callable[[memoryview], None]) -> None:
@@ -139,7 +148,7 @@ class MatcherLoop:
         self._local[identity] = hear
 
         def deliver(message: bytes) -> None:
-            if self._held or not self.has_room:
+            if not self.has_room:
                 self._held.append((identity, message))
             else:
                 self._receive(identity, message)
@@ -148,7 +157,7 @@ class MatcherLoop:
 
     def wait_ms(self, now_ms: int) -> int:
         """How long there is nothing to do if nothing arrives."""
-        if (self._look or self._held) and self.has_room:
+        if (self._look or self._held) and self._core_has_room:
             return 0
         if not self.busy:
             return 0 if self._core.pending else _LONGEST_WAIT_MS
@@ -157,9 +166,8 @@ class MatcherLoop:
 
     def turn(self, now_ms: int, *, accept: bool = True) -> None:
         """Take what has arrived; send the next batch if none is in flight and `accept`."""
-        if self._held:
-            while self._held and self.has_room:
-                self._receive(*self._held.popleft())
+        while self._held and self._core_has_room:
+            self._receive(*self._held.popleft())
         if self._look:
             self._drain_router()
         if self.busy:
