@@ -1,4 +1,4 @@
-"""The commands over load runs: `sweep`, `compare`, `bench`, `report`."""
+"""The commands beside `load` and `floor`: `sweep`, `verify`, `compare`, `bench`, `report`."""
 
 from __future__ import annotations
 
@@ -170,6 +170,37 @@ def bench(long_form: bool, smoke: bool, as_markdown: bool, save_to: Path | None,
                 for f in result.figures
             ],
         )
+
+
+@click.command()
+@click.option("--records", type=click.IntRange(16, 10_000_000), default=300_000, show_default=True)
+@click.option("--signed-records", type=click.IntRange(1, 1_000_000), default=20_000, show_default=True)
+@click.option("--restart-records", type=click.IntRange(1, 10_000_000), default=1_000_000, show_default=True)
+@click.option(
+    "--repeat", type=click.IntRange(1, 100), default=3, show_default=True, help="Runs; medians count."
+)
+@json_option
+def verify(records: int, signed_records: int, restart_records: int, repeat: int, as_json: bool) -> None:
+    """Replay with and without signatures, a checkpoint, a restart."""
+    from perf.verify import Sizes, budgets, run_verify
+
+    sizes = Sizes(
+        records=min(records, restart_records),
+        signed_records=signed_records,
+        restart_records=restart_records,
+        runs=repeat,
+    )
+    result = run_verify(sizes, message)
+    if as_json:
+        print_json(result)
+        return
+    print_table(
+        ("figure", "budget", "measured", ""),
+        [
+            (name, budget, measured, "met" if met else "NOT MET")
+            for name, budget, measured, met in budgets(result)
+        ],
+    )
 
 
 @click.command()

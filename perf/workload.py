@@ -115,7 +115,7 @@ def _new(side: Side, market_id: int, price_ticks: int) -> bytes:
     )
 
 
-class _Job(msgspec.Struct):
+class SigningJob(msgspec.Struct):
     """Frames to be signed with one key: (nonce, commands) each."""
 
     key: bytes
@@ -123,9 +123,11 @@ class _Job(msgspec.Struct):
     shard: int
     frames: list[tuple[int, bytes]]
     commands: int
+    signed: bool = True
+    """False: leave the signatures zero, for those that do not look at them."""
 
 
-def sign_frames(job: _Job) -> list[bytes]:
+def sign_frames(job: SigningJob) -> list[bytes]:
     """Signed frames, in order."""
     key = SigningKey(job.key)
     placeholder = Command(
@@ -140,10 +142,11 @@ def sign_frames(job: _Job) -> list[bytes]:
     for nonce, commands in job.frames:
         template[_NONCE_OFFSET : _NONCE_OFFSET + 8] = nonce.to_bytes(8, "little")
         template[_COMMANDS_OFFSET:] = commands
-        message = b"".join(
-            (_TAG, job.deployment_id, template[_FRAME_HEADER_BYTES:14], template[_AFTER_SIGNATURE:])
-        )
-        template[_SIGNATURE] = crypto_sign(message, secret)[:64]
+        if job.signed:
+            message = b"".join(
+                (_TAG, job.deployment_id, template[_FRAME_HEADER_BYTES:14], template[_AFTER_SIGNATURE:])
+            )
+            template[_SIGNATURE] = crypto_sign(message, secret)[:64]
         signed.append(bytes(template))
     return signed
 
@@ -172,7 +175,7 @@ def build_plan(
             (first_nonce + number, b"".join(next(commands[trader]) for _ in range(batch)))
         )
     jobs = [
-        _Job(bytes(key), deployment_id, shard, frames[at : at + _SIGN_CHUNK], batch)
+        SigningJob(bytes(key), deployment_id, shard, frames[at : at + _SIGN_CHUNK], batch)
         for key, frames in zip(keys, per_trader, strict=True)
         for at in range(0, len(frames), _SIGN_CHUNK)
     ]

@@ -77,7 +77,9 @@ class Settling:
         while self.now.follow(1):
             pass
         self.clock.pause_ms(1_000)
-        return self.now.tick()
+        signed = self.now.tick()
+        self.now.keep()
+        return signed
 
     def kill(self) -> None:
         """The process is gone, without a last word."""

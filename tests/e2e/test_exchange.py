@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from decimal import Decimal
 from pathlib import Path
 
@@ -234,4 +234,25 @@ def test_two_shards(data: Path, command: Command) -> None:
             alice.cancel(order_id=second.order_id, market="ETH-USD")
             assert [shard.open_orders for shard in alice.status().shards] == [1, 0]
             assert alice.cancel_all() == 1
+    verify(command, data)
+
+
+@pytest.mark.parametrize("colocate", ["on", "off"])
+def test_every_worker_reaches_every_shard(data: Path, colocate: str, command: Command) -> None:
+    """One worker beside a matcher and one on its own, or both on their own; the kernel spreads the sessions."""
+    assert command("init", "--data", data, "--shards", 2)[0] == 0
+    with started(data, {"ingress.colocate": colocate, "ingress.workers": "2"}) as exchange:
+        account_id = exchange.account("alice", USD="1000")
+        with exchange.client() as operator:
+            operator.deposit(account_id, "USD", "1000", shard=1)
+        with ExitStack() as stack:
+            sessions = [stack.enter_context(exchange.client("alice")) for _ in range(6)]
+            for session in sessions:
+                for market in ("BTC-USD", "ETH-USD"):
+                    order = session.buy(market, "0.01", "100")
+                    for other in sessions:
+                        if other is not session:
+                            assert next(other.events()).order_id == order.order_id  # type: ignore[union-attr]
+            assert [shard.open_orders for shard in sessions[0].status().shards] == [6, 6]
+            assert sessions[-1].cancel_all() == 12
     verify(command, data)

@@ -343,6 +343,15 @@ def test_bench_runs_every_case_at_tiny_sizes() -> None:
     assert all(run["valid"] or run["problems"] for runs in found["runs"].values() for run in runs)
 
 
+def test_verify_takes_all_figures_at_tiny_sizes() -> None:
+    exit_code, found = command(
+        "verify", "--records", "64", "--signed-records", "64", "--restart-records", "128", "--repeat", "1"
+    )
+    assert exit_code == 0
+    assert min(value for name, value in found.items() if name.endswith(("_per_s", "_s", "_ms"))) > 0
+    assert found["restart_records"] == 128
+
+
 def test_floor_measures_four_steps() -> None:
     exit_code, found = command("floor", "--rounds", "20", "--fsync", "everysec")
     assert exit_code == 0

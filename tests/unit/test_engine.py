@@ -194,7 +194,8 @@ def test_an_engine_of_default_size_starts_small() -> None:
     for engine in engines:
         engine.state_root()
         engine.check()
-    assert process.memory_info().rss - before < 64 * MIB
+    # Tables are laid on huge pages: the first entry of each takes 2 MiB.
+    assert process.memory_info().rss - before < 4 * 40 * MIB
 
 
 def test_a_genesis_with_fewer_balances_than_quote_assets_is_refused() -> None:

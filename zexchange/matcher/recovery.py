@@ -3,7 +3,9 @@ batch by batch."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -18,6 +20,12 @@ from zexchange.runtime.paths import DataPaths
 from zexchange.verification.checkpoint import CheckpointInvalid, SigningRefused
 from zexchange.verification.replica import EngineClass, Mismatch, StoredBatch
 from zexchange.verification.snapshot import known_floor, newest_valid
+
+if TYPE_CHECKING:
+    from zexchange.verification.quick_replay import QuickReplay
+
+_EVENTS_KEPT_BYTES = 32 * 1024 * 1024
+"""Of what was replayed last, events in which recent trades are looked for."""
 
 ENTRIES_PER_READ = 256
 """At 64 KiB each this is 16 MiB: below any output limit of the store, and enough to hide the round trip."""
@@ -54,9 +62,9 @@ def recover(
     the archive know of; `StoreUnavailable`, `StoreRefused`; `InterruptedError` as soon as `stopping()` says
     so.
     """
-    engine, state = _starting_point(paths, genesis, shard, engine_class)
-    trades = RecentTrades([market.market_id for market in genesis.markets_of(shard)])
-    begin_record_no = state.next_record_no
+    replay = Replay(*_starting_point(paths, genesis, shard, engine_class))
+    recent = _RecentEvents()
+    begin_record_no = replay.state.next_record_no
     reader = LogReader(client, shard)
     try:
         newest = reader.tip()
@@ -66,17 +74,20 @@ def recover(
         if last is not None:
             history = LogHistory(paths, client, shard)
             for chunk in history.chunks(
-                state.next_record_no, state.epoch, until=last.id, count=ENTRIES_PER_READ
+                replay.state.next_record_no, replay.state.epoch, until=last.id, count=ENTRIES_PER_READ
             ):
                 if stopping():
                     raise InterruptedError("asked to stop while replaying the log")
                 for stored in chunk:
-                    batch = _decoded(stored, shard)
-                    state = replay_batch(engine, state, batch, trades)
+                    recent.add(replay.apply(stored))
     except (BatchInvalid, Mismatch) as error:
         raise LogUnusable(f"shard {shard}: the log cannot be replayed: {error}") from error
+    state = replay.state
     _check_tip(paths, shard, last, state)
-    return Recovered(engine, state, trades, state.next_record_no - begin_record_no)
+    trades = RecentTrades([market.market_id for market in genesis.markets_of(shard)])
+    for events in recent.kept:
+        trades.observe(events)
+    return Recovered(replay.engine, state, trades, state.next_record_no - begin_record_no)
 
 
 def _starting_point(
@@ -111,6 +122,76 @@ def _check_tip(paths: DataPaths, shard: int, last: LogBatch | None, state: Chain
         )
 
 
+class _RecentEvents:
+    """The events of the last batches: to look at all of them for trades would take longer than to make them."""
+
+    def __init__(self) -> None:
+        self.kept: deque[bytes] = deque()
+        self._bytes = 0
+
+    def add(self, events: bytes) -> None:
+        self.kept.append(events)
+        self._bytes += len(events)
+        while self._bytes - len(self.kept[0]) >= _EVENTS_KEPT_BYTES:
+            self._bytes -= len(self.kept.popleft())
+
+
+class Replay:
+    """Applies batches that follow one another, and compares what the engine makes of them with what they say."""
+
+    def __init__(self, engine: MatchingEngine, state: ChainState) -> None:
+        self.engine = engine
+        self._state = state
+        self._quick: QuickReplay | None = None
+        self._quick_is_ahead = False
+        if hasattr(engine, "handle"):
+            # Not imported with the module: with the reference engine none of our C is loaded.
+            from zexchange.verification.quick_replay import QuickReplay
+
+            self._quick = QuickReplay(engine.handle)
+            self._quick.begin(state, None)
+
+    @property
+    def state(self) -> ChainState:
+        """Behind the last batch."""
+        if self._quick_is_ahead and self._quick is not None:
+            self._quick_is_ahead = False
+            self._state = self._quick.position()
+        return self._state
+
+    def apply(self, stored: StoredBatch) -> bytes:
+        """Apply the next batch; returns its events. Raises `BatchInvalid`; the engine must then not be used any
+        more."""
+        quick = self._quick
+        if quick is not None:
+            outcome = quick.redo(stored.id.epoch, stored.id.record_no, stored.raw)
+            if outcome:
+                self._quick_is_ahead = True
+                return quick.events()
+            if outcome is None:
+                _decoded(stored, self.engine.shard)
+                raise BatchInvalid("replaying gives other events than were recorded", stored.id.record_no)
+        self._state, events = self._apply(self.state, _decoded(stored, self.engine.shard))
+        if quick is not None:
+            quick.begin(self._state, None)
+        return events
+
+    def _apply(self, state: ChainState, batch: LogBatch) -> tuple[ChainState, bytes]:
+        journal.check_follows(state, batch)
+        try:
+            applied = self.engine.apply(batch.body, batch.log_time_ns)
+        except MalformedFrame as error:
+            raise BatchInvalid(f"malformed frame: {error}", batch.first_record_no) from error
+        if applied.records != batch.count:
+            raise BatchInvalid(
+                f"the engine takes {applied.records} of {batch.count} records at once", batch.first_record_no
+            )
+        events = bytes(applied.events)
+        if journal.events_hash(events) != batch.events_hash:
+            raise BatchInvalid("replaying gives other events than were recorded", batch.first_record_no)
+        return state.after(batch, self.engine.next_seq), events
+
+
 def _decoded(stored: StoredBatch, shard: int) -> LogBatch:
     """Raises `BatchInvalid`."""
     try:
@@ -120,22 +201,3 @@ def _decoded(stored: StoredBatch, shard: int) -> LogBatch:
     if batch.id != stored.id:
         raise BatchInvalid(f"entry {stored.id} holds the batch {batch.id}", stored.id.record_no)
     return batch
-
-
-def replay_batch(
-    engine: MatchingEngine, state: ChainState, batch: LogBatch, trades: RecentTrades
-) -> ChainState:
-    """Apply one batch that must follow `state`, and compare its events. Raises `BatchInvalid`."""
-    journal.check_follows(state, batch)
-    try:
-        applied = engine.apply(batch.body, batch.log_time_ns)
-    except MalformedFrame as error:
-        raise BatchInvalid(f"malformed frame: {error}", batch.first_record_no) from error
-    if applied.records != batch.count:
-        raise BatchInvalid(
-            f"the engine takes {applied.records} of {batch.count} records at once", batch.first_record_no
-        )
-    if journal.events_hash(applied.events) != batch.events_hash:
-        raise BatchInvalid("replaying gives other events than were recorded", batch.first_record_no)
-    trades.observe(applied.events)
-    return state.after(batch, engine.next_seq)

@@ -187,6 +187,7 @@ class Settlement:
         self._log = log or logging.getLogger("zexchange.settlement.process")
         self._core = SettlementCore([], [])
         self._observed: deque[_Observed] = deque()
+        self._signed: deque[_Observed] = deque()
         self.behind = False
         """The last `follow` found so much that the log probably holds more."""
         self._due_ms = 0
@@ -307,9 +308,23 @@ class Settlement:
             self._observed.append(self._observe(now_ms, self._settings.snapshot_every_records))
         signed = 0
         while self._observed and now_ms - self._observed[0].at_ms >= self._delay_ms:
-            self._settle(self._observed.popleft())
+            self._sign(self._observed.popleft())
             signed += 1
         return signed
+
+    def keep(self) -> None:
+        """Writes the snapshots that belong to what was signed, and archives below it.
+
+        Raises as `tick`.
+        """
+        while self._signed:
+            observed = self._signed.popleft()
+            for header, engine_snapshot in observed.snapshots:
+                self._upkeep.write_snapshot(header, engine_snapshot)
+            try:
+                self._upkeep.archive_one(observed.tips)
+            except (StoreUnavailable, StoreRefused) as error:
+                self._log.warning("nothing archived", extra={"zx": {"reason": str(error)}})
 
     def finish(self) -> None:
         """On a clean stop: redoes the rest of the log, signs it and leaves a snapshot of every shard that has
@@ -325,7 +340,8 @@ class Settlement:
         except (StoreUnavailable, StoreRefused) as error:
             self._log.warning("the store is gone already", extra={"zx": {"reason": str(error)}})
         if self._delay_ms == 0:
-            self._settle(self._observe(self._monotonic_ms(), 1))
+            self._sign(self._observe(self._monotonic_ms(), 1))
+            self.keep()
 
     def _replica(self, shard: int, signed: Sequence[ShardTip]) -> Replica:
         """From the newest snapshot that is not beyond what was signed, or from genesis."""
@@ -348,7 +364,7 @@ class Settlement:
                 self._snapshot_at[tip.shard] = tip.log_size
         return _Observed(tips, now_ms, tuple(snapshots))
 
-    def _settle(self, observed: _Observed) -> None:
+    def _sign(self, observed: _Observed) -> None:
         leaf = self._journal.next_leaf(self._now_ns(), observed.tips, self._upkeep.archive_digest())
         checkpoint = self._journal.sign(leaf)
         try:
@@ -357,12 +373,7 @@ class Settlement:
             self._log.warning(
                 "checkpoint not published yet", extra={"zx": {"n": leaf.n, "reason": str(error)}}
             )
-        for header, engine_snapshot in observed.snapshots:
-            self._upkeep.write_snapshot(header, engine_snapshot)
-        try:
-            self._upkeep.archive_one(observed.tips)
-        except (StoreUnavailable, StoreRefused) as error:
-            self._log.warning("nothing archived", extra={"zx": {"reason": str(error)}})
+        self._signed.append(observed)
 
 
 def run(context: ProcessContext) -> None:
@@ -469,7 +480,9 @@ def _settle_until_stopped(
                 select.select([context.stop_fd], [], [], RETRY_MS / 1000)
             if recovered:
                 settlement.tick()
+                # Before the rest: after a start with much to replay there is much to archive.
                 context.ready(checkpoints=settlement.checkpoints)
+                settlement.keep()
         if recovered:
             settlement.finish()
     finally:

@@ -1,7 +1,8 @@
 """Redoing batches with the engine in C, where all is well: one call per batch (csrc/seal.h, seal_replay).
 
 The batch is sealed anew from its frames and log time and must come out byte for byte. That is all that a replica
-checks but signatures. What does not come out is for `Replica` to explain, in Python, step by step.
+checks but signatures, and all that a matcher checks that recovers. What does not come out is for them to explain, in
+Python, step by step.
 """
 
 from __future__ import annotations
@@ -24,11 +25,15 @@ class QuickReplay:
         self._shard = engine_handle
         self._seal: Any = ffi.new("seal *")
         self._frontier: Any = ffi.new("frontier *")
+        self._keeps_tree = True
 
-    def begin(self, position: ChainState, log_tree: CompactRange) -> None:
-        """Where the engine is."""
+    def begin(self, position: ChainState, log_tree: CompactRange | None) -> None:
+        """Where the engine is. `log_tree`: the execution tree so far, if it is to be kept."""
         self._seal.epoch = position.epoch
         ffi.memmove(self._seal.chain, position.chain, _DIGEST_BYTES)
+        self._keeps_tree = log_tree is not None
+        if log_tree is None:
+            return
         self._frontier.size = log_tree.size
         for index, one in enumerate(log_tree.hashes):
             ffi.memmove(self._frontier.hashes[index], one, _DIGEST_BYTES)
@@ -38,6 +43,8 @@ class QuickReplay:
         done. None: it came out differently; the engine must not be used any more."""
         outcome = lib.seal_replay(self._seal, self._shard, epoch, record_no, raw, len(raw))
         if outcome == lib.ZX_OK:
+            if not self._keeps_tree:
+                return True
             seal = self._seal
             lib.frontier_append_frames(
                 self._frontier,
@@ -47,6 +54,10 @@ class QuickReplay:
             )
             return True
         return False if outcome == lib.ZX_ERROR_NOT_NEXT else None
+
+    def events(self) -> bytes:
+        """The event blocks of the last batch."""
+        return bytes(ffi.buffer(self._shard.events, self._seal.events_bytes))
 
     def ours(self) -> bytes:
         """After None: the batch as it came out."""

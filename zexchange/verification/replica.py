@@ -11,8 +11,9 @@ replica must not be used any more.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol, Self
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 from msgspec import Struct
 
@@ -38,6 +39,20 @@ __all__ = [
 
 SignatureCheck = Callable[[Sequence[bytes], bytes], Sequence[bool]]
 """(frames, deployment id) to one verdict per frame."""
+
+
+@runtime_checkable
+class EarlyCheck(Protocol):
+    """A signature check that can work while its caller does something else."""
+
+    def begin(self, frames: Sequence[bytes], deployment_id: bytes) -> Callable[[], Sequence[bool]]:
+        """Returns at once what waits for the verdicts."""
+        ...
+
+
+_CHECKS_AHEAD = 2
+_GROUP_BYTES = 256 * 1024
+"""Of batches whose signatures are checked together: about a thousand."""
 
 OTHER_DEPLOYMENT = (
     "the log belongs to another deployment, or the genesis file was changed afterwards: restore genesis.toml"
@@ -125,10 +140,9 @@ class Replica:
         self._check_signatures = check_signatures
         self._tip: ShardTip | None = None
         self._quick: QuickReplay | None = None
-        """Where no signatures are checked and the engine is the one in C: the way for batches that are as they
-        should be."""
+        """Where the engine is the one in C: the way for batches that are as they should be."""
         self._quick_is_ahead = False
-        if check_signatures is None and hasattr(engine, "handle"):
+        if hasattr(engine, "handle"):
             # Not imported with the module: with the reference engine none of our C is loaded.
             from zexchange.verification.quick_replay import QuickReplay
 
@@ -195,6 +209,27 @@ class Replica:
         self, quick: QuickReplay, batches: Iterable[StoredBatch], after_each: Callable[[], None] | None
     ) -> int:
         """Batch by batch; those that open an epoch, and those with which something is wrong, the careful way."""
+        if self._check_signatures is None:
+            return self._redo_quickly(quick, batches, after_each)
+        groups = list(_grouped(batches))
+        # What comes next is checked while this is redone, and what comes then is waiting, by a check that can.
+        checks = deque(map(self._begin_check, groups[:_CHECKS_AHEAD]))
+        records = 0
+        for number, group in enumerate(groups):
+            is_good = checks.popleft()()
+            checks += map(self._begin_check, groups[number + _CHECKS_AHEAD : number + _CHECKS_AHEAD + 1])
+            if not is_good:
+                self._catch_up()
+                rest = [stored for later in groups[number:] for stored in later]
+                records += self._apply(rest, after_each)
+                quick.begin(self._position, self._log_tree)
+                break
+            records += self._redo_quickly(quick, group, after_each)
+        return records
+
+    def _redo_quickly(
+        self, quick: QuickReplay, batches: Iterable[StoredBatch], after_each: Callable[[], None] | None
+    ) -> int:
         records = 0
         for stored in batches:
             outcome = quick.redo(stored.id.epoch, stored.id.record_no, stored.raw)
@@ -210,6 +245,29 @@ class Replica:
             records += self._apply([stored], after_each)
             quick.begin(self._position, self._log_tree)
         return records
+
+    def _begin_check(self, batches: Sequence[StoredBatch]) -> Callable[[], bool]:
+        """Returns what tells, once it is known, whether all signatures verify. A batch that cannot be read as far
+        as that says no."""
+        frames: list[bytes] = []
+        try:
+            for stored in batches:
+                frames += journal.iter_frames(
+                    stored.raw[journal.BATCH_HEADER_BYTES : -journal.BATCH_TRAILER_BYTES]
+                )
+        except (BatchInvalid, struct.error):
+            return lambda: False
+        deployment_id = self._genesis.deployment_id
+        signed = [frame for frame in frames if not _is_epoch_open(frame)]
+        if not signed:
+            return lambda: True
+        check: object = self._check_signatures
+        if isinstance(check, EarlyCheck):
+            verdicts = check.begin(signed, deployment_id)
+            return lambda: _all_good(verdicts(), len(signed))
+        assert self._check_signatures is not None
+        good = _all_good(self._check_signatures(signed, deployment_id), len(signed))
+        return lambda: good
 
     def _catch_up(self) -> None:
         if self._quick_is_ahead and self._quick is not None:
@@ -336,8 +394,7 @@ class Replica:
         if not signed:
             return []
         verdicts = check([frames[index] for index in signed], self._genesis.deployment_id)
-        if len(verdicts) != len(signed):
-            raise RuntimeError("the signature check gave another number of verdicts than there were frames")
+        _all_good(verdicts, len(signed))
         return [index for index, good in zip(signed, verdicts, strict=True) if not good]
 
     def _redo(self, batch: LogBatch, frames: list[bytes]) -> None:
@@ -363,6 +420,26 @@ class Replica:
         self._position = self._position.after(batch, self.engine.next_seq)
         if self.engine.next_record_no != batch.next_record_no:
             raise RuntimeError("the engine counts records differently")
+
+
+def _all_good(verdicts: Sequence[bool], expected: int) -> bool:
+    if len(verdicts) != expected:
+        raise RuntimeError("the signature check gave another number of verdicts than there were frames")
+    return all(verdicts)
+
+
+def _grouped(batches: Iterable[StoredBatch]) -> Iterator[list[StoredBatch]]:
+    """Groups that are large enough to share a check of theirs among cores."""
+    group: list[StoredBatch] = []
+    size = 0
+    for stored in batches:
+        group.append(stored)
+        size += len(stored.raw)
+        if size >= _GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def _is_epoch_open(frame: bytes) -> bool:

@@ -47,6 +47,7 @@ from zexchange.verification.replica import EngineClass, Mismatch, Replica, Signa
 from zexchange.verification.snapshot import snapshot_numbers
 
 __all__ = [
+    "CHUNK_BATCHES",
     "CheckpointMismatch",
     "ParallelSignatures",
     "Progress",
@@ -61,6 +62,7 @@ CHUNK_BATCHES = 64
 PAGE = 256
 SLICE_FRAMES = 64
 """Fewest frames worth handing to another thread: 4 ms of work."""
+SLICES_PER_THREAD = 4
 
 Progress = Callable[[int, int, int], None]
 """(shard, records redone, records in all), called about every 64 batches."""
@@ -133,10 +135,15 @@ class ParallelSignatures:
         self._pool = ThreadPoolExecutor(self._threads)
 
     def __call__(self, frames: Sequence[bytes], deployment_id: bytes) -> list[bool]:
-        size = max(SLICE_FRAMES, -(-len(frames) // self._threads))
+        return self.begin(frames, deployment_id)()
+
+    def begin(self, frames: Sequence[bytes], deployment_id: bytes) -> Callable[[], list[bool]]:
+        """Returns at once what waits for the verdicts."""
+        # Several slices per thread: one that loses its core for a while must not keep all others waiting.
+        size = max(SLICE_FRAMES, -(-len(frames) // (SLICES_PER_THREAD * self._threads)))
         slices = [frames[start : start + size] for start in range(0, len(frames), size)]
         verdicts = self._pool.map(lambda part: verify_signatures(part, deployment_id), slices)
-        return [good for part in verdicts for good in part]
+        return lambda: [good for part in verdicts for good in part]
 
     def __enter__(self) -> Self:
         return self

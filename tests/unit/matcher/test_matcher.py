@@ -18,7 +18,7 @@ from zexchange.matcher import link
 from zexchange.matcher.core import ANSWERS_PER_DRAIN_MAX, Batch, MatcherCore
 from zexchange.matcher.link import Kind, Outbox
 from zexchange.matcher.queries import RecentTrades
-from zexchange.matcher.recovery import LogUnusable, recover, replay_batch
+from zexchange.matcher.recovery import LogUnusable, Replay, recover
 from zexchange.reference import ReferenceEngine
 from zexchange.runtime.paths import DataPaths
 from zexchange.verification.replica import Replica, StoredBatch
@@ -152,9 +152,10 @@ class Shard:
 
     def check_log(self) -> None:
         """The log replays to the same events and the same book."""
-        state, engine = ChainState.genesis(GENESIS.deployment_id), ReferenceEngine(GENESIS, 0)
+        engine = ReferenceEngine(GENESIS, 0)
+        replay = Replay(engine, ChainState.genesis(GENESIS.deployment_id))
         for raw in self.log:
-            state = replay_batch(engine, state, decode_batch(raw, shard=0), RecentTrades([1, 2]))
+            replay.apply(StoredBatch(decode_batch(raw).id, raw))
         assert engine.next_record_no == self.engine.next_record_no
         assert engine.next_seq == self.engine.next_seq
 
@@ -570,6 +571,11 @@ def test_message_that_cannot_be_read_changes_nothing(shard: Shard, worker: Worke
 # ------------------------------------------------ recovery ------------------------------------------------
 
 
+@pytest.fixture(params=["reference", "c"])
+def engine_class(request: pytest.FixtureRequest) -> kit.EngineClass:
+    return kit.engine_named(request.param)
+
+
 def store_of(shard: Shard) -> FakeStore:
     """The shard's log in a store, with the marker of the next epoch."""
     store = FakeStore()
@@ -599,11 +605,13 @@ def replica_at(shard: Shard, batches: int) -> Replica:
 
 
 @pytest.mark.parametrize("snapshot_after", [None, 1, 5, 12])
-def test_state_is_back_from_snapshot_and_log(paths: DataPaths, snapshot_after: int | None) -> None:
+def test_state_is_back_from_snapshot_and_log(
+    paths: DataPaths, engine_class: kit.EngineClass, snapshot_after: int | None
+) -> None:
     shard = traded()
     if snapshot_after is not None:
         write_snapshot(paths, *capture(replica_at(shard, snapshot_after)))
-    found = recover(paths, GENESIS, 0, ReferenceEngine, store_of(shard), EntryId(2, 0))
+    found = recover(paths, GENESIS, 0, engine_class, store_of(shard), EntryId(2, 0))
     assert found.engine.snapshot() == shard.engine.snapshot()
     assert found.state.chain == decode_batch(shard.log[-1]).chain_after
     assert found.state.epoch == 1
@@ -615,15 +623,17 @@ def test_state_is_back_from_snapshot_and_log(paths: DataPaths, snapshot_after: i
         assert len(found.trades.newest(1, 500)) == 5
 
 
-def test_trimmed_log_without_archive_needs_the_snapshot(paths: DataPaths) -> None:
+def test_trimmed_log_without_archive_needs_the_snapshot(
+    paths: DataPaths, engine_class: kit.EngineClass
+) -> None:
     shard = traded()
     store = store_of(shard)
     cut = decode_batch(shard.log[5])
     store.execute_command("XTRIM", log_key(0), "MINID", str(cut.id))
     with pytest.raises(LogUnusable, match="missing"):
-        recover(paths, GENESIS, 0, ReferenceEngine, store, EntryId(2, 0))
+        recover(paths, GENESIS, 0, engine_class, store, EntryId(2, 0))
     write_snapshot(paths, *capture(replica_at(shard, 6)))
-    found = recover(paths, GENESIS, 0, ReferenceEngine, store, EntryId(2, 0))
+    found = recover(paths, GENESIS, 0, engine_class, store, EntryId(2, 0))
     assert found.engine.snapshot() == shard.engine.snapshot()
 
 
@@ -633,7 +643,9 @@ def archived(paths: DataPaths, shard: Shard, batches: int) -> Path:
 
 
 @pytest.mark.parametrize("snapshot_after", [None, 1, 3])
-def test_what_was_trimmed_comes_from_the_archive(paths: DataPaths, snapshot_after: int | None) -> None:
+def test_what_was_trimmed_comes_from_the_archive(
+    paths: DataPaths, engine_class: kit.EngineClass, snapshot_after: int | None
+) -> None:
     """With no snapshot, or only old ones, the shard comes back all the same."""
     shard = traded()
     store = store_of(shard)
@@ -641,12 +653,12 @@ def test_what_was_trimmed_comes_from_the_archive(paths: DataPaths, snapshot_afte
     store.execute_command("XTRIM", log_key(0), "MINID", str(decode_batch(shard.log[5]).id))
     if snapshot_after is not None:
         write_snapshot(paths, *capture(replica_at(shard, snapshot_after)))
-    found = recover(paths, GENESIS, 0, ReferenceEngine, store, EntryId(2, 0))
+    found = recover(paths, GENESIS, 0, engine_class, store, EntryId(2, 0))
     assert found.engine.snapshot() == shard.engine.snapshot()
     assert found.state.chain == decode_batch(shard.log[-1]).chain_after
 
 
-def test_damaged_archive_stops_the_shard(paths: DataPaths) -> None:
+def test_damaged_archive_stops_the_shard(paths: DataPaths, engine_class: kit.EngineClass) -> None:
     shard = traded()
     store = store_of(shard)
     segment = archived(paths, shard, 6)
@@ -655,27 +667,29 @@ def test_damaged_archive_stops_the_shard(paths: DataPaths) -> None:
     for offset in (5, len(content) // 2):
         segment.write_bytes(content[:offset] + bytes([content[offset] ^ 1]) + content[offset + 1 :])
         with pytest.raises(LogUnusable, match="replayed"):
-            recover(paths, GENESIS, 0, ReferenceEngine, store, EntryId(2, 0))
+            recover(paths, GENESIS, 0, engine_class, store, EntryId(2, 0))
 
 
 @pytest.mark.parametrize("content", [b"{", b'{"size":1,"root":"00","leaf":"00"}'])
-def test_without_knowing_what_was_signed_nobody_trades(paths: DataPaths, content: bytes) -> None:
+def test_without_knowing_what_was_signed_nobody_trades(
+    paths: DataPaths, engine_class: kit.EngineClass, content: bytes
+) -> None:
     """A damaged file says so once; it is no reason to start again and again."""
     shard = traded()
     paths.last_signed.write_bytes(content)
     with pytest.raises(LogUnusable, match="not known"):
-        recover(paths, GENESIS, 0, ReferenceEngine, store_of(shard), EntryId(2, 0))
+        recover(paths, GENESIS, 0, engine_class, store_of(shard), EntryId(2, 0))
 
 
-def test_log_that_went_backwards_is_refused(paths: DataPaths) -> None:
+def test_log_that_went_backwards_is_refused(paths: DataPaths, engine_class: kit.EngineClass) -> None:
     shard = traded()
     write_snapshot(paths, *capture(replica_at(shard, len(shard.log))))
     del shard.log[-1]
     with pytest.raises(LogUnusable, match="backwards"):
-        recover(paths, GENESIS, 0, ReferenceEngine, store_of(shard), EntryId(2, 0))
+        recover(paths, GENESIS, 0, engine_class, store_of(shard), EntryId(2, 0))
 
 
-def test_log_of_another_past_is_refused(paths: DataPaths) -> None:
+def test_log_of_another_past_is_refused(paths: DataPaths, engine_class: kit.EngineClass) -> None:
     """As many records as the snapshot knows, but others."""
     shard, other = traded(), Shard()
     other.now_ns += 7
@@ -687,15 +701,16 @@ def test_log_of_another_past_is_refused(paths: DataPaths) -> None:
         other.run()
     write_snapshot(paths, *capture(replica_at(shard, len(shard.log))))
     with pytest.raises(LogUnusable, match="another record"):
-        recover(paths, GENESIS, 0, ReferenceEngine, store_of(other), EntryId(2, 0))
+        recover(paths, GENESIS, 0, engine_class, store_of(other), EntryId(2, 0))
 
 
-def test_damaged_dropped_and_swapped_batches_stop_the_shard(paths: DataPaths) -> None:
+def test_damaged_dropped_and_swapped_batches_stop_the_shard(
+    paths: DataPaths, engine_class: kit.EngineClass
+) -> None:
     shard = traded()
     raws = shard.log
     flipped = bytearray(raws[4])
     flipped[200] ^= 1
-    engine = ReferenceEngine(GENESIS, 0)
     batch = decode_batch(raws[0])
     lying = journal.encode_batch(
         shard=0,
@@ -709,32 +724,34 @@ def test_damaged_dropped_and_swapped_batches_stop_the_shard(paths: DataPaths) ->
         events_hash=bytes(32),
     )
     with pytest.raises(journal.BatchInvalid, match="other events"):
-        replay_batch(
-            engine, ChainState.genesis(GENESIS.deployment_id), decode_batch(lying), RecentTrades([1, 2])
+        Replay(engine_class(GENESIS, 0), ChainState.genesis(GENESIS.deployment_id)).apply(
+            StoredBatch(decode_batch(lying).id, lying)
         )
     store = store_of(shard)
     store.replace(log_key(0), str(decode_batch(raws[4]).id), b"b", bytes(flipped))
     with pytest.raises(LogUnusable):
-        recover(paths, GENESIS, 0, ReferenceEngine, store, EntryId(2, 0))
+        recover(paths, GENESIS, 0, engine_class, store, EntryId(2, 0))
     store = store_of(shard)
     del store.streams[log_key(0)][4]
     with pytest.raises(LogUnusable, match="expected"):
-        recover(paths, GENESIS, 0, ReferenceEngine, store, EntryId(2, 0))
+        recover(paths, GENESIS, 0, engine_class, store, EntryId(2, 0))
 
 
-def test_replay_stops_when_asked_and_needs_its_marker(paths: DataPaths) -> None:
+def test_replay_stops_when_asked_and_needs_its_marker(
+    paths: DataPaths, engine_class: kit.EngineClass
+) -> None:
     shard = traded()
     store = store_of(shard)
     with pytest.raises(InterruptedError):
-        recover(paths, GENESIS, 0, ReferenceEngine, store, EntryId(2, 0), stopping=lambda: True)
+        recover(paths, GENESIS, 0, engine_class, store, EntryId(2, 0), stopping=lambda: True)
     with pytest.raises(LogUnusable, match="marker"):
-        recover(paths, GENESIS, 0, ReferenceEngine, store, EntryId(3, 0))
+        recover(paths, GENESIS, 0, engine_class, store, EntryId(3, 0))
 
 
-def test_second_life_continues_the_first(paths: DataPaths) -> None:
+def test_second_life_continues_the_first(paths: DataPaths, engine_class: kit.EngineClass) -> None:
     shard = traded()
     store = store_of(shard)
-    found = recover(paths, GENESIS, 0, ReferenceEngine, store, EntryId(2, 0))
+    found = recover(paths, GENESIS, 0, engine_class, store, EntryId(2, 0))
     core = MatcherCore(
         found.engine,
         found.state,
