@@ -1,4 +1,4 @@
-#define _DEFAULT_SOURCE /* MAP_ANONYMOUS, MAP_NORESERVE, madvise */
+#define _DEFAULT_SOURCE /* MAP_ANONYMOUS, MAP_NORESERVE */
 
 #include "arena.h"
 
@@ -16,9 +16,6 @@ int arena_map(arena *self) {
     void *const base =
         mmap(NULL, self->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED) return ZX_ERROR_MEMORY;
-    /* Maps and pools are looked up at random: with small pages nearly every look costs a walk through page tables,
-     * twice over on a virtual machine. A wish: where it is not granted nothing changes but speed. */
-    (void)madvise(base, self->size, MADV_HUGEPAGE);
     self->base = base;
     return ZX_OK;
 }

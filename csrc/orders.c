@@ -67,8 +67,10 @@ static uint32_t gain_asset(const engine_market *market, uint8_t side) {
 
 /* ------------------------------------------------------------ orders and owners */
 
+/* Eight ids in a row are neighbours in the map: orders made one after the other share a cache line and, what costs
+ * more on a virtual machine, a page. We number the orders ourselves, so nobody can choose ids that crowd. */
 static uint64_t hash_order(const engine *self, uint64_t order_id) {
-    return idmap_hash(self->hash_seed, order_id, 1);
+    return idmap_hash(self->hash_seed, order_id / 8, 1) << 3 | order_id % 8;
 }
 
 static uint64_t hash_client_order(const engine *self, uint32_t account_id, uint64_t client_order_id) {
