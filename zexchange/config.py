@@ -35,7 +35,7 @@ class ExchangeSection(_Section, frozen=True):
     host: Annotated[
         str, Meta(min_length=1, extra_json_schema={"description": "an address or host name of this machine"})
     ] = "127.0.0.1"
-    port_base: Annotated[int, Meta(ge=1, le=limits.PORT_BASE_MAX)] = 9000
+    port_base: Annotated[int, Meta(ge=1, le=limits.PORT_BASE_MAX)] = limits.PORT_BASE
 
 
 class StoreSection(_Section, frozen=True):
@@ -95,6 +95,28 @@ class SettlementSection(_Section, frozen=True):
     published_checkpoints: Annotated[int, Meta(ge=1, le=2**31)] = 86_400
 
 
+class WebSection(_Section, frozen=True):
+    """REST, WebSockets, the trading page, and the admin API."""
+
+    enabled: bool = True
+    host: Annotated[
+        str, Meta(min_length=1, extra_json_schema={"description": "an address or host name of this machine"})
+    ] = "127.0.0.1"
+    port: Literal["auto"] | Annotated[int, Meta(ge=1, le=65_535)] = "auto"
+    admin_host: Annotated[
+        str, Meta(min_length=1, extra_json_schema={"description": "an address or host name of this machine"})
+    ] = "127.0.0.1"
+    admin_port: Literal["auto"] | Annotated[int, Meta(ge=1, le=65_535)] = "auto"
+    admin_token: Annotated[
+        str,
+        Meta(
+            pattern=r"^$|^[\x21-\x7e]{16,256}$",
+            extra_json_schema={"description": '"" or 16 to 256 printable characters without spaces'},
+        ),
+    ] = ""
+    origins: list[str] = []
+
+
 class PinningSection(_Section, frozen=True):
     """Which process runs on which core."""
 
@@ -123,6 +145,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ingress: IngressSection = IngressSection()
     matcher: MatcherSection = MatcherSection()
     settlement: SettlementSection = SettlementSection()
+    web: WebSection = WebSection()
     pinning: PinningSection = PinningSection()
     logging: LoggingSection = LoggingSection()
     measurement: MeasurementSection = MeasurementSection()
@@ -131,6 +154,21 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def tcp_port(self) -> int:
         """Port of order entry."""
         return self.exchange.port_base + limits.PORT_OFFSET_TCP
+
+    @property
+    def web_port(self) -> int:
+        """Port of the page, REST and WebSockets."""
+        if self.web.port != "auto":
+            return self.web.port
+        base = self.exchange.port_base
+        return limits.WEB_PORT if base == limits.PORT_BASE else base + limits.PORT_OFFSET_WEB
+
+    @property
+    def admin_port(self) -> int:
+        """Port of the admin API."""
+        if self.web.admin_port != "auto":
+            return self.web.admin_port
+        return self.exchange.port_base + limits.PORT_OFFSET_ADMIN
 
 
 SECTIONS: tuple[str, ...] = tuple(field.name for field in msgspec.structs.fields(Config))

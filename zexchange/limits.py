@@ -154,6 +154,18 @@ OUTCOMES_MAX: Final = 2**22
 PORT_OFFSET_TCP: Final = 0
 """Order entry listens on port_base + this."""
 
+PORT_OFFSET_WEB: Final = 30
+"""The page, REST and WebSockets, unless port_base is PORT_BASE."""
+
+PORT_OFFSET_ADMIN: Final = 90
+"""The admin API: 9090 with the default port_base."""
+
+PORT_BASE: Final = 9000
+"""Default of exchange.port_base."""
+
+WEB_PORT: Final = 3000
+"""The page's port with the default port_base: the one people type."""
+
 PORTS_RESERVED: Final = 100
 """Ports from port_base on that belong to one deployment: neighbours keep this distance."""
 

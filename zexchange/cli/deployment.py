@@ -203,6 +203,8 @@ def screen(info: "ExchangeInfo", genesis: "Genesis", paths: "DataPaths", config:
             f"zexchange {info.version} · {info.name} · deployment {info.deployment_id[:16]}",
             "",
             f"  order entry   {info.tcp}  (SBE over TCP; {sizes})",
+            *([f"  trading page  http://{info.web}"] if info.web is not None else []),
+            *([f"  admin API     http://{info.admin}"] if info.admin is not None else []),
             f"  markets       {listed}",
             f"  data folder   {paths.root}",
             f"  logs          {paths.logs}",

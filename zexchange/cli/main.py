@@ -59,6 +59,7 @@ COMMANDS: dict[str, LazyCommand] = {
     ),
     "ingress": LazyCommand("zexchange.cli.processes:ingress", "Run an ingress worker.", hidden=True),
     "matcher": LazyCommand("zexchange.cli.processes:matcher", "Run the matcher of a shard.", hidden=True),
+    "web": LazyCommand("zexchange.cli.processes:web", "Run the web process.", hidden=True),
     "settlement": LazyCommand("zexchange.cli.verify:settlement", "Run the settlement process.", hidden=True),
 }
 

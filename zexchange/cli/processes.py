@@ -1,4 +1,5 @@
-"""Hidden commands that are processes of the exchange: `zexchange ingress [WORKER]`, `zexchange matcher SHARD`.
+"""Hidden commands that are processes of the exchange: `zexchange ingress [WORKER]`, `zexchange matcher SHARD`,
+`zexchange web`.
 
 The supervisor starts them; by hand they are useful to run one process of an exchange under a debugger.
 """
@@ -36,3 +37,12 @@ def matcher(data: Path, config_file: Path | None, worker: int | None, shard: int
     from gateway.server import make_companion
 
     run(shard, data, config_file, {}, make_companion(worker))
+
+
+@click.command(hidden=True)
+@common_options
+def web(data: Path, config_file: Path | None) -> None:
+    """Run the web process: page, REST, WebSockets, admin API."""
+    from webapp.process import run
+
+    run(data, config_file, {})

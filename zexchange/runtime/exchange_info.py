@@ -42,7 +42,8 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 class ExchangeInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The running exchange. `deployment_id` is hex; `durability` is "always" or "everysec"; `store_url` may
-    hold a password. `colocated`: one ingress worker is in the process of the first matcher."""
+    hold a password. `web` and `admin` are None without a web process. `colocated`: one ingress worker is in the
+    process of the first matcher."""
 
     pid: int
     version: str
@@ -52,6 +53,8 @@ class ExchangeInfo(msgspec.Struct, frozen=True, kw_only=True):
     deployment_id: str
     shards: int
     tcp: Endpoint
+    web: Endpoint | None = None
+    admin: Endpoint | None = None
     store_url: str
     durability: str
     pinning: str

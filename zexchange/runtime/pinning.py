@@ -61,7 +61,7 @@ def pinning_plan(
         cpus["store"] = free.pop(0)
     shared += free
     rest = tuple(sorted(cpu for core in shared for cpu in core))
-    for name in ("store", "settlement", *matchers, *workers):
+    for name in ("store", "settlement", "web", *matchers, *workers):
         cpus.setdefault(name, rest)
     missing = [name for name in [*matchers, *workers] if cpus[name] == rest]
     reason = "one core each for matchers and ingress workers"
@@ -88,7 +88,7 @@ def _few_cores(
     busy = cores[-1]  # the first core serves interrupts on most machines
     rest = tuple(sorted(cpu for core in cores[:-1] for cpu in core))
     cpus = dict.fromkeys(("store", *matchers), busy)
-    cpus |= dict.fromkeys(("settlement", *workers), rest)
+    cpus |= dict.fromkeys(("settlement", "web", *workers), rest)
     return PinningPlan(cpus=cpus, reason=f"matchers and store on one core, as {costs} ({few})")
 
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from zexchange.limits import PORT_BASE_MAX, PORT_OFFSET_TCP
+from zexchange.limits import PORT_BASE_MAX, PORT_OFFSET_ADMIN, PORT_OFFSET_TCP, PORT_OFFSET_WEB
 from zexchange.runtime.exchange_info import ExchangeInfo, read_exchange
 from zexchange.runtime.paths import DataPaths
 from zexchange.runtime.process import PARENT_PID_ENV
@@ -105,13 +105,16 @@ class RunningExchange:
         config_file: Path | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        """`settings` maps `section.key` to text, as flags would; `port_base` None takes free ports."""
+        """`settings` maps `section.key` to text, as flags would; `port_base` None takes free ports.
+
+        Without a web process, unless the settings enable it.
+        """
         self.paths = DataPaths(Path(data))
         self.port_base = free_port_base() if port_base is None else port_base
         self.host = "127.0.0.1"
         self.port = self.port_base + PORT_OFFSET_TCP
         self._config_file = config_file
-        self._settings = dict(settings or {})
+        self._settings = {"web.enabled": "false", **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._output: _Output | None = None
 
@@ -233,7 +236,7 @@ def free_port_base() -> int:
     """
     for _attempt in range(1000):
         base = 10_000 + secrets.randbelow(min(22_000, PORT_BASE_MAX - 10_000))
-        if _is_free(base + PORT_OFFSET_TCP):
+        if all(_is_free(base + offset) for offset in (PORT_OFFSET_TCP, PORT_OFFSET_WEB, PORT_OFFSET_ADMIN)):
             return base
     raise OSError("no free ports on 127.0.0.1")
 

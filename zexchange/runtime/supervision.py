@@ -281,9 +281,9 @@ def describe_exit(status: int) -> str:
 
 
 def exchange_specs(
-    shards: Iterable[int], workers: int, embedded_store: bool, *, colocated: bool = False
+    shards: Iterable[int], workers: int, embedded_store: bool, *, colocated: bool = False, web: bool = False
 ) -> list[ProcessSpec]:
-    """The processes of one exchange. Stop order: ingress, matchers, settlement, store.
+    """The processes of one exchange. Stop order: web and ingress, matchers, settlement, store.
 
     `colocated`: ingress worker 0 is in the process of the first matcher, which then starts after the other
     matchers and stops before them.
@@ -303,4 +303,6 @@ def exchange_specs(
         ProcessSpec(name=f"ingress-{index}", stop_stage=0, needs=tuple(matchers))
         for index in range(1 if colocated else 0, workers)
     ]
+    if web:
+        specs.append(ProcessSpec(name="web", stop_stage=0, needs=store))
     return specs

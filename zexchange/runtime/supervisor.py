@@ -105,7 +105,11 @@ class Supervisor:
         workers = auto_workers(len(cores), genesis.shards) if chosen == "auto" else chosen
         self._colocated = colocated(config.ingress.colocate, len(cores))
         specs = exchange_specs(
-            range(genesis.shards), workers, not config.store.url, colocated=self._colocated
+            range(genesis.shards),
+            workers,
+            not config.store.url,
+            colocated=self._colocated,
+            web=config.web.enabled,
         )
         self._names = [spec.name for spec in specs]
         self._core = Supervision(specs)
@@ -411,6 +415,10 @@ class Supervisor:
             deployment_id=self._genesis.deployment_id.hex(),
             shards=self._genesis.shards,
             tcp=Endpoint(self._config.exchange.host, self._config.tcp_port),
+            web=Endpoint(self._config.web.host, self._config.web_port) if self._config.web.enabled else None,
+            admin=Endpoint(self._config.web.admin_host, self._config.admin_port)
+            if self._config.web.enabled
+            else None,
             store_url=store_url(self._paths, self._config),
             durability=self._config.store.fsync,
             pinning=self._pinning.reason,

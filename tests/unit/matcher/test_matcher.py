@@ -18,9 +18,10 @@ from zexchange.matcher import link
 from zexchange.matcher.core import ANSWERS_PER_DRAIN_MAX, Batch, MatcherCore
 from zexchange.matcher.link import Kind, Outbox
 from zexchange.matcher.queries import RecentTrades
-from zexchange.matcher.recovery import LogUnusable, Replay, recover
+from zexchange.matcher.recovery import LogUnusable, recover
 from zexchange.reference import ReferenceEngine
 from zexchange.runtime.paths import DataPaths
+from zexchange.verification.replay import Replay
 from zexchange.verification.replica import Replica, StoredBatch
 from zexchange.verification.snapshot import capture, write_snapshot
 from zexchange.wire.framing import MAX_FRAME_BYTES_TO_CLIENT, FrameSplitter

@@ -1,0 +1,266 @@
+"""The feed without sockets: what subscribers get, in which order, and what happens to one that does not read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from tests.model import kit
+from webapp.context import RateLimit
+from webapp.feed import STALL_MS, SUBSCRIPTIONS_MAX, Feed, Logon, Member
+from webapp.history import History
+from webapp.problems import Problem
+from webapp.views import Views, checksum
+from zexchange.engine import Engine
+from zexchange.verification.checkpoint import SignedCheckpoint
+from zexchange.wire.messages import Side
+
+ALICE, BOB = kit.public_key(1), kit.public_key(2)
+MARKET = "BTC-USD"
+
+
+class World:
+    """A replica whose log the test writes."""
+
+    def __init__(self) -> None:
+        self.genesis = kit.small_genesis()
+        self._engine = Engine(self.genesis, 0, track_state=False)
+        self.history = History(self.genesis)
+        self.checkpoints: Sequence[SignedCheckpoint] = ()
+        self.now_ns = kit.START_NS
+        self.feed = Feed(Views(self.genesis), self, lambda: self.now_ns)
+        self._nonce = 0
+        self.apply(kit.epoch_open(1))
+        operator = [kit.open_account(ALICE), kit.open_account(BOB)]
+        operator += [kit.deposit(account, asset, 10**9) for account in (1, 2) for asset in (1, 2)]
+        self.apply(kit.batch(kit.OPERATOR_KEY, 1, operator))
+
+    def engine(self, shard: int) -> Engine:
+        assert shard == 0
+        return self._engine
+
+    def engines(self) -> Mapping[int, Engine]:
+        return {0: self._engine}
+
+    def apply(self, frame: bytes) -> None:
+        self.now_ns += 1_000_000
+        self.feed.touch(self.history.add(0, bytes(self._engine.apply(frame, self.now_ns).events)))
+
+    def order(self, key: bytes, side: Side, qty: int, price: int) -> None:
+        self._nonce += 1
+        self.apply(kit.batch(key, self._nonce, [kit.order(side, qty, price)]))
+
+    def tick(self, now_ms: int = 0) -> list[Member]:
+        return self.feed.tick(now_ms)
+
+
+class Client:
+    """Reads everything, unless it is busy."""
+
+    def __init__(self, world: World) -> None:
+        self.busy = False
+        self.heard: list[Any] = []
+        self.world = world
+        self.member = world.feed.connect(self, "test")
+
+    def send(self, message: bytes) -> None:
+        assert not self.busy, "sent to a client that does not read"
+        self.heard.append(json.loads(message))
+
+    def ask(self, **request: Any) -> None:
+        self.world.feed.handle(self.member, json.dumps(request), _log_on)
+
+    def subscribe(self, channel: str, market: str = "", interval: str = "") -> Any:
+        wanted = {"channel": channel, "market": market, "interval": interval}
+        self.ask(op="subscribe", id=1, channels=[{key: value for key, value in wanted.items() if value}])
+        return next(one for one in reversed(self.heard) if one.get("op") == "subscribed")["results"][0]
+
+    def take(self) -> list[Any]:
+        heard, self.heard = self.heard, []
+        return heard
+
+
+def _log_on(_member: Member, logon: Logon) -> int:
+    if logon.signature != "good":
+        raise Problem("SIGNATURE_INVALID")
+    return 1 if logon.public_key == "alice" else 2
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def client(world: World) -> Client:
+    made = Client(world)
+    assert made.take()[0]["op"] == "hello"
+    return made
+
+
+class Book:
+    """A client's copy of a book, kept by what it is sent."""
+
+    def __init__(self) -> None:
+        self.sides: dict[str, dict[str, list[Any]]] = {}
+        self.seq = ""
+
+    def hear(self, message: Any) -> None:
+        if message["type"] == "snapshot":
+            self.sides = {"bids": {}, "asks": {}}
+        else:
+            assert message["prev_seq"] == self.seq, "a message is missing"
+        self.seq = message["seq"]
+        for side, rows in self.sides.items():
+            for row in message[side]:
+                if row[1] == "0":
+                    del rows[row[0]]
+                else:
+                    rows[row[0]] = row
+        assert checksum(*self.best()) == message["checksum"]
+
+    def best(self) -> tuple[list[Any], list[Any]]:
+        bids = sorted(self.sides["bids"].values(), key=lambda row: -int(row[0]))
+        return bids, sorted(self.sides["asks"].values(), key=lambda row: int(row[0]))
+
+
+def test_book_is_kept_by_snapshot_and_differences(world: World, client: Client) -> None:
+    world.order(ALICE, Side.BUY, 5, 99)
+    assert client.subscribe("book", MARKET)["ok"]
+    book = Book()
+    book.hear(client.take()[-1])
+    for step in range(60):
+        side = Side.BUY if step % 2 else Side.SELL
+        world.order(ALICE if step % 3 else BOB, side, 1 + step % 4, 100 + step % 5 - (step % 2) * 3)
+        if step % 4 == 0:
+            world.tick()
+    world.tick()
+    for message in client.take():
+        book.hear(message)
+    depth = world.engine(0).depth(1, 100)
+    assert [(int(row[0]), int(row[1]), row[2]) for row in book.best()[0]] == [
+        (one.price_ticks, one.qty_lots, one.orders) for one in depth.bids
+    ]
+    assert [int(row[0]) for row in book.best()[1]] == [one.price_ticks for one in depth.asks]
+    world.tick()
+    assert client.take() == [], "nothing has changed"
+
+
+def test_a_slow_client_gets_a_snapshot_and_nobody_else_notices(world: World, client: Client) -> None:
+    other = Client(world)
+    for one in (client, other):
+        one.subscribe("book", MARKET)
+        one.take()
+    client.busy = True
+    for price in range(90, 95):
+        world.order(ALICE, Side.BUY, 1, price)
+        world.tick()
+    assert [message["type"] for message in other.take()] == ["update"] * 5
+    assert client.take() == []
+    client.busy = False
+    world.tick()
+    (message,) = client.take()
+    assert message["type"] == "snapshot"
+    assert [row[0] for row in message["bids"]] == ["94", "93", "92", "91", "90"]
+    world.order(ALICE, Side.BUY, 1, 95)
+    world.tick()
+    (update,) = client.take()
+    assert (update["type"], update["prev_seq"]) == ("update", message["seq"])
+    assert world.feed.conflated == 5
+
+
+def test_a_client_that_does_not_read_for_ten_seconds_is_named(world: World, client: Client) -> None:
+    client.busy = True
+    assert world.tick(1_000) == []
+    assert world.tick(1_000 + STALL_MS - 1) == []
+    assert world.tick(1_000 + STALL_MS) == [client.member]
+    client.busy = False
+    assert world.tick(1_000 + STALL_MS + 1) == []
+    client.busy = True
+    assert world.tick(1_000 + 2 * STALL_MS) == []
+
+
+def test_private_channels_need_a_logon_and_show_one_account_only(world: World, client: Client) -> None:
+    assert client.subscribe("orders")["error"]["code"] == "UNAUTHORIZED"
+    client.ask(op="logon", id=3, public_key="alice", signature="bad")
+    assert client.take()[-1]["error"]["code"] == "SIGNATURE_INVALID"
+    assert client.subscribe("fills")["error"]["code"] == "UNAUTHORIZED"
+    client.ask(op="logon", id=4, public_key="alice", signature="good")
+    assert client.take()[-1] == {"op": "logon", "id": 4, "ok": True, "account_id": "1"}
+    world.order(ALICE, Side.SELL, 5, 100)
+    for channel in ("orders", "fills", "balances"):
+        assert client.subscribe(channel)["ok"]
+    snapshots = {one["channel"]: one for one in client.take() if "channel" in one}
+    assert [one["leaves_qty"] for one in snapshots["orders"]["orders"]] == ["5"]
+    assert snapshots["fills"]["fills"] == []
+    world.order(BOB, Side.SELL, 1, 200)
+    world.tick()
+    assert client.take() == [], "another account's business"
+    world.order(BOB, Side.BUY, 2, 100)
+    world.tick()
+    updates = {one["channel"]: one for one in client.take()}
+    assert [(one["leaves_qty"], one["status"]) for one in updates["orders"]["orders"]] == [("3", "open")]
+    assert [(one["qty"], one["liquidity"]) for one in updates["fills"]["fills"]] == [("2", "maker")]
+    assert updates["balances"]["balances"][1]["held"] == "3"
+
+
+def test_trades_candles_and_ticker(world: World, client: Client) -> None:
+    for channel, interval in (("trades", ""), ("candles", "1m"), ("ticker", "")):
+        assert client.subscribe(channel, "" if channel == "ticker" else MARKET, interval)["ok"]
+    client.take()
+    world.order(ALICE, Side.SELL, 5, 100)
+    world.order(BOB, Side.BUY, 2, 100)
+    world.order(BOB, Side.BUY, 1, 100)
+    world.tick()
+    updates = {one["channel"]: one for one in client.take()}
+    assert [one["qty"] for one in updates["trades"]["trades"]] == ["1", "2"]
+    assert updates["candles"]["candles"][-1]["volume"] == "3"
+    assert next(one for one in updates["ticker"]["tickers"] if one["market"] == MARKET)["last"] == "100"
+    later = Client(world)
+    later.take()
+    later.subscribe("trades", MARKET)
+    assert [one["qty"] for one in later.take()[-1]["trades"]] == ["1", "2"]
+
+
+def test_wrong_subscriptions_fail_alone_and_there_is_a_limit(world: World, client: Client) -> None:
+    client.ask(
+        op="subscribe",
+        id=7,
+        channels=[
+            {"channel": "book", "market": MARKET},
+            {"channel": "weather"},
+            {"channel": "candles", "market": MARKET, "interval": "2m"},
+        ],
+    )
+    results = client.take()[0]["results"]
+    assert [one["ok"] for one in results] == [True, False, False]
+    assert [one["error"]["field"] for one in results[1:]] == ["channel", "interval"]
+    client.member.topics |= {("x", number, "", 0) for number in range(SUBSCRIPTIONS_MAX)}  # type: ignore[arg-type]
+    assert client.subscribe("ticker")["error"]["code"] == "RATE_LIMITED"
+
+
+def test_unsubscribed_and_gone_clients_get_nothing(world: World, client: Client) -> None:
+    client.subscribe("book", MARKET)
+    other = Client(world)
+    other.subscribe("book", MARKET)
+    client.ask(op="unsubscribe", id=2, channels=[{"channel": "book", "market": MARKET}])
+    world.feed.disconnect(other.member)
+    client.take()
+    other.take()
+    world.order(ALICE, Side.BUY, 1, 50)
+    world.tick()
+    world.feed.heartbeat()
+    assert [one.get("op") for one in client.take()] == ["heartbeat"]
+    assert other.take() == []
+    assert world.feed.clients == 1
+
+
+def test_requests_of_an_address_are_counted_in_windows() -> None:
+    limit = RateLimit(per_window=3, window_s=60)
+    assert [limit.take("a", 0)[:2] for _ in range(4)] == [(True, 2), (True, 1), (True, 0), (False, 0)]
+    assert limit.take("b", 0)[0]
+    assert limit.take("a", 59.0) == (False, 0, 1)
+    assert limit.take("a", 60.0) == (True, 2, 60)

@@ -1,0 +1,119 @@
+"""What all handlers share: the replica, the feed, sessions, the operator, and figures about the process."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from webapp.feed import Feed
+from webapp.follower import Follower
+from webapp.operator import Operator
+from webapp.problems import Problem
+from webapp.sessions import ApiSessions
+from webapp.views import Views
+from zexchange.config import Config
+from zexchange.genesis import Genesis, Market
+from zexchange.runtime.paths import DataPaths
+
+RATE_PER_MINUTE = 1_200
+"""Requests of one address in a minute."""
+_RATE_WINDOW_S = 60.0
+_RATE_ADDRESSES_MAX = 10_000
+
+
+class Metrics:
+    """What is counted about requests; gauges are computed when they are asked for."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "zexchange_http_requests_total",
+            "HTTP requests.",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self.request_seconds = Histogram(
+            "zexchange_http_request_seconds",
+            "How long HTTP requests took.",
+            ("route",),
+            registry=self.registry,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+        )
+        self.orders = Counter(
+            "zexchange_api_orders_total",
+            "Commands submitted over HTTP, by outcome.",
+            ("outcome",),
+            registry=self.registry,
+        )
+
+
+class RateLimit:
+    """Requests per address, in fixed windows. Pure."""
+
+    def __init__(self, per_window: int = RATE_PER_MINUTE, window_s: float = _RATE_WINDOW_S) -> None:
+        self.per_window = per_window
+        self.window_s = window_s
+        self._used: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    def take(self, address: str, now_s: float) -> tuple[bool, int, int]:
+        """Whether one more is allowed; how many are left, and in how many seconds there are all of them again."""
+        begun_s, used = self._used.pop(address, (now_s, 0))
+        if now_s - begun_s >= self.window_s:
+            begun_s, used = now_s, 0
+        used += 1
+        self._used[address] = (begun_s, used)
+        if len(self._used) > _RATE_ADDRESSES_MAX:
+            self._used.popitem(last=False)
+        reset_s = max(1, round(begun_s + self.window_s - now_s))
+        return used <= self.per_window, max(0, self.per_window - used), reset_s
+
+
+class Web(Struct, frozen=True, kw_only=True):
+    """The shared parts."""
+
+    paths: DataPaths
+    genesis: Genesis
+    config: Config
+    views: Views
+    follower: Follower
+    feed: Feed
+    sessions: ApiSessions
+    operator: Operator | None
+    """None where this process has no operator key: then there is no admin API."""
+    metrics: Metrics
+    rate_limit: RateLimit
+    page: Path | None
+    """Folder of the built page."""
+    origins: frozenset[str]
+    """Origins that may open WebSockets and write."""
+    started_ns: int
+
+    @property
+    def demo(self) -> bool:
+        """Whether anybody may have an account with play money."""
+        return self.operator is not None and self.genesis.name.startswith("demo")
+
+    def market(self, symbol: str) -> Market:
+        """Raises Problem."""
+        market = self.views.by_symbol.get(symbol)
+        if market is None:
+            raise Problem("UNKNOWN_MARKET", f"no market {symbol!r}", field="market")
+        return market
+
+    def not_ready(self) -> Mapping[str, str]:
+        """What is missing before this process can answer, by name."""
+        missing = {}
+        if not self.follower.caught_up:
+            missing["replica"] = "still replaying the log"
+        if not self.follower.store_answers:
+            missing["store"] = "does not answer"
+        elif time.monotonic_ns() - self.follower.read_at_ns > 5_000_000_000:
+            missing["replica"] = "more than five seconds behind the log"
+        if not self.follower.checkpoints:
+            missing["checkpoints"] = "none was signed yet"
+        return missing

@@ -1,0 +1,211 @@
+"""Follows the logs of all shards behind the exchange: a replica engine per shard, and the history of what it said.
+
+    store ──XREAD, in a thread──▶ batches ──▶ Replay ──events──▶ History ──▶ on_change
+
+Nothing is asked of the matchers, so nothing here can slow trading down; and whatever is shown is on disk. The engines
+and the history belong to the event loop's thread; only reading the store happens in another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+import redis.exceptions
+
+from webapp.history import History, Touched
+from zexchange.config import Config
+from zexchange.engine import Engine
+from zexchange.genesis import Genesis
+from zexchange.log.history import LogHistory, read_streams
+from zexchange.log.journal import BatchInvalid, ChainState, EntryId, LogReader
+from zexchange.log.stream import StoreRefused, StoreUnavailable
+from zexchange.runtime.paths import DataPaths
+from zexchange.runtime.process import Refused
+from zexchange.runtime.store import check_store_settings, open_store
+from zexchange.settlement.publication import published
+from zexchange.verification.checkpoint import CheckpointReader, SignedCheckpoint
+from zexchange.verification.replay import Replay
+from zexchange.verification.replica import Mismatch, StoredBatch
+from zexchange.verification.snapshot import newest_valid
+
+HISTORY_RECORDS = 2_000_000
+"""A log of at most so many records is replayed from its beginning, so that candles and histories are whole; of a
+longer one the part behind the newest snapshot."""
+
+_BLOCK_MS = 200
+_READ_COUNT = 64
+_TURN_NS = 20_000_000
+"""Longest replay between two looks at the clients."""
+_RETRY_S = 0.5
+_CHECKPOINTS_PER_READ = 1_000
+
+T = TypeVar("T")
+
+OnChange = Callable[[int, Touched], None]
+"""(shard, whom and what it concerns) of one batch."""
+
+
+class Follower:
+    """Engines, history and checkpoints of a deployment, as of the end of the log or a moment before."""
+
+    def __init__(
+        self, paths: DataPaths, genesis: Genesis, config: Config, log: logging.Logger, on_change: OnChange
+    ) -> None:
+        self._paths = paths
+        self._genesis = genesis
+        self._config = config
+        self._log = log
+        self._on_change = on_change
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="log")
+        self._client = open_store(paths, config)
+        self._replays: dict[int, Replay] = {}
+        self.history = History(genesis)
+        self.checkpoints: list[SignedCheckpoint] = []
+        """All of them, from number 0."""
+        self.on_checkpoints: Callable[[Sequence[SignedCheckpoint]], None] = lambda _new: None
+        self.caught_up = False
+        self.store_answers = False
+        self.read_at_ns = 0
+        """Monotonic; when the end of the log was last reached."""
+
+    def engine(self, shard: int) -> Engine:
+        """The replica of a shard, for questions. Raises KeyError before it exists."""
+        engine = self._replays[shard].engine
+        assert isinstance(engine, Engine)
+        return engine
+
+    def engines(self) -> dict[int, Engine]:
+        return {shard: self.engine(shard) for shard in self._replays}
+
+    def close(self) -> None:
+        """Releases the store and the thread."""
+        self._executor.shutdown()
+        self._client.close()
+
+    async def run(self) -> None:
+        """Follows until it is cancelled. Raises Refused when the log cannot be what the exchange wrote."""
+        try:
+            while True:
+                try:
+                    await self._in_thread(
+                        lambda: check_store_settings(self._client, self._config.store.fsync)
+                    )
+                    await self._follow()
+                except (
+                    StoreUnavailable,
+                    StoreRefused,
+                    redis.exceptions.RedisError,
+                    OSError,
+                ) as error:
+                    if self.store_answers:
+                        self._log.warning("the store does not answer", extra={"zx": {"reason": str(error)}})
+                    self.store_answers = False
+                    await asyncio.sleep(_RETRY_S)
+        except (Mismatch, BatchInvalid) as error:
+            raise Refused(f"the log cannot be followed: {error}") from error
+
+    async def _follow(self) -> None:
+        for shard in range(self._genesis.shards):
+            if shard not in self._replays:
+                self._replays[shard] = await self._start(shard)
+            replay = self._replays[shard]
+            state = replay.state
+            chunks = LogHistory(self._paths, self._client, shard).chunks(
+                state.next_record_no, state.epoch, count=_READ_COUNT
+            )
+            while chunk := await self._in_thread(partial(next, chunks, None)):
+                await self._apply(shard, chunk)
+        while True:
+            cursors = {shard: _cursor(replay.state) for shard, replay in self._replays.items()}
+            found = await self._in_thread(
+                partial(read_streams, self._client, cursors, _READ_COUNT, _BLOCK_MS)
+            )
+            self.store_answers = True
+            for shard, (_, batches) in found.items():
+                await self._apply(shard, batches)
+            await self._read_checkpoints()
+            if not any(2 * len(batches) > _READ_COUNT for _, batches in found.values()):
+                self.read_at_ns = time.monotonic_ns()
+                if not self.caught_up:
+                    self.caught_up = True
+                    self._log.info(
+                        "caught up",
+                        extra={
+                            "zx": {
+                                str(shard): replay.state.next_record_no - 1
+                                for shard, replay in self._replays.items()
+                            }
+                        },
+                    )
+
+    async def _start(self, shard: int) -> Replay:
+        """From the beginning, or from the newest snapshot if the log is long."""
+        tip = await self._in_thread(lambda: LogReader(self._client, shard).last_batch(_END))
+        if tip is not None and tip.next_record_no > HISTORY_RECORDS:
+            found = await self._in_thread(
+                lambda: newest_valid(self._paths, self._genesis, shard, Engine, track_state=False)
+            )
+            if found is not None:
+                engine, header = found
+                return Replay(
+                    engine,
+                    ChainState(
+                        header.epoch,
+                        header.next_record_no,
+                        header.next_seq,
+                        header.chain,
+                        engine.log_time_ns,
+                    ),
+                )
+        engine = Engine(self._genesis, shard, track_state=False)
+        return Replay(engine, ChainState.genesis(self._genesis.deployment_id))
+
+    async def _apply(self, shard: int, batches: Sequence[StoredBatch]) -> None:
+        replay = self._replays[shard]
+        begun_ns = time.monotonic_ns()
+        for stored in batches:
+            if stored.id.record_no < replay.state.next_record_no:
+                continue  # seen before the store went away
+            self._on_change(shard, self.history.add(shard, replay.apply(stored)))
+            if time.monotonic_ns() - begun_ns > _TURN_NS:
+                await asyncio.sleep(0)
+                begun_ns = time.monotonic_ns()
+
+    async def _read_checkpoints(self) -> None:
+        if not self.checkpoints:
+            self.checkpoints += await self._in_thread(self._checkpoints_of_file)
+        size = len(self.checkpoints)
+        new = await self._in_thread(lambda: published(self._client, size, _CHECKPOINTS_PER_READ))
+        fresh: list[SignedCheckpoint] = []
+        for number, checkpoint in new:
+            if number != size + len(fresh) + 1:
+                break  # trimmed from the stream in the meantime: the file has it
+            fresh.append(checkpoint)
+        if new and not fresh:
+            fresh = (await self._in_thread(self._checkpoints_of_file))[size:]
+        if fresh:
+            self.checkpoints += fresh
+            self.on_checkpoints(fresh)
+
+    def _checkpoints_of_file(self) -> list[SignedCheckpoint]:
+        path = self._paths.checkpoints_log
+        if not path.exists():
+            return []
+        with path.open("rb") as file:
+            return list(CheckpointReader(file, self._genesis.shards))
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+
+def _cursor(state: ChainState) -> EntryId:
+    return EntryId(state.epoch, state.next_record_no - 1)
+
+
+_END = EntryId(2**63 - 1, 2**63 - 1)

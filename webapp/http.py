@@ -1,0 +1,179 @@
+"""What every HTTP handler does: errors as problem documents, limits, headers, JSON of msgspec structs."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from typing import Any, TypeVar
+
+import msgspec
+import tornado.web
+
+from webapp.context import Web
+from webapp.problems import Problem
+from webapp.sessions import ApiSession
+
+T = TypeVar("T")
+
+BODY_BYTES_MAX = 65_536
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CSP,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_WRITES = ("POST", "PUT", "DELETE", "PATCH")
+log = logging.getLogger("zexchange.web")
+
+
+class Handler(tornado.web.RequestHandler):
+    """Base of all handlers. `route` names it in metrics."""
+
+    web: Web
+    route = ""
+    limited = True
+
+    def initialize(self, web: Web) -> None:
+        self.web = web
+        self.request_id = secrets.token_hex(8)
+        self._begun_s = time.monotonic()
+        self._standing = {"X-Request-Id": self.request_id}
+
+    def set_default_headers(self) -> None:
+        for name, value in SECURITY_HEADERS.items():
+            self.set_header(name, value)
+        self.clear_header("Server")
+
+    def prepare(self) -> None:
+        self._stand()
+        if self.limited:
+            limit = self.web.rate_limit
+            allowed, left, reset_s = limit.take(self.request.remote_ip or "", time.monotonic())
+            self._stand(
+                **{
+                    "RateLimit-Policy": f'"default";q={limit.per_window};w={limit.window_s:.0f}',
+                    "RateLimit": f'"default";r={left};t={reset_s}',
+                }
+            )
+            if not allowed:
+                self._stand(**{"Retry-After": str(reset_s)})
+                raise Problem(
+                    "RATE_LIMITED", f"at most {limit.per_window} requests in {limit.window_s:.0f} s"
+                )
+        if self.request.method in _WRITES:
+            self._check_origin()
+
+    def _stand(self, **headers: str) -> None:
+        """Set headers that an error keeps."""
+        self._standing |= headers
+        for name, value in self._standing.items():
+            self.set_header(name, value)
+
+    def _check_origin(self) -> None:
+        """A browser names the page that a write comes from: only ours may. Others name none."""
+        origin = self.request.headers.get("Origin")
+        if origin is not None and origin not in self.web.origins:
+            raise Problem("FORBIDDEN", f"writes from {origin} are not allowed; see web.origins")
+
+    # ------------------------------------------------------------ in
+
+    def json(self, kind: type[T]) -> T:
+        """The body as a struct. Raises Problem."""
+        media_type = self.request.headers.get("Content-Type", "application/json").partition(";")[0].strip()
+        if media_type != "application/json":
+            raise Problem("UNSUPPORTED_MEDIA_TYPE", f"application/json is wanted, not {media_type}")
+        try:
+            return msgspec.json.decode(self.request.body or b"{}", type=kind)
+        except msgspec.ValidationError as error:
+            text = str(error)
+            _, _, path = text.rpartition("`$.")
+            raise Problem("BAD_REQUEST", text, field=path.rstrip("`") if path != text else "") from None
+        except msgspec.DecodeError as error:
+            raise Problem("BAD_REQUEST", f"the body is no JSON: {error}") from None
+
+    def number(self, name: str, default: int, low: int, high: int) -> int:
+        """A whole number of the query. Raises Problem."""
+        text = self.get_query_argument(name, None)
+        if text is None:
+            return default
+        if not text.isascii() or not text.isdecimal() or len(text) > 20 or not low <= int(text) <= high:
+            raise Problem("BAD_REQUEST", f"{name} is a whole number from {low} to {high}", field=name)
+        return int(text)
+
+    def session(self) -> ApiSession:
+        """Of the bearer token. Raises Problem."""
+        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            self._stand(**{"WWW-Authenticate": 'Bearer realm="zexchange"'})
+            raise Problem("UNAUTHORIZED", "log on first: POST /api/v1/sessions")
+        return self.web.sessions.of_token(token.strip())
+
+    def account(self) -> int:
+        """Of the session. Raises Problem."""
+        session = self.session()
+        if session.account_id is None:
+            for engine in self.web.follower.engines().values():
+                session.account_id = engine.account_of_key(session.public_key)
+                if session.account_id is not None:
+                    break
+        if session.account_id is None:
+            raise Problem("UNKNOWN_KEY", "the key has no account yet")
+        return session.account_id
+
+    # ------------------------------------------------------------ out
+
+    def reply(self, content: Any, status: int = 200) -> None:
+        """JSON."""
+        self.set_status(status)
+        self.set_header("Content-Type", "application/json")
+        self.set_header("Cache-Control", "no-store")
+        self.finish(msgspec.json.encode(content))
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        if isinstance(error, Problem):
+            problem = error
+        elif isinstance(error, tornado.web.MissingArgumentError):
+            problem = Problem("BAD_REQUEST", str(error), field=error.arg_name)
+        else:
+            code = {400: "BAD_REQUEST", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(
+                status_code, "INTERNAL"
+            )
+            detail = "" if code == "INTERNAL" else str(getattr(error, "log_message", "") or "")
+            problem = Problem(code, detail)
+        self.set_status(problem.status)
+        self._stand()
+        self.set_header("Content-Type", "application/problem+json")
+        self.set_header("Cache-Control", "no-store")
+        self.finish(msgspec.json.encode(problem.body(self.request_id)))
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        if isinstance(value, Problem | tornado.web.HTTPError):
+            return
+        log.error(
+            "request %s failed",
+            self.request_id,
+            exc_info=(typ, value, tb),
+            extra={"zx": {"path": self.request.path}},
+        )
+
+    def on_finish(self) -> None:
+        route = self.route or type(self).__name__
+        metrics = self.web.metrics
+        metrics.requests.labels(self.request.method or "", route, str(self.get_status())).inc()
+        metrics.request_seconds.labels(route).observe(time.monotonic() - self._begun_s)
+
+
+class NotFound(Handler):
+    """Whatever is nowhere."""
+
+    route = "not found"
+
+    def prepare(self) -> None:
+        raise Problem("NOT_FOUND", self.request.path)

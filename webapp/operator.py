@@ -1,0 +1,82 @@
+"""The operator's hand for the admin API: the SDK with the operator's key, one call after the other, in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from nacl.signing import SigningKey
+
+from webapp.problems import Problem
+from zexchange.client import Client, Rejected, ZexchangeError
+from zexchange.genesis import Asset, Genesis
+
+T = TypeVar("T")
+
+DEMO_FUNDS = "1000000"
+"""Of the first quote asset, and a hundredth of a percent of it of each other asset, for an account on a demo."""
+
+
+class Operator:
+    """Admin calls as signed commands. All methods raise Problem."""
+
+    def __init__(self, host: str, port: int, key: SigningKey, genesis: Genesis) -> None:
+        self._host = host
+        self._port = port
+        self._key = key
+        self._genesis = genesis
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="operator")
+        self._client: Client | None = None
+
+    async def open_account(self, public_key: bytes) -> int:
+        """Returns the account's id."""
+        return await self._call(lambda client: client.open_account(public_key).account_id)
+
+    async def deposit(self, account_id: int, asset_id: int, amount: str, shard: int) -> Any:
+        symbol = self._asset(asset_id).symbol
+        return await self._call(lambda client: client.deposit(account_id, symbol, amount, shard=shard))
+
+    async def withdraw(self, account_id: int, asset_id: int, amount: str, shard: int) -> Any:
+        symbol = self._asset(asset_id).symbol
+        return await self._call(lambda client: client.withdraw(account_id, symbol, amount, shard=shard))
+
+    async def set_market_state(self, symbol: str, state: Any) -> Any:
+        return await self._call(lambda client: client.set_market_state(symbol, state))
+
+    async def open_demo_account(self, public_key: bytes) -> int:
+        """An account with funds in every asset, on every shard."""
+        account_id = await self.open_account(public_key)
+        quotes = {market.quote_asset_id for market in self._genesis.markets}
+        for shard in range(self._genesis.shards):
+            for asset in self._genesis.assets:
+                amount = DEMO_FUNDS if asset.asset_id in quotes else "100"
+                await self.deposit(account_id, asset.asset_id, amount, shard)
+        return account_id
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        if self._client is not None:
+            self._client.close()
+
+    def _asset(self, asset_id: int) -> Asset:
+        try:
+            return self._genesis.asset(asset_id)
+        except KeyError:
+            raise Problem("UNKNOWN_ASSET", f"no asset {asset_id}", field="asset_id") from None
+
+    async def _call(self, call: Callable[[Client], T]) -> T:
+        def work() -> T:
+            if self._client is None:
+                self._client = Client(self._host, self._port, key=self._key)
+            return call(self._client)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        except Rejected as error:
+            raise Problem(error.reason.name, str(error)) from None
+        except ZexchangeError as error:
+            raise Problem("SERVER_BUSY", str(error)) from None
+        except (TypeError, ValueError) as error:
+            raise Problem("BAD_REQUEST", str(error)) from None

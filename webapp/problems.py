@@ -1,0 +1,72 @@
+"""Errors as RFC 9457 problem documents, with the stable reason names of the wire protocol. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from zexchange.wire.messages import ReasonCode
+
+_RETRYABLE = frozenset({"SERVER_BUSY", "NOT_READY", "RATE_LIMITED", "TIMEOUT", "SHARD_RESTARTED"})
+
+STATUS: dict[str, int] = {
+    "BAD_REQUEST": 400,
+    "UNAUTHORIZED": 401,
+    "FORBIDDEN": 403,
+    "NOT_FOUND": 404,
+    "UNKNOWN_MARKET": 404,
+    "UNKNOWN_ASSET": 404,
+    "UNKNOWN_ACCOUNT": 404,
+    "METHOD_NOT_ALLOWED": 405,
+    "ACCOUNT_EXISTS": 409,
+    "KEY_EXISTS": 409,
+    "PAYLOAD_TOO_LARGE": 413,
+    "UNSUPPORTED_MEDIA_TYPE": 415,
+    "RATE_LIMITED": 429,
+    "INTERNAL": 500,
+    "SERVER_BUSY": 503,
+    "NOT_READY": 503,
+    "TIMEOUT": 504,
+}
+"""HTTP status of a code; 422 for every other: the request was understood and refused."""
+
+
+class ProblemBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`application/problem+json`. `code` is stable; `field` names what of the request was wrong."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    retryable: bool
+    detail: str = ""
+    field: str = ""
+    request_id: str = ""
+
+
+class Problem(Exception):
+    """A request that is refused."""
+
+    def __init__(self, code: str, detail: str = "", *, field: str = "") -> None:
+        super().__init__(detail or code)
+        self.code = code
+        self.detail = detail
+        self.field = field
+        self.status = STATUS.get(code, 422)
+
+    def body(self, request_id: str) -> ProblemBody:
+        """As it is sent."""
+        return ProblemBody(
+            type=f"urn:zexchange:problem:{self.code.lower().replace('_', '-')}",
+            title=self.code.replace("_", " ").capitalize(),
+            status=self.status,
+            code=self.code,
+            retryable=self.code in _RETRYABLE,
+            detail=self.detail,
+            field=self.field,
+            request_id=request_id,
+        )
+
+
+def of_reason(reason: ReasonCode, detail: str = "") -> Problem:
+    """The problem for a reason of the wire protocol."""
+    return Problem(reason.name, detail)

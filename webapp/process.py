@@ -1,0 +1,261 @@
+"""The web process: one thread, one event loop, around the follower, the feed and the handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import ipaddress
+import mimetypes
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import tornado.httpserver
+import tornado.netutil
+import tornado.web
+
+from webapp import admin, openapi, rest, status
+from webapp.context import Metrics, RateLimit, Web
+from webapp.feed import Feed
+from webapp.follower import Follower
+from webapp.history import Touched
+from webapp.http import BODY_BYTES_MAX, Handler, NotFound
+from webapp.operator import Operator
+from webapp.problems import Problem
+from webapp.sessions import ApiSessions
+from webapp.sockets import MESSAGE_BYTES_MAX, FeedSocket, TunnelSocket
+from webapp.status import OperationsView
+from webapp.views import Views
+from zexchange.client.errors import KeyFileError
+from zexchange.client.keys import load_key
+from zexchange.config import Config
+from zexchange.runtime.paths import DataPaths
+from zexchange.runtime.process import ProcessContext, Refused, process_context
+from zexchange.verification.checkpoint import SignedCheckpoint
+from zexchange.wire import signing
+
+NICE = 10
+"""Of this process: trading comes first."""
+TICK_S = 0.05
+"""Between two looks for what the feed's subscribers have not seen: 20 times a second."""
+_TICKS_PER_SECOND = 20
+_PAGE = Path(__file__).parent / "page"
+_BUILD_COMMAND = "scripts/build-page"
+_DAY_S = 86_400
+_YEAR_S = 365 * _DAY_S
+
+
+class PageHandler(Handler):
+    """The built page and its files; `/` is index.html."""
+
+    route = "page"
+    limited = False
+
+    def get(self, name: str) -> None:
+        page = self.web.page
+        if page is None:
+            self.set_status(503)
+            self.set_header("Content-Type", "text/plain; charset=utf-8")
+            self.finish(f"The trading page is not built. In the repository: {_BUILD_COMMAND}\n")
+            return
+        path = (page / (name or "index.html")).resolve()
+        if not path.is_relative_to(page) or not path.is_file():
+            raise Problem("NOT_FOUND", self.request.path)
+        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        self.set_header("Content-Type", f"{kind}; charset=utf-8" if kind.startswith("text/") else kind)
+        # Names of assets hold their hash: what has one never changes.
+        fixed = path.parent.name == "assets"
+        self.set_header("Cache-Control", f"public, max-age={_YEAR_S}, immutable" if fixed else "no-cache")
+        content = path.read_bytes()
+        self.set_header("Vary", "Accept-Encoding")
+        if "gzip" in self.request.headers.get("Accept-Encoding", "") and len(content) > 1_000:
+            content = _zipped(path, content)
+            self.set_header("Content-Encoding", "gzip")
+        self.finish(content)
+
+    def head(self, name: str) -> None:
+        self.get(name)
+
+
+_zipped_files: dict[tuple[Path, int], bytes] = {}
+
+
+def _zipped(path: Path, content: bytes) -> bytes:
+    key = (path, path.stat().st_mtime_ns)
+    if key not in _zipped_files:
+        _zipped_files[key] = gzip.compress(content, mtime=0)
+    return _zipped_files[key]
+
+
+def run(data: Path, config_file: Path | None, overrides: dict[str, str]) -> None:
+    """Run the web process until it is asked to stop. Raises SystemExit with the reason's exit status."""
+    with process_context("web", data, config_file, overrides) as context:
+        _check_admin(context.config)
+        signing.self_test()
+        os.nice(NICE)
+        asyncio.run(_serve(context))
+
+
+def _check_admin(config: Config) -> None:
+    """Raises Refused."""
+    if not is_loopback(config.web.admin_host) and not config.web.admin_token:
+        raise Refused(
+            f"the admin API on {config.web.admin_host} needs a token: set ZX__WEB__ADMIN_TOKEN, or keep it on 127.0.0.1"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches it."""
+    if host == "localhost":
+        return True
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
+
+
+async def _serve(context: ProcessContext) -> None:
+    config = context.config
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    loop.add_reader(context.stop_fd, stopped.set)
+    web = _build(context)
+    try:
+        public, private = applications(web)
+        servers = [
+            _listen(public, config.web.host, config.web_port),
+            _listen(private, config.web.admin_host, config.admin_port),
+        ]
+    except OSError as error:
+        raise Refused(f"the web process cannot listen: {error}; see web.port and web.admin_port") from None
+    if web.page is None:
+        context.log.warning("the trading page is not built", extra={"zx": {"command": _BUILD_COMMAND}})
+    tasks = [
+        asyncio.create_task(web.follower.run(), name="follower"),
+        asyncio.create_task(_tick(context, web), name="feed"),
+        asyncio.create_task(stopped.wait(), name="stop"),
+    ]
+    try:
+        while not stopped.is_set():
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                tasks.remove(task)
+                task.result()  # what went wrong in it goes wrong here
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for server in servers:
+            server.stop()
+            await server.close_all_connections()
+        web.sessions.close()
+        web.follower.close()
+        if web.operator is not None:
+            web.operator.close()
+        loop.remove_reader(context.stop_fd)
+
+
+async def _tick(context: ProcessContext, web: Web) -> None:
+    """The feed's clock; the first time that the replica is at the end of the log, `ready` is announced."""
+    view = OperationsView(web)
+    ticks = 0
+    while True:
+        await asyncio.sleep(TICK_S)
+        if not web.follower.caught_up:
+            continue
+        context.ready(port=context.config.web_port, admin_port=context.config.admin_port)
+        for member in web.feed.tick(time.monotonic_ns() // 1_000_000):
+            client = member.client
+            assert isinstance(client, FeedSocket)
+            client.close(1013, "too slow")
+        ticks += 1
+        if ticks % _TICKS_PER_SECOND == 0:
+            web.feed.heartbeat()
+            web.feed.tell_stats(view.figures())
+            web.sessions.sweep()
+
+
+def _build(context: ProcessContext) -> Web:
+    paths, genesis, config = context.paths, context.genesis, context.config
+    feeds: list[Feed] = []
+
+    def on_change(_shard: int, touched: Touched) -> None:
+        feeds[0].touch(touched)
+
+    follower = Follower(paths, genesis, config, context.log, on_change)
+    views = Views(genesis)
+    feed = Feed(views, follower, time.time_ns)
+    feeds.append(feed)
+
+    def on_checkpoints(new: Sequence[SignedCheckpoint]) -> None:
+        feed.tell_checkpoints(len(follower.checkpoints) - len(new), new)
+
+    follower.on_checkpoints = on_checkpoints
+    host, port = config.exchange.host, config.tcp_port
+    page = _PAGE.resolve() if (_PAGE / "index.html").is_file() else None
+    return Web(
+        paths=paths,
+        genesis=genesis,
+        config=config,
+        views=views,
+        follower=follower,
+        feed=feed,
+        sessions=ApiSessions(host, port, genesis.deployment_id),
+        operator=_operator(context, paths),
+        metrics=Metrics(),
+        rate_limit=RateLimit(),
+        page=page,
+        origins=origins(config),
+        started_ns=time.time_ns(),
+    )
+
+
+def _operator(context: ProcessContext, paths: DataPaths) -> Operator | None:
+    config = context.config
+    try:
+        key = load_key(paths.operator_key)
+    except (KeyFileError, OSError) as error:
+        context.log.warning("no operator key: no admin API", extra={"zx": {"reason": str(error)}})
+        return None
+    return Operator(config.exchange.host, config.tcp_port, key, context.genesis)
+
+
+def origins(config: Config) -> frozenset[str]:
+    """The page's own origin, by every name of it, and those of the configuration."""
+    own = {f"http://{host}:{config.web_port}" for host in (config.web.host, "localhost", "127.0.0.1")}
+    return frozenset(own | set(config.web.origins))
+
+
+def applications(web: Web) -> tuple[tornado.web.Application, tornado.web.Application]:
+    """The public one and the operator's."""
+    shared = {"web": web}
+    api = [(f"/api/v1{path}", handler, shared) for path, handler in rest.routes()]
+    public: list[Any] = [
+        *api,
+        *[(path, handler, shared) for path, handler in (*status.routes(), *openapi.routes())],
+        ("/ws", FeedSocket, shared),
+        ("/ws/session", TunnelSocket, shared),
+        ("/api/.*", NotFound, shared),
+        ("/(.*)", PageHandler, shared),
+    ]
+    private: list[Any] = [(path, handler, shared) for path, handler in (*admin.routes(), *status.routes())]
+    settings: dict[str, Any] = {
+        "default_handler_class": NotFound,
+        "default_handler_args": shared,
+        "websocket_max_message_size": MESSAGE_BYTES_MAX,
+        "log_function": lambda _handler: None,
+    }
+    return tornado.web.Application(public, **settings), tornado.web.Application(private, **settings)
+
+
+def _listen(application: tornado.web.Application, host: str, port: int) -> tornado.httpserver.HTTPServer:
+    server = tornado.httpserver.HTTPServer(
+        application,
+        max_body_size=BODY_BYTES_MAX,
+        max_buffer_size=4 * BODY_BYTES_MAX,
+        idle_connection_timeout=60,
+    )
+    server.add_sockets(tornado.netutil.bind_sockets(port, host))
+    return server

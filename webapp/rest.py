@@ -1,0 +1,624 @@
+"""REST, `/api/v1`: what everybody may see, and what an account sees of itself."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from webapp.candles import INTERVALS_S
+from webapp.decimals import rfc3339
+from webapp.http import Handler
+from webapp.problems import Problem, of_reason
+from webapp.views import (
+    AssetView,
+    BalanceView,
+    CandleView,
+    CheckpointView,
+    FillView,
+    MarketView,
+    OrderView,
+    TickerView,
+    TradeView,
+)
+from zexchange import __version__, limits
+from zexchange.verification.checkpoint import origin_of
+from zexchange.verification.merkle import consistency_proof, inclusion_proof, leaf_hash
+from zexchange.wire import signing
+from zexchange.wire.messages import (
+    ExecType,
+    ExecutionReport,
+    Message,
+    NotApplied,
+    ReasonCode,
+    SignedBatch,
+    WireError,
+    decode,
+    template_of,
+)
+
+ORDER_KINDS = frozenset(
+    {
+        ExecType.NEW,
+        ExecType.REJECTED,
+        ExecType.REPLACED,
+        ExecType.CANCELLED,
+        ExecType.EXPIRED,
+        ExecType.TRADE,
+        ExecType.SELF_TRADE_PREVENTED,
+    }
+)
+FILL_KINDS = frozenset({ExecType.TRADE})
+_FRAME_TYPE = "application/octet-stream"
+
+
+# ------------------------------------------------------------ bodies
+
+
+class TimeReply(msgspec.Struct, frozen=True):
+    time: str
+
+
+class VersionReply(msgspec.Struct, frozen=True, kw_only=True):
+    version: str
+    name: str
+    deployment_id: str
+    demo: bool
+    operator_public_key: str
+    settlement_public_key: str
+    checkpoint_origin: str
+
+
+class LimitsReply(msgspec.Struct, frozen=True, kw_only=True):
+    price_ticks_max: str
+    qty_lots_max: str
+    amount_max: str
+    commands_per_batch_max: int
+    frame_bytes_max: int
+    fee_ppm_max: int
+    requests_per_minute: int
+    book_levels_max: int
+
+
+class MarketsReply(msgspec.Struct, frozen=True):
+    markets: Sequence[MarketView]
+
+
+class AssetsReply(msgspec.Struct, frozen=True):
+    assets: Sequence[AssetView]
+
+
+class TickersReply(msgspec.Struct, frozen=True):
+    tickers: Sequence[TickerView]
+
+
+class TradesReply(msgspec.Struct, frozen=True):
+    trades: Sequence[TradeView]
+
+
+class CandlesReply(msgspec.Struct, frozen=True):
+    candles: Sequence[CandleView]
+
+
+class CheckpointsReply(msgspec.Struct, frozen=True):
+    checkpoints: Sequence[CheckpointView]
+
+
+class ConsistencyReply(msgspec.Struct, frozen=True):
+    """RFC 6962 consistency proof between two sizes of the settlement log; hashes in hex."""
+
+    old: str
+    new: str
+    hashes: Sequence[str]
+
+
+class InclusionReply(msgspec.Struct, frozen=True):
+    """RFC 6962 inclusion proof of a checkpoint's leaf; hashes in hex, the leaf in base64."""
+
+    index: str
+    size: str
+    leaf: str
+    hashes: Sequence[str]
+
+
+class OrdersReply(msgspec.Struct, frozen=True):
+    orders: Sequence[OrderView]
+    next_cursor: str | None = None
+
+
+class FillsReply(msgspec.Struct, frozen=True):
+    fills: Sequence[FillView]
+    next_cursor: str | None = None
+
+
+class BalancesReply(msgspec.Struct, frozen=True):
+    account_id: str
+    balances: Sequence[BalanceView]
+
+
+class SessionRequest(msgspec.Struct, frozen=True):
+    """The public key in hex."""
+
+    public_key: str
+
+
+class SessionPrepared(msgspec.Struct, frozen=True):
+    """`to_sign`: base64 of the bytes to sign with the key (Ed25519), for POST /sessions/{session_id}."""
+
+    session_id: str
+    to_sign: str
+    deployment_id: str
+
+
+class SessionSignature(msgspec.Struct, frozen=True):
+    """The signature in hex."""
+
+    signature: str
+
+
+class SessionReply(msgspec.Struct, frozen=True):
+    """`token` goes into `Authorization: Bearer`. `account_id` is null while the key has no account."""
+
+    token: str
+    account_id: str | None
+
+
+class BatchRequest(msgspec.Struct, frozen=True):
+    """The frame of a SignedBatch in base64."""
+
+    batch: str
+
+
+class CommandOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one command. `accepted` false: `code` says why; nothing of it was done."""
+
+    index: int
+    accepted: bool
+    code: str = ""
+    duplicate: bool = False
+    order: OrderView | None = None
+    fills: Sequence[FillView] = ()
+    cancelled: int = 0
+
+
+class BatchReply(msgspec.Struct, frozen=True):
+    """`nonce` names the batch; `valid` is what `validate_only` asks for."""
+
+    nonce: str
+    outcomes: Sequence[CommandOutcome]
+    valid: bool = True
+
+
+class DemoRequest(msgspec.Struct, frozen=True):
+    """The public key in hex."""
+
+    public_key: str
+
+
+class AccountReply(msgspec.Struct, frozen=True):
+    account_id: str
+
+
+# ------------------------------------------------------------ public
+
+
+class TimeHandler(Handler):
+    """GET /time"""
+
+    def get(self) -> None:
+        self.reply(TimeReply(rfc3339(time.time_ns())))
+
+
+class VersionHandler(Handler):
+    """GET /version"""
+
+    def get(self) -> None:
+        genesis = self.web.genesis
+        self.reply(
+            VersionReply(
+                version=__version__,
+                name=genesis.name,
+                deployment_id=genesis.deployment_id.hex(),
+                demo=self.web.demo,
+                operator_public_key=genesis.operator_public_key.hex(),
+                settlement_public_key=genesis.settlement_public_key.hex(),
+                checkpoint_origin=origin_of(genesis.name),
+            )
+        )
+
+
+class LimitsHandler(Handler):
+    """GET /limits"""
+
+    def get(self) -> None:
+        self.reply(
+            LimitsReply(
+                price_ticks_max=str(limits.PRICE_TICKS_MAX),
+                qty_lots_max=str(limits.QTY_LOTS_MAX),
+                amount_max=str(limits.AMOUNT_MAX),
+                commands_per_batch_max=limits.COMMANDS_PER_BATCH_MAX,
+                frame_bytes_max=limits.MAX_FRAME_BYTES,
+                fee_ppm_max=limits.FEE_PPM_MAX,
+                requests_per_minute=self.web.rate_limit.per_window,
+                book_levels_max=limits.QUERY_LIMIT_MAX,
+            )
+        )
+
+
+class MarketsHandler(Handler):
+    """GET /markets"""
+
+    def get(self) -> None:
+        self.ready()
+        self.reply(
+            MarketsReply(
+                [
+                    self.web.views.market(
+                        one.market_id, self.web.follower.engine(one.shard).depth(one.market_id, 0).state
+                    )
+                    for one in self.web.genesis.markets
+                ]
+            )
+        )
+
+    def ready(self) -> None:
+        """Raises Problem before the replica exists."""
+        if not self.web.follower.caught_up:
+            raise Problem("NOT_READY", "still replaying the log")
+
+
+class ReadyHandler(MarketsHandler):
+    """Base of those that need the replica."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.ready()
+
+
+class AssetsHandler(Handler):
+    """GET /assets"""
+
+    def get(self) -> None:
+        self.reply(AssetsReply(self.web.views.assets()))
+
+
+class TickerHandler(ReadyHandler):
+    """GET /ticker"""
+
+    def get(self) -> None:
+        self.reply(TickersReply([self.web.feed.ticker(one.market_id) for one in self.web.genesis.markets]))
+
+
+class BookHandler(ReadyHandler):
+    """GET /book/{market}"""
+
+    def get(self, symbol: str) -> None:  # type: ignore[override]
+        market = self.web.market(symbol)
+        levels = self.number("levels", 50, 1, limits.QUERY_LIMIT_MAX)
+        engine = self.web.follower.engine(market.shard)
+        depth = engine.depth(market.market_id, levels)
+        self.reply(self.web.views.book(market.market_id, depth, engine.next_seq - 1, engine.log_time_ns))
+
+
+class TradesHandler(ReadyHandler):
+    """GET /trades/{market}"""
+
+    def get(self, symbol: str) -> None:  # type: ignore[override]
+        market = self.web.market(symbol)
+        limit = self.number("limit", 100, 1, 1_000)
+        history = self.web.follower.history.markets[market.market_id]
+        newest = history.after(max(0, history.count - limit))
+        self.reply(TradesReply([self.web.views.trade(market.market_id, one) for one in reversed(newest)]))
+
+
+class CandlesHandler(ReadyHandler):
+    """GET /candles/{market}"""
+
+    def get(self, symbol: str) -> None:  # type: ignore[override]
+        market = self.web.market(symbol)
+        interval = self.get_query_argument("interval", "1m")
+        if interval not in INTERVALS_S:
+            raise Problem("BAD_REQUEST", f"interval is one of {', '.join(INTERVALS_S)}", field="interval")
+        limit = self.number("limit", 500, 1, 4_000)
+        candles = self.web.follower.history.markets[market.market_id].candles.newest(interval, limit)
+        self.reply(CandlesReply([self.web.views.candle(market.market_id, one) for one in candles]))
+
+
+class CheckpointsHandler(Handler):
+    """GET /checkpoints"""
+
+    def get(self) -> None:
+        known = self.web.follower.checkpoints
+        limit = self.number("limit", 20, 1, 1_000)
+        before = self.number("before", len(known), 0, 2**63 - 1)
+        last = min(before, len(known))
+        self.reply(
+            CheckpointsReply(
+                [self.web.views.checkpoint(n, known[n]) for n in range(max(0, last - limit), last)][::-1]
+            )
+        )
+
+
+class CheckpointHandler(Handler):
+    """GET /checkpoints/{n}, or `latest`"""
+
+    def get(self, name: str) -> None:
+        known = self.web.follower.checkpoints
+        number = (
+            len(known) - 1 if name == "latest" else int(name) if name.isdecimal() and len(name) < 20 else -1
+        )
+        if not 0 <= number < len(known):
+            raise Problem("NOT_FOUND", f"no checkpoint {name}")
+        self.reply(self.web.views.checkpoint(number, known[number]))
+
+
+class ConsistencyHandler(Handler):
+    """GET /proofs/consistency?old=&new= of the settlement log"""
+
+    def get(self) -> None:
+        known = self.web.follower.checkpoints
+        new = self.number("new", len(known), 1, max(1, len(known)))
+        old = self.number("old", new, 1, new)
+        hashes = [leaf_hash(one.leaf) for one in known[:new]]
+        proof = consistency_proof(hashes, old)
+        self.reply(ConsistencyReply(str(old), str(new), [one.hex() for one in proof]))
+
+
+class InclusionHandler(Handler):
+    """GET /proofs/checkpoint/{n}?size= of the settlement log"""
+
+    def get(self, name: str) -> None:
+        known = self.web.follower.checkpoints
+        size = self.number("size", len(known), 1, max(1, len(known)))
+        if not name.isdecimal() or len(name) > 19 or int(name) >= min(size, len(known)):
+            raise Problem("NOT_FOUND", f"no checkpoint {name} below size {size}")
+        index = int(name)
+        proof = inclusion_proof([leaf_hash(one.leaf) for one in known[:size]], index)
+        leaf = base64.b64encode(known[index].leaf).decode("ascii")
+        self.reply(InclusionReply(str(index), str(size), leaf, [one.hex() for one in proof]))
+
+
+# ------------------------------------------------------------ of one account
+
+
+class SessionsHandler(Handler):
+    """POST /sessions"""
+
+    async def post(self) -> None:
+        key = key_of(self.json(SessionRequest).public_key)
+        session, to_sign = await self.web.sessions.begin(key)
+        self.reply(
+            SessionPrepared(
+                session.id,
+                base64.b64encode(to_sign).decode("ascii"),
+                self.web.genesis.deployment_id.hex(),
+            ),
+            201,
+        )
+
+
+class SessionHandler(Handler):
+    """POST /sessions/{id}; DELETE /sessions/current"""
+
+    async def post(self, session_id: str) -> None:
+        signature = hex_of(self.json(SessionSignature).signature, "signature")
+        session = await self.web.sessions.log_on(session_id, signature)
+        account = None if session.account_id is None else str(session.account_id)
+        self.reply(SessionReply(session.token, account))
+
+    def delete(self, _session_id: str) -> None:
+        self.web.sessions.end(self.session())
+        self.set_status(204)
+        self.finish()
+
+
+class OrdersHandler(ReadyHandler):
+    """GET /orders: those that are open"""
+
+    def get(self) -> None:
+        account_id = self.account()
+        limit = self.number("limit", 100, 1, 1_000)
+        cursor = cursor_of(self.get_query_argument("cursor", ""))
+        found: list[OrderView] = []
+        after: dict[int, int] = {}
+        for shard, engine in self.web.follower.engines().items():
+            room = limit - len(found)
+            if room == 0:
+                after[shard] = cursor.get(shard, 0)
+                continue
+            orders = engine.open_orders(account_id, 0, cursor.get(shard, 0), room)
+            found += [self.web.views.open_order(one) for one in orders]
+            after[shard] = orders[-1].order_id if orders else cursor.get(shard, 0)
+        self.reply(OrdersReply(found, cursor_text(after) if len(found) == limit else None))
+
+
+class OrderHistoryHandler(ReadyHandler):
+    """GET /orders/history: reports about orders, newest first"""
+
+    def get(self) -> None:
+        reports, cursor = newest_reports(self, ORDER_KINDS)
+        views = [self.web.views.order(one) for one in reports]
+        self.reply(OrdersReply([one for one in views if one is not None], cursor))
+
+
+class FillsHandler(ReadyHandler):
+    """GET /fills: newest first"""
+
+    def get(self) -> None:
+        reports, cursor = newest_reports(self, FILL_KINDS)
+        self.reply(FillsReply([self.web.views.fill(one) for one in reports], cursor))
+
+
+class BalancesHandler(ReadyHandler):
+    """GET /balances"""
+
+    def get(self) -> None:
+        account_id = self.account()
+        of_shards = [engine.balances(account_id) for engine in self.web.follower.engines().values()]
+        self.reply(BalancesReply(str(account_id), self.web.views.balances(of_shards)))
+
+
+class BatchHandler(ReadyHandler):
+    """POST /orders/batch"""
+
+    async def post(self) -> None:
+        frame = self._frame()
+        if self.get_query_argument("validate_only", "false") == "true":
+            self.reply(self._validated(frame))
+            return
+        messages = await self.session().submit(frame)
+        batch = decode(frame)
+        assert isinstance(batch, SignedBatch)
+        if len(messages) == 1 and isinstance(messages[0], NotApplied):
+            raise of_reason(messages[0].reason)
+        outcomes = self._outcomes(len(batch.commands), messages)
+        for one in outcomes:
+            self.web.metrics.orders.labels(one.code or "ACCEPTED").inc()
+        self.reply(BatchReply(str(batch.nonce), outcomes))
+
+    def _frame(self) -> bytes:
+        media_type = self.request.headers.get("Content-Type", "").partition(";")[0].strip()
+        if media_type == _FRAME_TYPE:
+            return self.request.body
+        try:
+            return base64.b64decode(self.json(BatchRequest).batch, validate=True)
+        except binascii.Error as error:
+            raise Problem("BAD_REQUEST", f"batch is no base64: {error}", field="batch") from None
+
+    def _validated(self, frame: bytes) -> BatchReply:
+        """What can be said without applying: frame, signature, key, markets and their states."""
+        try:
+            if template_of(frame) != SignedBatch.TEMPLATE_ID:
+                raise Problem("BAD_REQUEST", "the body is not a SignedBatch frame")
+            batch = decode(frame)
+            signing.verify_batch(frame, self.web.genesis.deployment_id)
+        except WireError as error:
+            raise of_reason(error.reason, str(error)) from None
+        assert isinstance(batch, SignedBatch)
+        engine = self.web.follower.engines().get(batch.shard)
+        if engine is None:
+            raise of_reason(ReasonCode.SHARD_UNKNOWN)
+        if engine.account_of_key(batch.public_key) is None:
+            raise of_reason(ReasonCode.UNKNOWN_KEY)
+        outcomes = []
+        for index, command in enumerate(batch.commands):
+            code = ""
+            if command.market_id:
+                try:
+                    state = engine.depth(command.market_id, 0).state
+                except KeyError:
+                    code = ReasonCode.UNKNOWN_MARKET.name
+                else:
+                    code = "" if state.name == "CONTINUOUS" else f"MARKET_{state.name}"
+            outcomes.append(CommandOutcome(index=index, accepted=not code, code=code))
+        return BatchReply(str(batch.nonce), outcomes, all(one.accepted for one in outcomes))
+
+    def _outcomes(self, commands: int, messages: Sequence[Message]) -> list[CommandOutcome]:
+        by_index: list[list[ExecutionReport]] = [[] for _ in range(commands)]
+        for message in messages:
+            if isinstance(message, ExecutionReport) and message.command_index < commands:
+                by_index[message.command_index].append(message)
+        return [self._outcome(index, reports) for index, reports in enumerate(by_index)]
+
+    def _outcome(self, index: int, reports: Sequence[ExecutionReport]) -> CommandOutcome:
+        if not reports:
+            return CommandOutcome(index=index, accepted=False, code="TIMEOUT")
+        first, last = reports[0], reports[-1]
+        rejected = first.exec_type is ExecType.REJECTED
+        views = self.web.views
+        return CommandOutcome(
+            index=index,
+            accepted=not rejected,
+            code=first.reason.name if rejected else "",
+            duplicate=bool(first.flags),
+            order=views.order(last) if last.order_id or rejected else None,
+            fills=[views.fill(one) for one in reports if one.exec_type is ExecType.TRADE and one.side],
+            cancelled=last.qty_lots if last.exec_type is ExecType.MASS_CANCELLED else 0,
+        )
+
+
+class DemoAccountHandler(Handler):
+    """POST /demo/account: an account with play money, on a demo deployment"""
+
+    async def post(self) -> None:
+        if not self.web.demo or self.web.operator is None:
+            raise Problem("FORBIDDEN", "this is not a demo deployment")
+        key = key_of(self.json(DemoRequest).public_key)
+        self.reply(AccountReply(str(await self.web.operator.open_demo_account(key))), 201)
+
+
+# ------------------------------------------------------------ helpers
+
+
+def key_of(text: str) -> bytes:
+    """A public key in hex. Raises Problem."""
+    key = hex_of(text, "public_key")
+    if len(key) != signing.PUBLIC_KEY_BYTES:
+        raise Problem("BAD_REQUEST", "a public key is 64 hex digits", field="public_key")
+    return key
+
+
+def hex_of(text: str, field: str) -> bytes:
+    """Raises Problem."""
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise Problem("BAD_REQUEST", f"{field} is not hex", field=field) from None
+
+
+def cursor_of(text: str) -> dict[int, int]:
+    """An opaque cursor: a number per shard. Raises Problem."""
+    if not text:
+        return {}
+    try:
+        return msgspec.msgpack.decode(base64.urlsafe_b64decode(text), type=dict[int, int])
+    except (binascii.Error, ValueError, msgspec.MsgspecError):
+        raise Problem("BAD_REQUEST", "the cursor is not one of ours", field="cursor") from None
+
+
+def cursor_text(numbers: dict[int, int]) -> str:
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(numbers)).decode("ascii")
+
+
+def newest_reports(handler: Handler, kinds: frozenset[ExecType]) -> tuple[list[ExecutionReport], str | None]:
+    """A page of an account's reports, and the cursor of the next."""
+    account_id = handler.account()
+    limit = handler.number("limit", 100, 1, 1_000)
+    before = cursor_of(handler.get_query_argument("cursor", ""))
+    history = handler.web.follower.history
+    reports = history.reports(account_id, handler.web.follower.engines(), kinds, before, limit)
+    for report in reports:
+        before[report.shard] = min(report.report_seq, before.get(report.shard, report.report_seq))
+    return reports, cursor_text(before) if len(reports) == limit else None
+
+
+def routes() -> list[tuple[str, type[Handler]]]:
+    """Path and handler, below /api/v1."""
+    found: dict[str, Any] = {
+        "/time": TimeHandler,
+        "/version": VersionHandler,
+        "/limits": LimitsHandler,
+        "/markets": MarketsHandler,
+        "/assets": AssetsHandler,
+        "/ticker": TickerHandler,
+        "/book/([^/]+)": BookHandler,
+        "/trades/([^/]+)": TradesHandler,
+        "/candles/([^/]+)": CandlesHandler,
+        "/checkpoints": CheckpointsHandler,
+        "/checkpoints/([^/]+)": CheckpointHandler,
+        "/proofs/consistency": ConsistencyHandler,
+        "/proofs/checkpoint/([^/]+)": InclusionHandler,
+        "/sessions": SessionsHandler,
+        "/sessions/([^/]+)": SessionHandler,
+        "/orders": OrdersHandler,
+        "/orders/history": OrderHistoryHandler,
+        "/orders/batch": BatchHandler,
+        "/fills": FillsHandler,
+        "/balances": BalancesHandler,
+        "/demo/account": DemoAccountHandler,
+    }
+    return list(found.items())

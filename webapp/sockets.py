@@ -1,0 +1,138 @@
+"""WebSockets: the feed, and the tunnel to order entry."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import tornado.websocket
+from tornado.iostream import StreamClosedError
+
+from webapp.context import Web
+from webapp.feed import LOGON_TAG, Logon, Member
+from webapp.problems import Problem
+from webapp.rest import hex_of, key_of
+from zexchange import __version__
+from zexchange.wire import signing
+from zexchange.wire.messages import WireError
+
+MESSAGE_BYTES_MAX = 65_536
+CLIENTS_MAX = 5_000
+TUNNEL_BUFFER_BYTES = 1_048_576
+_READ_BYTES = 65_536
+_POLICY_VIOLATION, _TRY_AGAIN = 1008, 1013
+
+
+class _Socket(tornado.websocket.WebSocketHandler):
+    def initialize(self, web: Web) -> None:
+        self.web = web
+
+    def check_origin(self, origin: str) -> bool:
+        return origin in self.web.origins
+
+    def get_compression_options(self) -> dict[str, Any] | None:
+        return None  # what is sent is small, and sent to many
+
+
+class FeedSocket(_Socket):
+    """/ws"""
+
+    _member: Member | None = None
+
+    @property
+    def busy(self) -> bool:
+        """The kernel has no room: what was sent last has not left yet."""
+        connection = self.ws_connection
+        return isinstance(connection, tornado.websocket.WebSocketProtocol13) and connection.stream.writing()
+
+    def send(self, message: bytes) -> None:
+        try:
+            asyncio.ensure_future(self.write_message(message)).add_done_callback(_looked_at)
+        except (tornado.websocket.WebSocketClosedError, StreamClosedError):
+            pass  # on_close comes
+
+    def open(self, *_args: str, **_kwargs: str) -> None:
+        if self.web.feed.clients >= CLIENTS_MAX:
+            self.close(_TRY_AGAIN, "too many clients")
+            return
+        self.set_nodelay(True)
+        self._member = self.web.feed.connect(self, __version__)
+
+    def on_message(self, message: str | bytes) -> None:
+        if self._member is None:
+            return
+        if isinstance(message, bytes):
+            self.close(_POLICY_VIOLATION, "JSON text is wanted")
+            return
+        if not self.web.follower.caught_up:
+            self.close(_TRY_AGAIN, "still replaying the log")
+            return
+        self.web.feed.handle(self._member, message, self._log_on)
+
+    def on_close(self) -> None:
+        if self._member is not None:
+            self.web.feed.disconnect(self._member)
+            self._member = None
+
+    def _log_on(self, member: Member, logon: Logon) -> int:
+        key = key_of(logon.public_key)
+        signature = hex_of(logon.signature, "signature")
+        signed = LOGON_TAG + self.web.genesis.deployment_id + member.challenge
+        try:
+            signing.verify_raw(signature, signed, key)
+        except WireError as error:
+            raise Problem(error.reason.name) from None
+        for engine in self.web.follower.engines().values():
+            account_id = engine.account_of_key(key)
+            if account_id is not None:
+                return account_id
+        raise Problem("UNKNOWN_KEY", "the key has no account")
+
+
+class TunnelSocket(_Socket):
+    """/ws/session: the bytes of a TCP session at the ingress, both ways, in binary messages."""
+
+    _writer: asyncio.StreamWriter | None = None
+    _task: asyncio.Task[None] | None = None
+
+    async def open(self, *_args: str, **_kwargs: str) -> None:
+        self.set_nodelay(True)
+        config = self.web.config
+        try:
+            reader, self._writer = await asyncio.open_connection(config.exchange.host, config.tcp_port)
+        except OSError:
+            self.close(_TRY_AGAIN, "order entry does not answer")
+            return
+        self._task = asyncio.create_task(self._pump(reader))
+
+    def on_message(self, message: str | bytes) -> None:
+        writer = self._writer
+        if writer is None:
+            return
+        if not isinstance(message, bytes):
+            self.close(_POLICY_VIOLATION, "binary messages are wanted")
+            return
+        if writer.transport.get_write_buffer_size() > TUNNEL_BUFFER_BYTES:
+            self.close(_TRY_AGAIN, "order entry does not keep up")
+            return
+        writer.write(message)
+
+    def on_close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        if self._writer is not None:
+            self._writer.close()
+
+    async def _pump(self, reader: asyncio.StreamReader) -> None:
+        """What order entry says, at the pace at which the client takes it."""
+        try:
+            while data := await reader.read(_READ_BYTES):
+                await self.write_message(data, binary=True)
+        except (OSError, tornado.websocket.WebSocketClosedError, StreamClosedError):
+            pass
+        self.close(1000, "the session is over")
+
+
+def _looked_at(future: asyncio.Future[None]) -> None:
+    if not future.cancelled():
+        future.exception()  # a client that went away meanwhile is no error

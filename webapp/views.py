@@ -1,0 +1,396 @@
+"""What the API and the feed send, as msgspec structs, and how they are made from the replica. Pure.
+
+Decimals and 64-bit numbers are strings, times RFC 3339 with nanoseconds. Clients ignore fields they do not know.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Sequence
+
+import msgspec
+
+from webapp.candles import Candle, CandleSet
+from webapp.decimals import Units, rfc3339, scaled
+from webapp.history import MarketTrade
+from zexchange.engine_types import Depth
+from zexchange.genesis import Genesis
+from zexchange.verification.checkpoint import CheckpointLeaf, SignedCheckpoint
+from zexchange.wire.messages import (
+    Balance,
+    ExecType,
+    ExecutionReport,
+    Level,
+    Liquidity,
+    MarketState,
+    OpenOrder,
+    Side,
+)
+
+CHECKSUM_LEVELS = 10
+LevelRow = tuple[str, str, int]
+"""Price, quantity, orders."""
+
+SIDE_NAMES = {Side.BUY: "buy", Side.SELL: "sell"}
+
+
+class MarketView(msgspec.Struct, frozen=True, kw_only=True):
+    """A market and its rules."""
+
+    market_id: int
+    symbol: str
+    shard: int
+    base_asset_id: int
+    quote_asset_id: int
+    base: str
+    quote: str
+    base_decimals: int
+    quote_decimals: int
+    tick_size: str
+    lot_size: str
+    base_units_per_lot: str
+    quote_units_per_tick_lot: str
+    maker_fee_ppm: int
+    taker_fee_ppm: int
+    state: str
+
+
+class AssetView(msgspec.Struct, frozen=True, kw_only=True):
+    """An asset; its base unit is 10^-decimals."""
+
+    asset_id: int
+    symbol: str
+    decimals: int
+
+
+class TickerView(msgspec.Struct, frozen=True, kw_only=True):
+    """A market at a glance; figures of 24 hours are null without a trade."""
+
+    market: str
+    last: str | None
+    bid: str | None
+    ask: str | None
+    open_24h: str | None
+    high_24h: str | None
+    low_24h: str | None
+    change_ppm: int | None
+    volume_24h: str
+    quote_volume_24h: str
+
+
+class BookView(msgspec.Struct, frozen=True, kw_only=True):
+    """The best levels of both sides, best first. `seq` is the number of the last command in it."""
+
+    market: str
+    seq: str
+    time: str
+    bids: Sequence[LevelRow]
+    asks: Sequence[LevelRow]
+    checksum: int
+
+
+class TradeView(msgspec.Struct, frozen=True, kw_only=True):
+    """A trade; `side` is the taker's."""
+
+    trade_id: str
+    market: str
+    price: str
+    qty: str
+    side: str
+    time: str
+    record_no: str
+
+
+class CandleView(msgspec.Struct, frozen=True, kw_only=True):
+    """One interval, from `time` on."""
+
+    time: str
+    open: str
+    high: str
+    low: str
+    close: str
+    volume: str
+    trades: int
+
+
+class ShardTipView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a checkpoint says about a shard; hashes in hex."""
+
+    shard: int
+    log_size: str
+    log_root: str
+    chain: str
+    state_root: str
+
+
+class CheckpointView(msgspec.Struct, frozen=True, kw_only=True):
+    """A checkpoint: `note` is the signed note, `leaf` the base64 of the leaf that it was signed with."""
+
+    number: str
+    time: str
+    note: str
+    leaf: str
+    shards: Sequence[ShardTipView]
+
+
+class OrderView(msgspec.Struct, frozen=True, kw_only=True):
+    """An order. `status` is open, filled, cancelled or rejected."""
+
+    order_id: str
+    client_order_id: str
+    market: str
+    side: str
+    price: str
+    qty: str
+    leaves_qty: str
+    cum_qty: str
+    status: str
+    reason: str = ""
+    time: str = ""
+    record_no: str = ""
+    seq: str = ""
+
+
+class FillView(msgspec.Struct, frozen=True, kw_only=True):
+    """One fill of one of the account's orders; `fee` in the quote asset."""
+
+    trade_id: str
+    order_id: str
+    client_order_id: str
+    market: str
+    side: str
+    price: str
+    qty: str
+    fee: str
+    liquidity: str
+    time: str
+    record_no: str
+    seq: str
+
+
+class BalanceView(msgspec.Struct, frozen=True, kw_only=True):
+    """An account's amount of one asset, over all shards."""
+
+    asset_id: int
+    asset: str
+    total: str
+    held: str
+    available: str
+
+
+class Views:
+    """Makes them for one deployment."""
+
+    def __init__(self, genesis: Genesis) -> None:
+        self.genesis = genesis
+        assets = {asset.asset_id: asset for asset in genesis.assets}
+        self._assets = assets
+        self.units = {market.market_id: Units(market, assets) for market in genesis.markets}
+        self.by_symbol = {market.symbol: market for market in genesis.markets}
+
+    def market(self, market_id: int, state: MarketState) -> MarketView:
+        units = self.units[market_id]
+        market = units.market
+        return MarketView(
+            market_id=market_id,
+            symbol=market.symbol,
+            shard=market.shard,
+            base_asset_id=market.base_asset_id,
+            quote_asset_id=market.quote_asset_id,
+            base=units.base.symbol,
+            quote=units.quote.symbol,
+            base_decimals=units.base.decimals,
+            quote_decimals=units.quote.decimals,
+            tick_size=str(market.tick_size),
+            lot_size=str(market.lot_size),
+            base_units_per_lot=str(market.base_units_per_lot),
+            quote_units_per_tick_lot=str(market.quote_units_per_tick_lot),
+            maker_fee_ppm=market.maker_fee_ppm,
+            taker_fee_ppm=market.taker_fee_ppm,
+            state=state.name.lower(),
+        )
+
+    def assets(self) -> list[AssetView]:
+        return [
+            AssetView(asset_id=one.asset_id, symbol=one.symbol, decimals=one.decimals)
+            for one in self.genesis.assets
+        ]
+
+    def ticker(
+        self, market_id: int, depth: Depth, candles: CandleSet, last: int | None, now_ns: int
+    ) -> TickerView:
+        units = self.units[market_id]
+        day = candles.day(now_ns)
+
+        def price(ticks: int | None) -> str | None:
+            return None if ticks is None else units.price.text(ticks)
+
+        change = None
+        if last is not None and day.open_ticks:
+            change = (last - day.open_ticks) * 1_000_000 // day.open_ticks
+        return TickerView(
+            market=units.market.symbol,
+            last=price(last),
+            bid=price(depth.bids[0].price_ticks if depth.bids else None),
+            ask=price(depth.asks[0].price_ticks if depth.asks else None),
+            open_24h=price(day.open_ticks),
+            high_24h=price(day.high_ticks),
+            low_24h=price(day.low_ticks),
+            change_ppm=change,
+            volume_24h=units.quantity.text(day.volume_lots),
+            quote_volume_24h=units.notional(day.notional),
+        )
+
+    def levels(self, market_id: int, levels: Sequence[Level]) -> list[LevelRow]:
+        units = self.units[market_id]
+        price, quantity = units.price.text, units.quantity.text
+        return [(price(one.price_ticks), quantity(one.qty_lots), one.orders) for one in levels]
+
+    def book(self, market_id: int, depth: Depth, seq: int, time_ns: int) -> BookView:
+        bids, asks = self.levels(market_id, depth.bids), self.levels(market_id, depth.asks)
+        return BookView(
+            market=self.units[market_id].market.symbol,
+            seq=str(seq),
+            time=rfc3339(time_ns),
+            bids=bids,
+            asks=asks,
+            checksum=checksum(bids, asks),
+        )
+
+    def trade(self, market_id: int, one: MarketTrade) -> TradeView:
+        units = self.units[market_id]
+        return TradeView(
+            trade_id=str(one.trade_id),
+            market=units.market.symbol,
+            price=units.price.text(one.price_ticks),
+            qty=units.quantity.text(one.qty_lots),
+            side=SIDE_NAMES[one.taker_side],
+            time=rfc3339(one.time_ns),
+            record_no=str(one.record_no),
+        )
+
+    def candle(self, market_id: int, one: Candle) -> CandleView:
+        units = self.units[market_id]
+        price = units.price.text
+        return CandleView(
+            time=rfc3339(one.begin_s * 1_000_000_000),
+            open=price(one.open_ticks),
+            high=price(one.high_ticks),
+            low=price(one.low_ticks),
+            close=price(one.close_ticks),
+            volume=units.quantity.text(one.volume_lots),
+            trades=one.trades,
+        )
+
+    def checkpoint(self, number: int, one: SignedCheckpoint) -> CheckpointView:
+        leaf = CheckpointLeaf.decode(one.leaf, number)
+        return CheckpointView(
+            number=str(number),
+            time=rfc3339(leaf.time_ns),
+            note=one.note.decode("utf-8"),
+            leaf=base64.b64encode(one.leaf).decode("ascii"),
+            shards=[
+                ShardTipView(
+                    shard=tip.shard,
+                    log_size=str(tip.log_size),
+                    log_root=tip.log_root.hex(),
+                    chain=tip.chain.hex(),
+                    state_root=tip.state_root.hex(),
+                )
+                for tip in leaf.shards
+            ],
+        )
+
+    def open_order(self, one: OpenOrder) -> OrderView:
+        units = self.units[one.market_id]
+        return OrderView(
+            order_id=str(one.order_id),
+            client_order_id=str(one.client_order_id),
+            market=units.market.symbol,
+            side=SIDE_NAMES[one.side],
+            price=units.price.text(one.price_ticks),
+            qty=units.quantity.text(one.qty_lots),
+            leaves_qty=units.quantity.text(one.leaves_lots),
+            cum_qty=units.quantity.text(one.qty_lots - one.leaves_lots),
+            status="open",
+        )
+
+    def order(self, report: ExecutionReport) -> OrderView | None:
+        """What a report says about an order; None if it is about none."""
+        units = self.units.get(report.market_id)
+        status = _order_status(report)
+        if units is None or status is None:
+            return None
+        return OrderView(
+            order_id=str(report.order_id),
+            client_order_id=str(report.client_order_id),
+            market=units.market.symbol,
+            side=SIDE_NAMES.get(report.side, ""),
+            price=units.price.text(report.price_ticks),
+            qty=units.quantity.text(report.qty_lots),
+            leaves_qty=units.quantity.text(report.leaves_lots),
+            cum_qty=units.quantity.text(report.cum_qty_lots),
+            status=status,
+            reason="" if report.reason == 0 else report.reason.name,
+            time=rfc3339(report.log_time_ns),
+            record_no=str(report.record_no),
+            seq=str(report.seq),
+        )
+
+    def fill(self, report: ExecutionReport) -> FillView:
+        units = self.units[report.market_id]
+        return FillView(
+            trade_id=str(report.trade_id),
+            order_id=str(report.order_id),
+            client_order_id=str(report.client_order_id),
+            market=units.market.symbol,
+            side=SIDE_NAMES[report.side],
+            price=units.price.text(report.last_price_ticks),
+            qty=units.quantity.text(report.last_qty_lots),
+            fee=units.quote_amount(report.fee),
+            liquidity="maker" if report.liquidity is Liquidity.MAKER else "taker",
+            time=rfc3339(report.log_time_ns),
+            record_no=str(report.record_no),
+            seq=str(report.seq),
+        )
+
+    def balances(self, of_shards: Sequence[Sequence[Balance]]) -> list[BalanceView]:
+        """Summed over the shards."""
+        available: dict[int, int] = {}
+        held: dict[int, int] = {}
+        for balances in of_shards:
+            for one in balances:
+                available[one.asset_id] = available.get(one.asset_id, 0) + one.available
+                held[one.asset_id] = held.get(one.asset_id, 0) + one.held
+        found = []
+        for asset_id in sorted(available):
+            asset = self._assets[asset_id]
+            found.append(
+                BalanceView(
+                    asset_id=asset_id,
+                    asset=asset.symbol,
+                    total=scaled(available[asset_id] + held[asset_id], asset.decimals),
+                    held=scaled(held[asset_id], asset.decimals),
+                    available=scaled(available[asset_id], asset.decimals),
+                )
+            )
+        return found
+
+
+def checksum(bids: Sequence[LevelRow], asks: Sequence[LevelRow]) -> int:
+    """CRC-32 over the top ten levels: `price:qty` with commas, bids from the best, `|`, asks from the best."""
+    sides = (",".join(f"{row[0]}:{row[1]}" for row in side[:CHECKSUM_LEVELS]) for side in (bids, asks))
+    return zlib.crc32("|".join(sides).encode("ascii"))
+
+
+def _order_status(report: ExecutionReport) -> str | None:
+    match report.exec_type:
+        case ExecType.NEW | ExecType.REPLACED | ExecType.TRADE:
+            return "open" if report.leaves_lots else "filled"
+        case ExecType.CANCELLED | ExecType.EXPIRED | ExecType.SELF_TRADE_PREVENTED:
+            return "open" if report.leaves_lots else "cancelled"
+        case ExecType.REJECTED:
+            return "rejected"
+        case _:
+            return None
