@@ -42,7 +42,7 @@ NICE = 10
 TICK_S = 0.05
 """Between two looks for what the feed's subscribers have not seen: 20 times a second."""
 _TICKS_PER_SECOND = 20
-_PAGE = Path(__file__).parent / "page"
+_PAGE = Path(__file__).parent / "ui" / "dist"
 _BUILD_COMMAND = "scripts/build-page"
 _DAY_S = 86_400
 _YEAR_S = 365 * _DAY_S
