@@ -84,6 +84,14 @@ Request: TypeAlias = Subscribe | Unsubscribe | Logon | Ping
 LOGON_TAG = b"zx.v1/feed".ljust(16, b"\0")
 
 
+class Checkpoints(Protocol):
+    """All that were signed, by number."""
+
+    def __len__(self) -> int: ...
+
+    def get(self, number: int) -> SignedCheckpoint: ...
+
+
 class Source(Protocol):
     """What is shown; the follower."""
 
@@ -91,7 +99,7 @@ class Source(Protocol):
     def history(self) -> History: ...
 
     @property
-    def checkpoints(self) -> Sequence[SignedCheckpoint]: ...
+    def checkpoints(self) -> Checkpoints: ...
 
     def engine(self, shard: int) -> Engine: ...
 
@@ -371,7 +379,7 @@ class Feed:
             case "checkpoints":
                 known = self._source.checkpoints
                 first = max(0, len(known) - SNAPSHOT_CHECKPOINTS)
-                content = {"checkpoints": [views.checkpoint(n, known[n]) for n in range(first, len(known))]}
+                content = {"checkpoints": [views.checkpoint(n, known.get(n)) for n in range(first, len(known))]}
             case "orders":
                 content = {"orders": self._open_orders(topic.account_id)}
             case "fills":

@@ -19,6 +19,7 @@ from typing import TypeVar
 import redis.exceptions
 
 from webapp.history import History, Touched
+from webapp.settlement_log import SettlementLog
 from zexchange.config import Config
 from zexchange.engine import Engine
 from zexchange.genesis import Genesis
@@ -28,8 +29,7 @@ from zexchange.log.stream import StoreRefused, StoreUnavailable
 from zexchange.runtime.paths import DataPaths
 from zexchange.runtime.process import Refused
 from zexchange.runtime.store import check_store_settings, open_store
-from zexchange.settlement.publication import published
-from zexchange.verification.checkpoint import CheckpointReader, SignedCheckpoint
+from zexchange.verification.checkpoint import CheckpointLogCorrupt, SignedCheckpoint
 from zexchange.verification.replay import Replay
 from zexchange.verification.replica import Mismatch, StoredBatch
 from zexchange.verification.snapshot import newest_valid
@@ -43,7 +43,6 @@ _READ_COUNT = 64
 _TURN_NS = 20_000_000
 """Longest replay between two looks at the clients."""
 _RETRY_S = 0.5
-_CHECKPOINTS_PER_READ = 1_000
 
 T = TypeVar("T")
 
@@ -66,8 +65,7 @@ class Follower:
         self._client = open_store(paths, config)
         self._replays: dict[int, Replay] = {}
         self.history = History(genesis)
-        self.checkpoints: list[SignedCheckpoint] = []
-        """All of them, from number 0."""
+        self.checkpoints = SettlementLog(paths.checkpoints_log, genesis.shards)
         self.on_checkpoints: Callable[[Sequence[SignedCheckpoint]], None] = lambda _new: None
         self.caught_up = False
         self.store_answers = False
@@ -107,7 +105,7 @@ class Follower:
                         self._log.warning("the store does not answer", extra={"zx": {"reason": str(error)}})
                     self.store_answers = False
                     await asyncio.sleep(_RETRY_S)
-        except (Mismatch, BatchInvalid) as error:
+        except (Mismatch, BatchInvalid, CheckpointLogCorrupt) as error:
             raise Refused(f"the log cannot be followed: {error}") from error
 
     async def _follow(self) -> None:
@@ -178,27 +176,9 @@ class Follower:
                 begun_ns = time.monotonic_ns()
 
     async def _read_checkpoints(self) -> None:
-        if not self.checkpoints:
-            self.checkpoints += await self._in_thread(self._checkpoints_of_file)
-        size = len(self.checkpoints)
-        new = await self._in_thread(lambda: published(self._client, size, _CHECKPOINTS_PER_READ))
-        fresh: list[SignedCheckpoint] = []
-        for number, checkpoint in new:
-            if number != size + len(fresh) + 1:
-                break  # trimmed from the stream in the meantime: the file has it
-            fresh.append(checkpoint)
-        if new and not fresh:
-            fresh = (await self._in_thread(self._checkpoints_of_file))[size:]
-        if fresh:
-            self.checkpoints += fresh
-            self.on_checkpoints(fresh)
-
-    def _checkpoints_of_file(self) -> list[SignedCheckpoint]:
-        path = self._paths.checkpoints_log
-        if not path.exists():
-            return []
-        with path.open("rb") as file:
-            return list(CheckpointReader(file, self._genesis.shards))
+        new = await self._in_thread(self.checkpoints.poll)
+        if new:
+            self.on_checkpoints(new)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)

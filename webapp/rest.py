@@ -27,7 +27,6 @@ from webapp.views import (
 )
 from zexchange import __version__, limits
 from zexchange.verification.checkpoint import origin_of
-from zexchange.verification.merkle import consistency_proof, inclusion_proof, leaf_hash
 from zexchange.wire import signing
 from zexchange.wire.messages import (
     ExecType,
@@ -338,7 +337,7 @@ class CheckpointsHandler(Handler):
         last = min(before, len(known))
         self.reply(
             CheckpointsReply(
-                [self.web.views.checkpoint(n, known[n]) for n in range(max(0, last - limit), last)][::-1]
+                [self.web.views.checkpoint(n, known.get(n)) for n in range(max(0, last - limit), last)][::-1]
             )
         )
 
@@ -353,7 +352,7 @@ class CheckpointHandler(Handler):
         )
         if not 0 <= number < len(known):
             raise Problem("NOT_FOUND", f"no checkpoint {name}")
-        self.reply(self.web.views.checkpoint(number, known[number]))
+        self.reply(self.web.views.checkpoint(number, known.get(number)))
 
 
 class ConsistencyHandler(Handler):
@@ -361,10 +360,11 @@ class ConsistencyHandler(Handler):
 
     def get(self) -> None:
         known = self.web.follower.checkpoints
-        new = self.number("new", len(known), 1, max(1, len(known)))
+        if not known:
+            raise Problem("NOT_READY", "no checkpoint was signed yet")
+        new = self.number("new", len(known), 1, len(known))
         old = self.number("old", new, 1, new)
-        hashes = [leaf_hash(one.leaf) for one in known[:new]]
-        proof = consistency_proof(hashes, old)
+        proof = known.tree.consistency_proof(old, new)
         self.reply(ConsistencyReply(str(old), str(new), [one.hex() for one in proof]))
 
 
@@ -373,12 +373,14 @@ class InclusionHandler(Handler):
 
     def get(self, name: str) -> None:
         known = self.web.follower.checkpoints
-        size = self.number("size", len(known), 1, max(1, len(known)))
+        if not known:
+            raise Problem("NOT_READY", "no checkpoint was signed yet")
+        size = self.number("size", len(known), 1, len(known))
         if not name.isdecimal() or len(name) > 19 or int(name) >= min(size, len(known)):
             raise Problem("NOT_FOUND", f"no checkpoint {name} below size {size}")
         index = int(name)
-        proof = inclusion_proof([leaf_hash(one.leaf) for one in known[:size]], index)
-        leaf = base64.b64encode(known[index].leaf).decode("ascii")
+        proof = known.tree.inclusion_proof(index, size)
+        leaf = base64.b64encode(known.get(index).leaf).decode("ascii")
         self.reply(InclusionReply(str(index), str(size), leaf, [one.hex() for one in proof]))
 
 

@@ -93,7 +93,7 @@ def checkpoint_age_s(web: Web) -> float | None:
     known = web.follower.checkpoints
     if not known:
         return None
-    leaf = CheckpointLeaf.decode(known[-1].leaf, len(known) - 1)
+    leaf = CheckpointLeaf.decode(known.get(len(known) - 1).leaf, len(known) - 1)
     return max(0.0, (time.time_ns() - leaf.time_ns) / 1e9)
 
 

@@ -222,3 +222,32 @@ def test_published_consistency_proofs() -> None:
             proof,
         )
         assert accepted is not case["wantErr"], case["case"]
+
+
+def test_stored_tree_proves_what_the_functions_prove() -> None:
+    tree = merkle.StoredTree()
+    leaves = leaves_of(SIZES[-1])
+    for leaf in leaves:
+        tree.append(leaf)
+    assert tree.size == len(leaves)
+    for size in SIZES:
+        assert tree.root(size) == merkle.root(leaves[:size])
+        for index in range(size):
+            assert tree.inclusion_proof(index, size) == merkle.inclusion_proof(leaves[:size], index)
+        for old_size in range(size + 1):
+            assert tree.consistency_proof(old_size, size) == merkle.consistency_proof(leaves[:size], old_size)
+
+
+def test_stored_tree_refuses_what_it_does_not_have() -> None:
+    tree = merkle.StoredTree()
+    tree.append(merkle.leaf_hash(b""))
+    for call in (
+        lambda: tree.root(2),
+        lambda: tree.root(-1),
+        lambda: tree.inclusion_proof(1, 1),
+        lambda: tree.inclusion_proof(0, 2),
+        lambda: tree.consistency_proof(2, 1),
+        lambda: tree.append(b"short"),
+    ):
+        with pytest.raises(ProofInvalid):
+            call()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,9 @@ from webapp.context import RateLimit
 from webapp.feed import STALL_MS, SUBSCRIPTIONS_MAX, Feed, Logon, Member
 from webapp.history import History
 from webapp.problems import Problem
+from webapp.settlement_log import SettlementLog
 from webapp.views import Views, checksum
 from zexchange.engine import Engine
-from zexchange.verification.checkpoint import SignedCheckpoint
 from zexchange.wire.messages import Side
 
 ALICE, BOB = kit.public_key(1), kit.public_key(2)
@@ -29,7 +30,7 @@ class World:
         self.genesis = kit.small_genesis()
         self._engine = Engine(self.genesis, 0, track_state=False)
         self.history = History(self.genesis)
-        self.checkpoints: Sequence[SignedCheckpoint] = ()
+        self.checkpoints = SettlementLog(Path("/nonexistent"), 1)
         self.now_ns = kit.START_NS
         self.feed = Feed(Views(self.genesis), self, lambda: self.now_ns)
         self._nonce = 0
