@@ -339,3 +339,59 @@ int state_root(engine *self, uint8_t *root);
 size_t state_snapshot_size(const engine *self);
 void state_snapshot(const engine *self, uint8_t *out);
 int state_restore(engine *self, const uint8_t *snapshot, size_t length, const char **why);
+
+/* lob.h */
+#define LOB_ORDERS_MAX ...
+typedef struct {
+    uint64_t order_id;
+    int64_t price_ticks;
+    uint64_t qty_lots;
+    uint32_t account;
+    uint8_t kind;
+    uint8_t side;
+    uint8_t order_type;
+    uint8_t time_in_force;
+    uint8_t stp;
+    uint8_t post_only;
+    uint8_t reserved[6];
+} lob_command;
+typedef struct {
+    uint64_t order_id;
+    uint64_t maker_order_id;
+    int64_t price_ticks;
+    uint64_t qty_lots;
+    uint32_t command;
+    uint8_t kind;
+    uint8_t reason;
+    uint8_t side;
+    uint8_t reserved;
+} lob_event;
+typedef struct {
+    uint64_t order_id;
+    int64_t price_ticks;
+    uint64_t qty_lots;
+    uint64_t leaves_lots;
+    uint32_t account;
+    uint32_t reserved;
+} lob_order;
+typedef struct {
+    int64_t price_ticks;
+    uint64_t qty_lots;
+    uint64_t orders;
+} lob_level;
+typedef struct {
+    lob_event *events;
+    uint32_t event_count;
+    uint32_t orders_max;
+    ...;
+} lob;
+int lob_create(uint32_t orders_max, lob **out);
+void lob_destroy(lob *self);
+size_t lob_apply(lob *self, const lob_command *commands, size_t count);
+size_t lob_apply_into(
+    lob *self, const lob_command *commands, size_t count, lob_event *events, size_t room, size_t *written);
+int64_t lob_best(const lob *self, uint8_t side);
+size_t lob_depth(const lob *self, uint8_t side, size_t room, lob_level *found);
+size_t lob_orders(const lob *self, uint8_t side, size_t room, lob_order *found);
+uint32_t lob_count(const lob *self);
+const char *lob_check(const lob *self);

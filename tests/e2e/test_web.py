@@ -378,13 +378,20 @@ class Feed:
                 return message
 
 
+async def _closed(connection: WebSocketClientConnection) -> None:
+    """Close, and wait until it is."""
+    connection.close()
+    while await asyncio.wait_for(connection.read_message(), 20) is not None:
+        pass
+
+
 @asynccontextmanager
 async def feed_of(site: Site) -> AsyncIterator[Feed]:
     connection = await websocket_connect(f"ws://127.0.0.1:{site.port}/ws")
     feed = Feed(connection)
     feed.hello = await feed.until(lambda one: one.get("op") == "hello")
     yield feed
-    connection.close()
+    await _closed(connection)
 
 
 def test_feed_tells_what_happens(site: Site) -> None:
@@ -511,6 +518,6 @@ def test_tunnel_carries_a_session_unchanged(site: Site) -> None:
                 await connection.write_message(output, binary=True)
         assert events[0] is None
         assert "challenged" in events
-        connection.close()
+        await _closed(connection)
 
     asyncio.run(main())

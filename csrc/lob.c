@@ -1,0 +1,421 @@
+#include "lob.h"
+
+#include <stdlib.h>
+
+#define EVENTS_BESIDE_ORDERS 65536u /* room for the events of many small commands */
+#define HASH_SEED UINT64_C(0x5bd1e995c0ffee11)
+
+int lob_create(uint32_t orders_max, lob **out) {
+    if (orders_max == 0 || orders_max > LOB_ORDERS_MAX) return ZX_ERROR_CONFIG;
+    lob *const self = calloc(1, sizeof *self);
+    if (self == NULL) return ZX_ERROR_MEMORY;
+    self->orders_max = orders_max;
+    self->event_room = orders_max + EVENTS_BESIDE_ORDERS;
+    const book_pool_plan pool = book_pool_reserve(&self->memory, orders_max);
+    const size_t entries_at = arena_reserve(&self->memory, idmap_entries(orders_max), sizeof(idmap_entry));
+    const size_t events_at = arena_reserve(&self->memory, self->event_room, sizeof(lob_event));
+    if (arena_map(&self->memory) != ZX_OK) {
+        free(self);
+        return ZX_ERROR_MEMORY;
+    }
+    book_pool_init(&self->pool, &pool, &self->memory);
+    book_init(&self->book, &self->pool, 0);
+    idmap_init(&self->by_id, orders_max, arena_at(&self->memory, entries_at));
+    self->events = arena_at(&self->memory, events_at);
+    *out = self;
+    return ZX_OK;
+}
+
+void lob_destroy(lob *self) {
+    arena_unmap(&self->memory);
+    free(self);
+}
+
+/* ------------------------------------------------------------ orders by id */
+
+/* Eight ids in a row are neighbours: most callers count. */
+static uint64_t hash_id(uint64_t order_id) {
+    return idmap_hash(HASH_SEED, order_id / 8, 1) << 3 | order_id % 8;
+}
+
+static uint32_t find(const lob *self, uint64_t order_id) {
+    idmap_cursor cursor;
+    uint32_t slot = idmap_first(&self->by_id, hash_id(order_id), &cursor);
+    while (slot != ZX_NONE && self->pool.orders[slot].order_id != order_id) {
+        slot = idmap_next(&self->by_id, &cursor);
+    }
+    return slot;
+}
+
+static lob_event *emit(lob *self, uint8_t kind, uint8_t side, uint64_t order_id) {
+    lob_event *const event = &self->events[self->event_count++];
+    *event = (lob_event){.kind = kind, .side = side, .order_id = order_id, .command = self->command};
+    return event;
+}
+
+static void reject(lob *self, const lob_command *command, uint8_t reason) {
+    emit(self, LOB_REJECTED, command->side, command->order_id)->reason = reason;
+}
+
+static void tell_cancelled(lob *self, uint8_t side, uint64_t order_id, uint64_t qty_lots, uint8_t reason) {
+    lob_event *const event = emit(self, LOB_CANCELLED, side, order_id);
+    event->qty_lots = qty_lots;
+    event->reason = reason;
+}
+
+static void tell_amended(lob *self, uint8_t side, uint64_t order_id, int64_t price_ticks, uint64_t qty_lots) {
+    lob_event *const event = emit(self, LOB_AMENDED, side, order_id);
+    event->price_ticks = price_ticks;
+    event->qty_lots = qty_lots;
+}
+
+/* Takes a resting order away. */
+static void remove_resting(lob *self, uint32_t slot) {
+    idmap_remove(&self->by_id, hash_id(self->pool.orders[slot].order_id), slot);
+    book_remove(&self->book, slot);
+}
+
+static void cancel_resting(lob *self, uint32_t slot, uint8_t reason) {
+    const book_order *const order = &self->pool.orders[slot];
+    tell_cancelled(self, book_side_of(&self->pool, order), order->order_id, order->leaves_lots, reason);
+    remove_resting(self, slot);
+}
+
+/* ------------------------------------------------------------ matching */
+
+typedef struct taker {
+    lob *self;
+    uint64_t order_id;
+    uint8_t side;
+} taker;
+
+static void on_fill(void *context, uint32_t maker_slot, int64_t price_ticks, uint64_t qty_lots) {
+    const taker *const incoming = context;
+    lob *const self = incoming->self;
+    const book_order *const maker = &self->pool.orders[maker_slot];
+    lob_event *const event = emit(self, LOB_TRADE, incoming->side, incoming->order_id);
+    event->maker_order_id = maker->order_id;
+    event->price_ticks = price_ticks;
+    event->qty_lots = qty_lots;
+    if (maker->leaves_lots == 0) idmap_remove(&self->by_id, hash_id(maker->order_id), maker_slot);
+}
+
+/* The resting order that comes next for an incoming order of `side`. */
+static uint32_t next_maker(const lob *self, uint8_t side) {
+    return self->pool.levels[self->book.sides[side ^ 1].best].head;
+}
+
+/* Lowers both by the smaller of their quantities, without a trade. */
+static void decrement(lob *self, book_incoming *incoming, uint64_t order_id, uint32_t slot) {
+    const book_order *const resting = &self->pool.orders[slot];
+    const uint64_t both_lots =
+        incoming->leaves_lots < resting->leaves_lots ? incoming->leaves_lots : resting->leaves_lots;
+    incoming->leaves_lots -= both_lots;
+    if (resting->leaves_lots == both_lots) {
+        cancel_resting(self, slot, LOB_SELF_TRADE);
+    } else {
+        const int64_t price_ticks = book_price_of(&self->pool, resting);
+        book_reduce(&self->book, slot, resting->qty_lots - both_lots);
+        tell_amended(self, book_side_of(&self->pool, resting), resting->order_id, price_ticks, resting->qty_lots);
+    }
+    if (incoming->leaves_lots == 0) tell_cancelled(self, incoming->side, order_id, both_lots, LOB_SELF_TRADE);
+}
+
+/* Trades `incoming` as far as it can. Returns false when it is over because it met an order of its account. `*lost_lots`
+ * is what it lost to decrements. */
+static bool match(lob *self, book_incoming *incoming, uint64_t order_id, uint8_t stp, uint64_t *lost_lots) {
+    taker context = {.self = self, .order_id = order_id, .side = incoming->side};
+    const book_listener listener = {.on_fill = on_fill, .context = &context};
+    *lost_lots = 0;
+    while (book_match(&self->book, incoming, &listener) == BOOK_OWN_ORDER) {
+        const uint32_t slot = next_maker(self, incoming->side);
+        const uint64_t before_lots = incoming->leaves_lots;
+        switch (stp) {
+        case LOB_CANCEL_OLDEST:
+            cancel_resting(self, slot, LOB_SELF_TRADE);
+            continue;
+        case LOB_DECREMENT:
+            decrement(self, incoming, order_id, slot);
+            *lost_lots += before_lots - incoming->leaves_lots;
+            if (incoming->leaves_lots == 0) return false;
+            continue;
+        case LOB_CANCEL_BOTH:
+            cancel_resting(self, slot, LOB_SELF_TRADE);
+            break;
+        default:
+            break;
+        }
+        tell_cancelled(self, incoming->side, order_id, incoming->leaves_lots, LOB_SELF_TRADE);
+        return false;
+    }
+    return true;
+}
+
+/* Whether an order could be filled completely at once. Own orders do not count: they end the search, or are passed over
+ * if they would be cancelled for it. */
+static bool can_fill(const lob *self, const book_incoming *incoming, uint8_t stp) {
+    if (stp != LOB_CANCEL_OLDEST) return book_can_fill(&self->book, incoming);
+    const uint8_t other = incoming->side ^ 1;
+    const int64_t rank_max = other == BOOK_BUY ? -incoming->price_ticks : incoming->price_ticks;
+    uint64_t wanted_lots = incoming->leaves_lots;
+    for (uint32_t at = self->book.sides[other].best; at != ZX_NONE && self->pool.levels[at].rank <= rank_max;
+         at = self->pool.levels[at].worse) {
+        for (uint32_t slot = self->pool.levels[at].head; slot != ZX_NONE; slot = self->pool.orders[slot].next) {
+            const book_order *const maker = &self->pool.orders[slot];
+            if (maker->owner == incoming->owner) continue;
+            if (maker->leaves_lots >= wanted_lots) return true;
+            wanted_lots -= maker->leaves_lots;
+        }
+    }
+    return false;
+}
+
+/* ------------------------------------------------------------ commands */
+
+static bool is_price(int64_t price_ticks) {
+    return price_ticks >= 1 && price_ticks <= ZX_TICKS_MAX;
+}
+
+static bool is_qty(uint64_t qty_lots) {
+    return qty_lots >= 1 && qty_lots <= ZX_LOTS_MAX;
+}
+
+/* The owner that the book compares: of an order that is to trade with its own account, none that is there. */
+static uint32_t owner_of(uint32_t account, uint8_t stp) {
+    return account == 0 || stp == LOB_STP_NONE ? ZX_NONE : account;
+}
+
+static uint8_t check_new(const lob *self, const lob_command *command, bool *rests) {
+    if (command->side > BOOK_SELL || command->order_type > LOB_MARKET || command->time_in_force > LOB_FOK ||
+        command->stp > LOB_DECREMENT || command->post_only > 1 || command->account > LOB_ACCOUNT_MAX) {
+        return LOB_MALFORMED;
+    }
+    const bool any_price = command->order_type == LOB_MARKET && command->price_ticks == 0;
+    *rests = command->order_type == LOB_LIMIT && command->time_in_force == LOB_GTC;
+    if (!any_price && !is_price(command->price_ticks)) return LOB_PRICE_OUT_OF_RANGE;
+    if (!is_qty(command->qty_lots)) return LOB_QTY_OUT_OF_RANGE;
+    if (command->post_only && !*rests) return LOB_POST_ONLY_MUST_REST;
+    if (find(self, command->order_id) != ZX_NONE) return LOB_ORDER_ID_IN_USE;
+    if (*rests && self->pool.taken.count == self->orders_max) return LOB_BOOK_FULL;
+    return LOB_REASON_NONE;
+}
+
+static void apply_new(lob *self, const lob_command *command) {
+    bool rests = false;
+    uint8_t reason = check_new(self, command, &rests);
+    const uint8_t side = command->side;
+    const bool any_price = command->price_ticks == 0;
+    const int64_t price_ticks = !any_price ? command->price_ticks : side == BOOK_BUY ? ZX_TICKS_MAX : 1;
+    book_incoming incoming = {
+        .price_ticks = price_ticks,
+        .leaves_lots = command->qty_lots,
+        .owner = owner_of(command->account, command->stp),
+        .makers_max = UINT32_MAX,
+        .side = side,
+    };
+    if (reason == LOB_REASON_NONE && command->post_only && book_crosses(&self->book, side, price_ticks)) {
+        reason = LOB_POST_ONLY_WOULD_CROSS;
+    }
+    if (reason == LOB_REASON_NONE && command->time_in_force == LOB_FOK && !can_fill(self, &incoming, command->stp)) {
+        reason = LOB_FOK_NOT_FILLABLE;
+    }
+    if (reason != LOB_REASON_NONE) {
+        reject(self, command, reason);
+        return;
+    }
+    lob_event *const accepted = emit(self, LOB_ACCEPTED, side, command->order_id);
+    accepted->price_ticks = command->price_ticks;
+    accepted->qty_lots = command->qty_lots;
+    uint64_t lost_lots;
+    if (!match(self, &incoming, command->order_id, command->stp, &lost_lots) || incoming.leaves_lots == 0) return;
+    if (!rests) {
+        tell_cancelled(self, side, command->order_id, incoming.leaves_lots, LOB_IMMEDIATE_REMAINDER);
+        return;
+    }
+    const uint64_t qty_lots = command->qty_lots - lost_lots;
+    if (lost_lots > 0) tell_amended(self, side, command->order_id, price_ticks, qty_lots);
+    const uint32_t slot = book_lowest_free_slot(&self->pool);
+    book_take_slot(&self->pool, slot);
+    self->pool.orders[slot] = (book_order){
+        .order_id = command->order_id,
+        .priority_seq = ++self->priority_seq,
+        .qty_lots = qty_lots,
+        .leaves_lots = incoming.leaves_lots,
+        .level = ZX_NONE,
+        .owner = command->account,
+    };
+    if (!book_rest(&self->book, slot, side, price_ticks)) {
+        book_free_slot(&self->pool, slot);
+        tell_cancelled(self, side, command->order_id, incoming.leaves_lots, LOB_LEVEL_FULL);
+        return;
+    }
+    idmap_insert(&self->by_id, hash_id(command->order_id), slot);
+}
+
+static void apply_cancel(lob *self, const lob_command *command) {
+    const uint32_t slot = find(self, command->order_id);
+    if (slot == ZX_NONE) {
+        reject(self, command, LOB_UNKNOWN_ORDER);
+        return;
+    }
+    cancel_resting(self, slot, LOB_REQUESTED);
+}
+
+static uint8_t check_amend(const lob_command *command) {
+    if (command->stp > LOB_DECREMENT) return LOB_MALFORMED;
+    if (command->price_ticks != 0 && !is_price(command->price_ticks)) return LOB_PRICE_OUT_OF_RANGE;
+    if (command->qty_lots != 0 && !is_qty(command->qty_lots)) return LOB_QTY_OUT_OF_RANGE;
+    return LOB_REASON_NONE;
+}
+
+static void apply_amend(lob *self, const lob_command *command) {
+    const uint8_t reason = check_amend(command);
+    const uint32_t slot = reason == LOB_REASON_NONE ? find(self, command->order_id) : ZX_NONE;
+    if (slot == ZX_NONE) {
+        reject(self, command, reason != LOB_REASON_NONE ? reason : LOB_UNKNOWN_ORDER);
+        return;
+    }
+    book_order *const order = &self->pool.orders[slot];
+    const uint8_t side = book_side_of(&self->pool, order);
+    const int64_t old_price_ticks = book_price_of(&self->pool, order);
+    const int64_t price_ticks = command->price_ticks != 0 ? command->price_ticks : old_price_ticks;
+    uint64_t qty_lots = command->qty_lots != 0 ? command->qty_lots : order->qty_lots;
+    const uint64_t filled_lots = order->qty_lots - order->leaves_lots;
+    if (qty_lots <= filled_lots) {
+        cancel_resting(self, slot, LOB_AMENDED_BELOW_FILLED);
+        return;
+    }
+    tell_amended(self, side, command->order_id, price_ticks, qty_lots);
+    if (price_ticks == old_price_ticks && qty_lots <= order->qty_lots) {
+        book_reduce(&self->book, slot, qty_lots);
+        return;
+    }
+    book_unlink(&self->book, slot);
+    book_incoming incoming = {
+        .price_ticks = price_ticks,
+        .leaves_lots = qty_lots - filled_lots,
+        .owner = owner_of(order->owner, command->stp),
+        .makers_max = UINT32_MAX,
+        .side = side,
+    };
+    uint64_t lost_lots;
+    const bool goes_on = match(self, &incoming, command->order_id, command->stp, &lost_lots);
+    if (goes_on && incoming.leaves_lots > 0) {
+        if (lost_lots > 0) tell_amended(self, side, command->order_id, price_ticks, qty_lots - lost_lots);
+        order->qty_lots = qty_lots - lost_lots;
+        order->leaves_lots = incoming.leaves_lots;
+        order->priority_seq = ++self->priority_seq;
+        if (book_rest(&self->book, slot, side, price_ticks)) return;
+        tell_cancelled(self, side, command->order_id, incoming.leaves_lots, LOB_LEVEL_FULL);
+    }
+    idmap_remove(&self->by_id, hash_id(command->order_id), slot);
+    book_free_slot(&self->pool, slot);
+}
+
+static void apply_one(lob *self, const lob_command *command) {
+    switch (command->kind) {
+    case LOB_NEW:
+        apply_new(self, command);
+        return;
+    case LOB_CANCEL:
+        apply_cancel(self, command);
+        return;
+    case LOB_AMEND:
+        apply_amend(self, command);
+        return;
+    default:
+        reject(self, command, LOB_MALFORMED);
+    }
+}
+
+/* A command tells of each resting order once at most, and of itself four times. */
+static bool has_room(const lob *self, size_t room) {
+    return room - self->event_count >= self->pool.taken.count + 4u;
+}
+
+size_t lob_apply(lob *self, const lob_command *commands, size_t count) {
+    size_t applied = 0;
+    self->event_count = 0;
+    for (; applied < count && has_room(self, self->event_room); applied++) {
+        self->command = (uint32_t)applied;
+        apply_one(self, &commands[applied]);
+    }
+    return applied;
+}
+
+size_t lob_apply_into(
+    lob *self, const lob_command *commands, size_t count, lob_event *events, size_t room, size_t *written
+) {
+    lob_event *const own = self->events;
+    size_t applied = 0;
+    self->events = events;
+    self->event_count = 0;
+    if (room > UINT32_MAX) room = UINT32_MAX;
+    for (; applied < count && has_room(self, room); applied++) {
+        self->command = (uint32_t)applied;
+        apply_one(self, &commands[applied]);
+    }
+    *written = self->event_count;
+    self->events = own;
+    self->event_count = 0;
+    return applied;
+}
+
+/* ------------------------------------------------------------ questions */
+
+int64_t lob_best(const lob *self, uint8_t side) {
+    const uint32_t best = self->book.sides[side].best;
+    return best == ZX_NONE ? 0 : book_level_price(&self->pool.levels[best]);
+}
+
+size_t lob_depth(const lob *self, uint8_t side, size_t room, lob_level *found) {
+    size_t count = 0;
+    for (uint32_t at = self->book.sides[side].best; at != ZX_NONE && count < room;
+         at = self->pool.levels[at].worse) {
+        const book_level *const level = &self->pool.levels[at];
+        found[count++] = (lob_level){
+            .price_ticks = book_level_price(level),
+            .qty_lots = level->total_lots,
+            .orders = level->order_count,
+        };
+    }
+    return count;
+}
+
+size_t lob_orders(const lob *self, uint8_t side, size_t room, lob_order *found) {
+    size_t count = 0;
+    for (uint32_t at = self->book.sides[side].best; at != ZX_NONE; at = self->pool.levels[at].worse) {
+        for (uint32_t slot = self->pool.levels[at].head; slot != ZX_NONE; slot = self->pool.orders[slot].next) {
+            if (count == room) return count;
+            const book_order *const order = &self->pool.orders[slot];
+            found[count++] = (lob_order){
+                .order_id = order->order_id,
+                .price_ticks = book_level_price(&self->pool.levels[at]),
+                .qty_lots = order->qty_lots,
+                .leaves_lots = order->leaves_lots,
+                .account = order->owner,
+            };
+        }
+    }
+    return count;
+}
+
+uint32_t lob_count(const lob *self) {
+    return self->pool.taken.count;
+}
+
+const char *lob_check(const lob *self) {
+    uint32_t orders = 0;
+    const char *const broken = book_check(&self->book, &orders);
+    if (broken != NULL) return broken;
+    if (orders != self->pool.taken.count) return "a slot is taken without an order";
+    if (orders != self->by_id.count) return "ids are found that are not in the book";
+    for (uint8_t side = 0; side < 2; side++) {
+        for (uint32_t at = self->book.sides[side].best; at != ZX_NONE; at = self->pool.levels[at].worse) {
+            for (uint32_t slot = self->pool.levels[at].head; slot != ZX_NONE; slot = self->pool.orders[slot].next) {
+                if (find(self, self->pool.orders[slot].order_id) != slot) return "an order is not found by its id";
+            }
+        }
+    }
+    return NULL;
+}
