@@ -58,7 +58,11 @@ GENERATED_PREAMBLE = """
 """
 
 
+# The parts of the engine that it drives by itself, without the exchange.
+PERF_ENGINE_SOURCES = ("arena.c", "base.c", "book.c", "idmap.c", "lob.c", "slots.c")
+
 PERF_PREAMBLE = """
+#include "bookbench.h"
 #include "loadgen.h"
 static const char *perf_source_hash(void) { return PERF_SOURCE_HASH; }
 #pragma GCC diagnostic ignored "-Wconversion"
@@ -118,10 +122,21 @@ def make_perf_ffibuilder(mode: str) -> FFI:
     builder.set_source(
         "perf._native",
         PERF_PREAMBLE,
-        sources=[f"perf/csrc/{path.name}" for path in sorted(PERF_CSRC.glob("*.c"))],
-        depends=[*(f"perf/csrc/{path.name}" for path in sorted(PERF_CSRC.glob("*.h"))), "csrc/wire.h"],
+        sources=[
+            *(f"perf/csrc/{path.name}" for path in sorted(PERF_CSRC.glob("*.c"))),
+            *(f"csrc/{name}" for name in PERF_ENGINE_SOURCES),
+        ],
+        depends=[
+            *(f"perf/csrc/{path.name}" for path in sorted(PERF_CSRC.glob("*.h"))),
+            *(f"csrc/{path.name}" for path in sorted(CSRC.glob("*.h"))),
+        ],
         include_dirs=["csrc", "perf/csrc"],
-        define_macros=[("PERF_SOURCE_HASH", f'"{source_hash(PERF_CSRC)}"')],
+        define_macros=[
+            ("PERF_SOURCE_HASH", f'"{source_hash(PERF_CSRC)}"'),
+            ("ZX_BUILD_VERSION", f'"{package_version()}"'),
+            ("ZX_BUILD_SOURCE_HASH", f'"{source_hash(CSRC)}"'),
+            ("ZX_BUILD_MODE", f'"{mode}"'),
+        ],
         extra_compile_args=[*STRICT, *compile_flags],
         extra_link_args=link_flags,
     )

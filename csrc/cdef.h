@@ -342,6 +342,7 @@ int state_restore(engine *self, const uint8_t *snapshot, size_t length, const ch
 
 /* lob.h */
 #define LOB_ORDERS_MAX ...
+#define LOB_EVENTS_BESIDE_ORDERS ...
 typedef struct {
     uint64_t order_id;
     int64_t price_ticks;
@@ -388,10 +389,14 @@ typedef struct {
 int lob_create(uint32_t orders_max, lob **out);
 void lob_destroy(lob *self);
 size_t lob_apply(lob *self, const lob_command *commands, size_t count);
+uint32_t lob_do(
+    lob *self, uint8_t kind, uint64_t order_id, uint8_t side, int64_t price_ticks, uint64_t qty_lots,
+    uint8_t order_type, uint8_t time_in_force, uint8_t post_only, uint32_t account, uint8_t stp);
 size_t lob_apply_into(
     lob *self, const lob_command *commands, size_t count, lob_event *events, size_t room, size_t *written);
 int64_t lob_best(const lob *self, uint8_t side);
 size_t lob_depth(const lob *self, uint8_t side, size_t room, lob_level *found);
 size_t lob_orders(const lob *self, uint8_t side, size_t room, lob_order *found);
 uint32_t lob_count(const lob *self);
+bool lob_rests(const lob *self, uint64_t order_id);
 const char *lob_check(const lob *self);

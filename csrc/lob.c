@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 
-#define EVENTS_BESIDE_ORDERS 65536u /* room for the events of many small commands */
 #define HASH_SEED UINT64_C(0x5bd1e995c0ffee11)
 
 int lob_create(uint32_t orders_max, lob **out) {
@@ -10,7 +9,7 @@ int lob_create(uint32_t orders_max, lob **out) {
     lob *const self = calloc(1, sizeof *self);
     if (self == NULL) return ZX_ERROR_MEMORY;
     self->orders_max = orders_max;
-    self->event_room = orders_max + EVENTS_BESIDE_ORDERS;
+    self->event_room = orders_max + LOB_EVENTS_BESIDE_ORDERS;
     const book_pool_plan pool = book_pool_reserve(&self->memory, orders_max);
     const size_t entries_at = arena_reserve(&self->memory, idmap_entries(orders_max), sizeof(idmap_entry));
     const size_t events_at = arena_reserve(&self->memory, self->event_room, sizeof(lob_event));
@@ -343,6 +342,28 @@ size_t lob_apply(lob *self, const lob_command *commands, size_t count) {
     return applied;
 }
 
+uint32_t lob_do(
+    lob *self, uint8_t kind, uint64_t order_id, uint8_t side, int64_t price_ticks, uint64_t qty_lots,
+    uint8_t order_type, uint8_t time_in_force, uint8_t post_only, uint32_t account, uint8_t stp
+) {
+    const lob_command command = {
+        .order_id = order_id,
+        .price_ticks = price_ticks,
+        .qty_lots = qty_lots,
+        .account = account,
+        .kind = kind,
+        .side = side,
+        .order_type = order_type,
+        .time_in_force = time_in_force,
+        .stp = stp,
+        .post_only = post_only,
+    };
+    self->event_count = 0;
+    self->command = 0;
+    apply_one(self, &command);
+    return self->event_count;
+}
+
 size_t lob_apply_into(
     lob *self, const lob_command *commands, size_t count, lob_event *events, size_t room, size_t *written
 ) {
@@ -402,6 +423,10 @@ size_t lob_orders(const lob *self, uint8_t side, size_t room, lob_order *found) 
 
 uint32_t lob_count(const lob *self) {
     return self->pool.taken.count;
+}
+
+bool lob_rests(const lob *self, uint64_t order_id) {
+    return find(self, order_id) != ZX_NONE;
 }
 
 const char *lob_check(const lob *self) {

@@ -46,6 +46,7 @@
 #include "idmap.h"
 
 #define LOB_ORDERS_MAX (1u << 26)
+#define LOB_EVENTS_BESIDE_ORDERS 65536u /* room in `events` for many small commands */
 #define LOB_ACCOUNT_MAX (UINT32_MAX - 1)
 
 enum lob_kind { LOB_NEW = 0, LOB_CANCEL = 1, LOB_AMEND = 2 };
@@ -156,7 +157,13 @@ void lob_destroy(lob *self);
  * one. Their events are in `events` until the next call. */
 size_t lob_apply(lob *self, const lob_command *commands, size_t count);
 
-/* The same into the caller's array, which has room for `room` events; `*written` is how many there are. None is applied if
+/* One command in the arguments of a call, which some languages find easier than a struct; returns the number of events. */
+uint32_t lob_do(
+    lob *self, uint8_t kind, uint64_t order_id, uint8_t side, int64_t price_ticks, uint64_t qty_lots,
+    uint8_t order_type, uint8_t time_in_force, uint8_t post_only, uint32_t account, uint8_t stp
+);
+
+/* As lob_apply(), into the caller's array, which has room for `room` events; `*written` is how many there are. None is applied if
  * the events of the first might not fit: room for as many events as orders rest and four more is always enough. */
 size_t lob_apply_into(
     lob *self, const lob_command *commands, size_t count, lob_event *events, size_t room, size_t *written
@@ -173,6 +180,9 @@ size_t lob_orders(const lob *self, uint8_t side, size_t room, lob_order *found);
 
 /* Resting orders. */
 uint32_t lob_count(const lob *self);
+
+/* Whether an order with this id rests. */
+bool lob_rests(const lob *self, uint64_t order_id);
 
 /* NULL, or a sentence about the first invariant that does not hold. */
 const char *lob_check(const lob *self);

@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from perf.commands import bench, compare, report, sweep, verify
+from perf.commands import bench, compare, engine, report, sweep, verify
 from perf.results import LoadResult, save
 from zexchange.cli.options import json_option
 from zexchange.cli.output import message, print_json, print_table
@@ -251,6 +251,7 @@ def floor(rounds: int, fsync: Literal["always", "everysec"], as_json: bool) -> N
 main.add_command(sweep)
 main.add_command(compare)
 main.add_command(bench)
+main.add_command(engine)
 main.add_command(verify)
 main.add_command(report)
 

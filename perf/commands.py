@@ -1,4 +1,4 @@
-"""The commands beside `load` and `floor`: `sweep`, `verify`, `compare`, `bench`, `report`."""
+"""The commands beside `load` and `floor`: `sweep`, `engine`, `verify`, `compare`, `bench`, `report`."""
 
 from __future__ import annotations
 
@@ -170,6 +170,49 @@ def bench(long_form: bool, smoke: bool, as_markdown: bool, save_to: Path | None,
                 for f in result.figures
             ],
         )
+
+
+@click.command()
+@click.option("--commands", "count", type=click.IntRange(100, 20_000_000), default=400_000, show_default=True)
+@click.option(
+    "--repeat", type=click.IntRange(1, 100), default=5, show_default=True, help="Runs; medians count."
+)
+@click.option(
+    "--peers",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=None,
+    help="A Python in which orderly-chaos and liquibook are installed, to measure them beside ours.",
+)
+@json_option
+def engine(count: int, repeat: int, peers: Path | None, as_json: bool) -> None:
+    """The book alone on five order flows, beside other books, and the engine with its ledger.
+
+    \b
+    python -m venv /tmp/peers && /tmp/peers/bin/pip install orderly-chaos liquibook
+    python -m perf engine --peers /tmp/peers/bin/python
+    """
+    from perf.engine import budgets, run_engine
+
+    result = run_engine(count, repeat, peers, message)
+    if as_json:
+        print_json(result)
+        return
+    print_table(
+        ("flow", "library", "commands/s", "p50 ns", "p99 ns", "p99.9 ns"),
+        [
+            (
+                one.flow,
+                one.library,
+                f"{one.commands_per_s:,.0f}",
+                f"{one.p50_ns:,.0f}",
+                f"{one.p99_ns:,.0f}",
+                f"{one.p999_ns:,.0f}",
+            )
+            for one in result.books
+        ],
+        right=(2, 3, 4, 5),
+    )
+    print_table(("figure", "budget", "measured", ""), budgets(result))
 
 
 @click.command()

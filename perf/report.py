@@ -57,9 +57,7 @@ def one_of_each(runs: Sequence[LoadResult]) -> list[LoadResult]:
     by_label: dict[str, list[LoadResult]] = {}
     for run in runs:
         by_label.setdefault(label_of(run), []).append(run)
-    return [
-        sorted(same, key=lambda run: run.p50_us)[(len(same) - 1) // 2] for same in by_label.values()
-    ]
+    return [sorted(same, key=lambda run: run.p50_us)[(len(same) - 1) // 2] for same in by_label.values()]
 
 
 def make_charts(runs: Sequence[LoadResult], sweeps: Sequence[SweepResult]) -> list[Chart]:

@@ -14,7 +14,7 @@ commands in buffers that NumPy understands. docs/book.md shows both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import struct
 from enum import IntEnum
 from typing import Any, Literal, TypeAlias
 
@@ -47,6 +47,8 @@ __all__ = [
 U64_MAX = 2**64 - 1
 ACCOUNT_MAX = 2**32 - 2
 ORDERS_MAX: int = lib.LOB_ORDERS_MAX
+_EVENTS_BESIDE_ORDERS: int = lib.LOB_EVENTS_BESIDE_ORDERS
+_do = lib.lob_do
 
 COMMAND_BYTES = 40
 COMMAND_DTYPE: list[tuple[str, str] | tuple[str, str, tuple[int]]] = [
@@ -209,13 +211,21 @@ _ORDER_TYPES: dict[str, int] = {"limit": 0, "market": 1}
 _TIMES_IN_FORCE: dict[str, int] = {"gtc": 0, "ioc": 1, "fok": 2}
 _STPS: dict[str, int] = {"none": 0, "cancel_newest": 1, "cancel_oldest": 2, "cancel_both": 3, "decrement": 4}
 _REASONS = list(Reason)
-_EVENTS: list[Callable[[Any], Event]] = [
-    lambda one: Accepted(one.order_id, one.price_ticks, one.qty_lots),
-    lambda one: Rejected(one.order_id, _REASONS[one.reason]),
-    lambda one: Trade(one.maker_order_id, one.order_id, one.price_ticks, one.qty_lots),
-    lambda one: Cancelled(one.order_id, _REASONS[one.reason], one.qty_lots),
-    lambda one: Amended(one.order_id, one.price_ticks, one.qty_lots),
-]
+_EVENT = struct.Struct("<QQqQIBBBx")
+assert _EVENT.size == EVENT_BYTES
+
+
+def _event(one: tuple[int, int, int, int, int, int, int, int]) -> Event:
+    order_id, maker_order_id, price_ticks, qty_lots, _, kind, reason, _ = one
+    if kind == 0:
+        return Accepted(order_id, price_ticks, qty_lots)
+    if kind == 2:
+        return Trade(maker_order_id, order_id, price_ticks, qty_lots)
+    if kind == 3:
+        return Cancelled(order_id, _REASONS[reason], qty_lots)
+    if kind == 4:
+        return Amended(order_id, price_ticks, qty_lots)
+    return Rejected(order_id, _REASONS[reason])
 
 
 class Book:
@@ -234,7 +244,8 @@ class Book:
         if lib.lob_create(max_orders, out) != lib.ZX_OK:
             raise MemoryError("the tables of the book could not be reserved")
         self._lob: Any = ffi.gc(out[0], lib.lob_destroy)
-        self._command: Any = ffi.new("lob_command *")
+        # The events of the last call; the address does not change.
+        self._events = ffi.buffer(self._lob.events, (max_orders + _EVENTS_BESIDE_ORDERS) * EVENT_BYTES)
 
     def submit(
         self,
@@ -255,33 +266,33 @@ class Book:
         `account`: 0 to 2^32-2, 0 for none; `stp` says what happens instead of a trade with the same account. Raises
         ValueError and TypeError for what is no command; a command that is refused gives `Rejected`.
         """
-        command = self._command
         try:
-            command.kind = 0
-            command.side = _SIDES[side]
-            command.order_type = _ORDER_TYPES[order_type]
-            command.time_in_force = _TIMES_IN_FORCE[tif]
-            command.stp = _STPS[stp]
-            command.post_only = post_only
-            command.order_id = order_id
-            command.price_ticks = 0 if price_ticks is None else price_ticks
-            command.qty_lots = qty_lots
-            command.account = account
+            events = _do(
+                self._lob,
+                0,
+                order_id,
+                _SIDES[side],
+                0 if price_ticks is None else price_ticks,
+                qty_lots,
+                _ORDER_TYPES[order_type],
+                _TIMES_IN_FORCE[tif],
+                post_only,
+                account,
+                _STPS[stp],
+            )
         except KeyError as error:
             raise ValueError(f"side, order_type, tif or stp: no such value {error}") from None
         except OverflowError:
             return self._out_of_range(order_id, price_ticks, qty_lots, account)
-        return self._apply(command)
+        return self._happened(events)
 
     def cancel(self, order_id: int) -> list[Event]:
         """Take an order away; rejected if it does not rest."""
-        command = self._command
         try:
-            command.order_id = order_id
+            events = _do(self._lob, 1, order_id, 0, 0, 0, 0, 0, 0, 0, 0)
         except OverflowError:
             raise ValueError(f"order_id is 0 to 2^64-1, not {order_id}") from None
-        command.kind = 1
-        return self._apply(command)
+        return self._happened(events)
 
     def amend(
         self,
@@ -295,19 +306,16 @@ class Book:
 
         Less at the same price keeps the order's place; anything else goes to the back of its level, and may trade.
         """
-        command = self._command
+        # 0 means "as it is" in a command; here None does, and 0 is as wrong as any other number out of range.
+        price = 0 if price_ticks is None else price_ticks or -1
+        qty = 0 if qty_lots is None else qty_lots or U64_MAX
         try:
-            command.stp = _STPS[stp]
-            command.order_id = order_id
-            # 0 means "as it is" in a command; here None does, and 0 is as wrong as any other number out of range.
-            command.price_ticks = 0 if price_ticks is None else price_ticks or -1
-            command.qty_lots = 0 if qty_lots is None else qty_lots or U64_MAX
+            events = _do(self._lob, 2, order_id, 0, price, qty, 0, 0, 0, 0, _STPS[stp])
         except KeyError as error:
             raise ValueError(f"stp: no such value {error}") from None
         except OverflowError:
             return self._out_of_range(order_id, price_ticks, qty_lots, 0)
-        command.kind = 2
-        return self._apply(command)
+        return self._happened(events)
 
     def apply(self, commands: Any, events: Any) -> tuple[int, int]:
         """Apply commands of a buffer; returns how many, and how many events were written to the other.
@@ -350,6 +358,10 @@ class Book:
         """Resting orders."""
         return int(lib.lob_count(self._lob))
 
+    def rests(self, order_id: int) -> bool:
+        """Whether an order with this id rests. Raises OverflowError for what is no id."""
+        return bool(lib.lob_rests(self._lob, order_id))
+
     def depth(self, levels: int) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
         """(bids, asks), each a list of (price_ticks, qty_lots, orders) from the best, at most `levels` long."""
         room = min(max(levels, 0), len(self))
@@ -377,11 +389,10 @@ class Book:
         if broken != ffi.NULL:
             raise AssertionError(ffi.string(broken).decode())
 
-    def _apply(self, command: Any) -> list[Event]:
-        book = self._lob
-        lib.lob_apply(book, command, 1)
-        events = book.events
-        return [_EVENTS[events[at].kind](events[at]) for at in range(book.event_count)]
+    def _happened(self, count: int) -> list[Event]:
+        if count == 1:
+            return [_event(_EVENT.unpack_from(self._events))]
+        return [_event(one) for one in _EVENT.iter_unpack(self._events[: count * EVENT_BYTES])]
 
     def _out_of_range(
         self, order_id: int, price_ticks: int | None, qty_lots: int | None, account: int

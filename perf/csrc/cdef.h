@@ -58,3 +58,36 @@ typedef struct {
 } loadgen_result;
 int loadgen_run(const loadgen_plan *plan, loadgen_result *result);
 void hiccup_run(hdr *self, uint64_t interval_ns, const volatile int32_t *stop);
+typedef struct {
+    uint64_t order_id;
+    int64_t price_ticks;
+    uint64_t qty_lots;
+    uint32_t account;
+    uint8_t kind;
+    uint8_t side;
+    uint8_t order_type;
+    uint8_t time_in_force;
+    uint8_t stp;
+    uint8_t post_only;
+    uint8_t reserved[6];
+} lob_command;
+typedef struct {
+    void *(*create)(void);
+    void (*destroy)(void *);
+    int32_t (*set_callback)(void *, void (*)(const void *, void *), void *);
+    int32_t (*limit)(void *, int32_t, uint64_t, uint32_t, uint64_t, uint32_t *);
+    int32_t (*market)(void *, int32_t, uint64_t, uint32_t, uint32_t *);
+    int32_t (*cancel)(void *, uint64_t);
+} bookbench_peer;
+typedef struct {
+    uint64_t elapsed_ns;
+    uint64_t events;
+    uint64_t trades;
+    uint64_t resting;
+} bookbench_result;
+int bookbench_lob(
+    const lob_command *commands, size_t count, size_t first, uint32_t orders_max, hdr *latency,
+    bookbench_result *result);
+int bookbench_peer_run(
+    const bookbench_peer *peer, const lob_command *commands, size_t count, size_t first, hdr *latency,
+    bookbench_result *result);

@@ -140,3 +140,26 @@ def outcome(genesis: Genesis, steps: list[Step]) -> str:
         for byte in events:
             digest = (digest ^ byte) * FNV_PRIME % 2**64
     return f"{engine.next_record_no} {engine.next_seq} {engine.next_trade_id} {digest:016x}"
+
+
+def test_example_of_the_book_alone(build: Path, tmp_path: Path) -> None:
+    """The twenty lines on the first page of lob.h, compiled and run as they stand."""
+    page = (CSRC / "lob.h").read_text(encoding="utf-8").split("*/")[0]
+    lines = [line[7:] for line in page.splitlines() if line.startswith(" *     ") and not line.startswith(" *      ar")]
+    begin = next(at for at, line in enumerate(lines) if line.startswith("lob *book;"))
+    program = tmp_path / "example.c"
+    program.write_text(
+        '#include <stdio.h>\n#include "lob.h"\nint main(void) {\n' + "\n".join(lines[begin:]) + "\nreturn 0;\n}\n"
+    )
+    names = ("arena", "base", "book", "idmap", "lob", "slots")
+    objects = [build / f"{name}.o" for name in names]
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    assert compiler is not None
+    command = [compiler, *FLAGS, *SANITIZE, f"-I{CSRC}", program, *objects, "-o", tmp_path / "example"]
+    subprocess.run(command, check=True)
+    assert run(tmp_path / "example").splitlines() == [
+        "0 1 101 5",
+        "0 2 102 3",
+        "2 2 101 3",
+        "3 1 0 2",
+    ]

@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from hdrh.histogram import HdrHistogram
@@ -25,6 +26,7 @@ from perf.generator import Job, Outcome, run
 from perf.histogram import Histogram, samples_of, write_log
 from perf.load import LoadOptions, problems_of, run_load
 from perf.machine import NoiseMeter, judge, parse_stat
+from perf.order_flows import FLOWS
 from perf.report import headline_of, write_report
 from perf.results import LoadResult, load_result, save
 from perf.sweep import SweepResult, best_of, knee_of
@@ -36,6 +38,7 @@ from perf.workload import (
     resting_commands,
     trading_commands,
 )
+from zexchange.book import EVENT_DTYPE, Book, EventKind
 from zexchange.wire.messages import (
     CommandKind,
     ExecType,
@@ -452,3 +455,34 @@ def test_report_is_one_page_that_asks_for_nothing(result: LoadResult, tmp_path: 
     assert headline_of([bad]) is None
     with pytest.raises(ValueError, match="no results"):
         write_report([], [], tmp_path)
+
+
+def test_engine_takes_all_figures_at_tiny_sizes() -> None:
+    exit_code, found = command("engine", "--commands", "1000", "--repeat", "1")
+    assert exit_code == 0
+    assert {one["flow"] for one in found["books"]} == {"mix", "equity", "build and cancel", "sweep", "sparse"}
+    assert all(one["commands_per_s"] > 0 for one in found["books"])
+    assert found["ledger_per_s"] > 0
+
+
+@pytest.mark.parametrize("name", ["mix", "equity", "build and cancel", "sweep", "sparse"])
+def test_order_flows_are_what_they_say(name: str) -> None:
+    flow = FLOWS[name](2_000)
+    book = Book(max_orders=flow.orders_max)
+    events = np.zeros(100_000, np.dtype(EVENT_DTYPE))
+    applied, written = book.apply(flow.commands[: flow.first], events)
+    assert applied == flow.first
+    resting = len(book)
+    applied, written = book.apply(flow.commands[flow.first :], events)
+    assert applied == len(flow.commands) - flow.first
+    kinds = np.bincount(events["kind"][:written], minlength=5)
+    assert kinds[EventKind.REJECTED] == 0, "a flow cancels and amends what rests"
+    trades = kinds[EventKind.TRADE] / applied
+    if name == "mix":
+        assert 900 <= resting <= 1_100
+        assert 0.02 < trades < 0.2
+    if name == "sweep":
+        assert trades > 0.9
+    if name == "build and cancel":
+        assert len(book) == 0
+    book.check()
