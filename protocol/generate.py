@@ -22,6 +22,7 @@ sys.path[:0] = [str(HERE), str(ROOT)]
 from emit_c import emit_header  # noqa: E402
 from emit_docs import emit_page  # noqa: E402
 from emit_python import emit_messages, emit_rejections  # noqa: E402
+from emit_typescript import emit_typescript  # noqa: E402
 from schema import load  # noqa: E402
 
 
@@ -33,6 +34,7 @@ def generated() -> dict[Path, str]:
         ROOT / "zexchange" / "wire" / "messages.py": emit_messages(schema),
         ROOT / "zexchange" / "client" / "rejections.py": emit_rejections(schema),
         ROOT / "csrc" / "wire.h": emit_header(schema),
+        ROOT / "webapp" / "ui" / "src" / "wire" / "messages.ts": emit_typescript(schema),
         page: emit_page(schema, page.read_text(encoding="utf-8")),
     }
 
