@@ -1,4 +1,4 @@
-"""Writes webapp/ui/tests/unit/vectors.json: proofs and signed notes by the Python code, for the TypeScript that checks them.
+"""Writes webapp/ui/tests/unit/vectors.json: proofs and notes by the Python code, for the TypeScript that checks them.
 
     python webapp/ui/tests/make_vectors.py    (tests/webapp/test_page.py fails when the file is stale)
 """

@@ -38,3 +38,8 @@ export function withSignature(frame: Uint8Array, signature: Uint8Array): Uint8Ar
 export function nextNonce(nowUs: bigint, last: bigint): bigint {
   return nowUs > last ? nowUs : last + 1n;
 }
+
+/** What a logon to the web interface signs: tag[16] || deployment_id[32] || the challenge. */
+export function webLogonBytes(challenge: Uint8Array, deploymentId: Uint8Array): Uint8Array {
+  return concat(tagOf('web'), deploymentId, challenge);
+}

@@ -1,0 +1,117 @@
+// The depth view: what is on the book up to each price, as steps on a linear price axis. Hovering tells the total and the
+// slippage of taking it; a click puts the price into the order form. Redrawn at most five times a second.
+
+import uPlot from 'uplot';
+import 'uplot/dist/uPlot.min.css';
+import { effect } from '@preact/signals';
+import { live } from '../state/live';
+import { looks } from '../state/settings';
+import { colour } from './colours';
+
+const REDRAW_MS = 200;
+const LEVELS = 200;
+
+export interface DepthPoint {
+  side: 'buy' | 'sell';
+  price: string;
+  total: string;
+  /** From the best price of that side to this one, in hundredths of a percent. */
+  slippageBps: number;
+}
+
+export function mountDepth(container: HTMLElement, hovered: (point: DepthPoint | null) => void, picked: (point: DepthPoint) => void): () => void {
+  let plot: uPlot | null = null;
+  let version = -1;
+
+  function columns(): uPlot.AlignedData {
+    const { book } = live;
+    const market = live.market!;
+    const lot = Number(market.info.lot_size);
+    const tick = Number(market.info.tick_size);
+    const prices: number[] = [];
+    const bids: (number | null)[] = [];
+    const asks: (number | null)[] = [];
+    const side = (levels: typeof book.bids): { price: number; total: number }[] => {
+      let total = 0;
+      return levels.slice(0, LEVELS).map((level) => ({ price: level.ticks * tick, total: (total += level.lots * lot) }));
+    };
+    for (const { price, total } of side(book.bids).reverse()) {
+      prices.push(price);
+      bids.push(total);
+      asks.push(null);
+    }
+    for (const { price, total } of side(book.asks)) {
+      prices.push(price);
+      bids.push(null);
+      asks.push(total);
+    }
+    return [prices, bids, asks];
+  }
+
+  function pointAt(index: number | null | undefined): DepthPoint | null {
+    const market = live.market;
+    if (!plot || !market || index === null || index === undefined) return null;
+    const [prices, bids, asks] = plot.data as [number[], (number | null)[], (number | null)[]];
+    const price = prices[index];
+    const buy = bids[index];
+    const total = buy ?? asks[index];
+    if (price === undefined || total === null || total === undefined) return null;
+    const best = (buy !== null && buy !== undefined ? live.book.bids : live.book.asks)[0];
+    if (!best) return null;
+    const bestPrice = best.ticks * Number(market.info.tick_size);
+    return {
+      side: buy !== null && buy !== undefined ? 'buy' : 'sell',
+      price: price.toFixed(market.priceDecimals),
+      total: total.toFixed(market.sizeDecimals),
+      slippageBps: (Math.abs(price - bestPrice) / bestPrice) * 10_000,
+    };
+  }
+
+  function make(): void {
+    plot?.destroy();
+    const stepped = uPlot.paths.stepped!;
+    const axis = { stroke: colour('--muted'), grid: { stroke: colour('--grid'), width: 1 }, ticks: { show: false }, font: '11px sans-serif' };
+    plot = new uPlot(
+      {
+        width: container.clientWidth,
+        height: container.clientHeight,
+        legend: { show: false },
+        cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
+        scales: { x: { time: false }, y: { range: (_, __, most) => [0, most * 1.05 || 1] } },
+        axes: [axis, { ...axis, side: 1, size: 60 }],
+        series: [
+          {},
+          { stroke: colour('--buy'), fill: colour('--buy-tint'), width: 1.5, paths: stepped({ align: -1 }), points: { show: false } },
+          { stroke: colour('--sell'), fill: colour('--sell-tint'), width: 1.5, paths: stepped({ align: 1 }), points: { show: false } },
+        ],
+        hooks: { setCursor: [(self) => hovered(pointAt(self.cursor.idx))] },
+      },
+      live.market ? columns() : [[], [], []],
+      container,
+    );
+  }
+
+  const click = () => {
+    const point = pointAt(plot?.cursor.idx);
+    if (point) picked(point);
+  };
+  container.addEventListener('click', click);
+  const stop = effect(() => {
+    looks.value;
+    make();
+  });
+  const observer = new ResizeObserver(() => plot?.setSize({ width: container.clientWidth, height: container.clientHeight }));
+  observer.observe(container);
+  const timer = setInterval(() => {
+    if (!live.market || document.hidden || version === live.book.version) return;
+    version = live.book.version;
+    plot?.setData(columns());
+  }, REDRAW_MS);
+  return () => {
+    clearInterval(timer);
+    observer.disconnect();
+    stop();
+    container.removeEventListener('click', click);
+    plot?.destroy();
+  };
+}

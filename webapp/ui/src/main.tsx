@@ -1,0 +1,11 @@
+import { render } from 'preact';
+import './style/tokens.css';
+import './style/layout.css';
+import './style/parts.css';
+import { boot } from './state/controller';
+import { App } from './views/App';
+import { listenForKeys } from './views/keyboard';
+
+render(<App />, document.getElementById('app')!);
+listenForKeys();
+void boot();

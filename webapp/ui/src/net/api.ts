@@ -1,0 +1,151 @@
+// The REST interface, as far as the page uses it. Errors are RFC 9457 problem documents and become `Problem`.
+
+import type { MarketInfo } from '../market/market';
+
+export interface Version {
+  version: string;
+  deployment_id: string;
+  name: string;
+  demo: boolean;
+  operator_public_key: string;
+  settlement_public_key: string;
+  checkpoint_origin: string;
+}
+
+export interface Asset {
+  asset_id: number;
+  symbol: string;
+  decimals: number;
+}
+
+export interface Ticker {
+  market: string;
+  last: string | null;
+  bid: string | null;
+  ask: string | null;
+  open_24h: string | null;
+  high_24h: string | null;
+  low_24h: string | null;
+  volume_24h: string;
+  quote_volume_24h: string;
+  change_ppm: number | null;
+}
+
+export interface Trade {
+  trade_id: string;
+  market: string;
+  price: string;
+  qty: string;
+  side: 'buy' | 'sell';
+  time: string;
+  record_no: string;
+}
+
+export interface Candle {
+  time: string;
+  open: string;
+  high: string;
+  low: string;
+  close: string;
+  volume: string;
+  trades: number;
+}
+
+export interface Order {
+  order_id: string;
+  client_order_id: string;
+  market: string;
+  side: 'buy' | 'sell';
+  type: string;
+  tif: string;
+  price: string;
+  qty: string;
+  leaves_qty: string;
+  cum_qty: string;
+  status: string;
+  time: string;
+  record_no: string;
+  post_only: boolean;
+}
+
+export interface Fill {
+  trade_id: string;
+  order_id: string;
+  market: string;
+  side: 'buy' | 'sell';
+  price: string;
+  qty: string;
+  fee: string;
+  liquidity: 'maker' | 'taker';
+  time: string;
+  record_no: string;
+  seq: string;
+}
+
+export interface Balance {
+  asset: string;
+  asset_id: number;
+  total: string;
+  held: string;
+  available: string;
+}
+
+export interface CheckpointInfo {
+  number: number;
+  time: string;
+  note: string;
+  leaf: string;
+}
+
+export class Problem extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    detail: string,
+  ) {
+    super(detail);
+  }
+}
+
+export class Api {
+  #token: string | null = null;
+
+  constructor(readonly base = '/api/v1') {}
+
+  set token(token: string | null) {
+    this.#token = token;
+  }
+
+  get authorised(): boolean {
+    return this.#token !== null;
+  }
+
+  async get<Answer>(path: string): Promise<Answer> {
+    return this.#ask<Answer>('GET', path, undefined);
+  }
+
+  async post<Answer>(path: string, body: unknown): Promise<Answer> {
+    return this.#ask<Answer>('POST', path, body);
+  }
+
+  async #ask<Answer>(method: string, path: string, body: unknown): Promise<Answer> {
+    const headers: Record<string, string> = {};
+    if (body !== undefined) headers['Content-Type'] = 'application/json';
+    if (this.#token) headers.Authorization = `Bearer ${this.#token}`;
+    const answer = await fetch(this.base + path, {
+      method,
+      headers,
+      cache: 'no-store',
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    if (!answer.ok) {
+      const problem = (await answer.json().catch(() => ({}))) as { code?: string; detail?: string; title?: string };
+      throw new Problem(answer.status, problem.code ?? `HTTP_${answer.status}`, problem.detail ?? problem.title ?? answer.statusText);
+    }
+    return (await answer.json()) as Answer;
+  }
+
+  markets = async (): Promise<MarketInfo[]> => (await this.get<{ markets: MarketInfo[] }>('/markets')).markets;
+  assets = async (): Promise<Asset[]> => (await this.get<{ assets: Asset[] }>('/assets')).assets;
+  version = (): Promise<Version> => this.get<Version>('/version');
+}

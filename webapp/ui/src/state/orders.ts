@@ -1,0 +1,116 @@
+// Own orders and fills from two sources: the feed's private channels and the execution reports of the session. Both say the
+// same; whichever comes first is shown, and a later record wins.
+
+import type { Market } from '../market/market';
+import type { Fill, Order } from '../net/api';
+import type { ExecutionReport } from '../wire/messages';
+import { fills, openOrders, pastOrders } from './store';
+
+const PAST_MAX = 500;
+const FILLS_MAX = 500;
+const GONE = new Set(['filled', 'cancelled', 'canceled', 'rejected', 'expired']);
+
+const isZero = (decimal: string): boolean => /^0*\.?0*$/.test(decimal);
+export const isOpen = (order: Order): boolean => !GONE.has(order.status) && !isZero(order.leaves_qty);
+
+export function takeOrders(orders: readonly Order[], replace: boolean): void {
+  const open = new Map(replace ? [] : openOrders.value);
+  const gone: Order[] = [];
+  for (const order of orders) {
+    const known = open.get(order.order_id);
+    // The two sources race; an older record must not undo a newer one.
+    if (known && BigInt(known.record_no || '0') > BigInt(order.record_no || '0')) continue;
+    if (isOpen(order)) {
+      if (!known && pastOrders.value.some((past) => past.order_id === order.order_id)) continue;
+      open.set(order.order_id, order);
+    } else {
+      open.delete(order.order_id);
+      gone.push(order);
+    }
+  }
+  openOrders.value = open;
+  if (gone.length) addPast(gone);
+}
+
+export function addPast(orders: readonly Order[]): void {
+  const past = new Map(pastOrders.value.map((order) => [order.order_id, order]));
+  for (const order of orders) {
+    const known = past.get(order.order_id);
+    if (!known || BigInt(known.record_no || '0') <= BigInt(order.record_no || '0')) past.set(order.order_id, order);
+  }
+  pastOrders.value = [...past.values()].sort((left, right) => (BigInt(right.order_id) > BigInt(left.order_id) ? 1 : -1)).slice(0, PAST_MAX);
+}
+
+const fillKey = (fill: Fill): string => `${fill.market}/${fill.trade_id}/${fill.liquidity}`;
+
+export function takeFills(taken: readonly Fill[]): void {
+  const all = new Map(fills.value.map((fill) => [fillKey(fill), fill]));
+  for (const fill of taken) all.set(fillKey(fill), fill);
+  fills.value = [...all.values()].sort((left, right) => (right.time > left.time ? 1 : right.time < left.time ? -1 : Number(BigInt(right.trade_id) - BigInt(left.trade_id)))).slice(0, FILLS_MAX);
+}
+
+/** RFC 3339 with nanoseconds, as the feed writes times. */
+export function timeOfNs(ns: bigint): string {
+  const seconds = new Date(Number(ns / 1_000_000n)).toISOString().slice(0, 19);
+  return `${seconds}.${(ns % 1_000_000_000n).toString().padStart(9, '0')}Z`;
+}
+
+/** The order that a report is about, as it is after it; `known` adds what a report does not repeat. */
+export function orderOfReport(report: ExecutionReport, market: Market, known: Partial<Order> | undefined): Order | null {
+  if (report.orderId === 0n) return null;
+  const leaves = report.leavesLots;
+  const status =
+    report.execType === 'cancelled' || report.execType === 'selfTradePrevented' ? 'cancelled' : leaves === 0n ? 'filled' : report.cumQtyLots > 0n ? 'partially_filled' : 'open';
+  return {
+    order_id: String(report.orderId),
+    client_order_id: String(report.clientOrderId),
+    market: market.symbol,
+    side: report.side === 'sell' ? 'sell' : 'buy',
+    type: known?.type ?? 'limit',
+    tif: known?.tif ?? 'gtc',
+    price: market.priceText(report.priceTicks),
+    qty: market.sizeText(report.qtyLots),
+    leaves_qty: market.sizeText(leaves),
+    cum_qty: market.sizeText(report.cumQtyLots),
+    status,
+    time: known?.time ?? timeOfNs(report.logTimeNs),
+    record_no: String(report.recordNo),
+    post_only: known?.post_only ?? false,
+  };
+}
+
+export function fillOfReport(report: ExecutionReport, market: Market): Fill {
+  return {
+    trade_id: String(report.tradeId),
+    order_id: String(report.orderId),
+    market: market.symbol,
+    side: report.side === 'sell' ? 'sell' : 'buy',
+    price: market.priceText(report.lastPriceTicks),
+    qty: market.sizeText(report.lastQtyLots),
+    fee: market.quoteText(report.fee),
+    liquidity: report.liquidity === 'maker' ? 'maker' : 'taker',
+    time: timeOfNs(report.logTimeNs),
+    record_no: String(report.recordNo),
+    seq: String(report.seq),
+  };
+}
+
+/**
+ * Quantity in front of an own order at its price, in lots: an estimate. What the level held when the order was first seen
+ * there, less what has left it since; never more than the level without the order itself.
+ */
+export class QueueEstimate {
+  #ahead = new Map<string, { ticks: number; ahead: number }>();
+
+  estimate(orderId: string, ticks: number, ownLots: number, levelLots: number): number {
+    const others = Math.max(0, levelLots - ownLots);
+    const known = this.#ahead.get(orderId);
+    const ahead = known && known.ticks === ticks ? Math.min(known.ahead, others) : others;
+    this.#ahead.set(orderId, { ticks, ahead });
+    return ahead;
+  }
+
+  keep(orderIds: ReadonlySet<string>): void {
+    for (const id of this.#ahead.keys()) if (!orderIds.has(id)) this.#ahead.delete(id);
+  }
+}

@@ -1,0 +1,44 @@
+// The page: what is where. Everything exists once; the style sheets place it for desktop, tablet and phone.
+
+import { pane, verification } from '../state/store';
+import type { Pane } from '../state/store';
+import { BookPanel } from './BookPanel';
+import { ChartPanel } from './ChartPanel';
+import { Dialogs } from './Dialogs';
+import { Header } from './Header';
+import { OrderForm } from './OrderForm';
+import { Panels } from './Panels';
+import { Banners, Toasts } from './Toasts';
+
+const PANES: readonly (readonly [Pane, string])[] = [
+  ['chart', 'Chart'],
+  ['book', 'Book'],
+  ['trade', 'Trade'],
+  ['orders', 'Orders'],
+  ['verify', 'Verify'],
+];
+
+export function App() {
+  return (
+    <div class="page" data-pane={pane.value}>
+      <Header />
+      <Banners />
+      <main class="grid">
+        <ChartPanel />
+        <BookPanel />
+        <OrderForm />
+        <Panels />
+      </main>
+      <nav class="panes" aria-label="Parts of the page">
+        {PANES.map(([value, text]) => (
+          <button key={value} type="button" aria-pressed={pane.value === value} onClick={() => (pane.value = value)}>
+            {text}
+            {value === 'verify' && <span class={`dot ${verification.value.mismatch ? 'bad' : verification.value.checkpoint ? 'good' : ''}`} aria-hidden="true" />}
+          </button>
+        ))}
+      </nav>
+      <Dialogs />
+      <Toasts />
+    </div>
+  );
+}
