@@ -1,4 +1,4 @@
-// Rates and latencies of the operations view over the last minutes.
+// Commands a second over the last minutes, and latencies where the exchange reports them.
 
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
@@ -11,7 +11,8 @@ export function mountLatency(container: HTMLElement): () => void {
   let plot: uPlot | null = null;
   const columns = (): uPlot.AlignedData => {
     const { samples } = operations.value;
-    return [samples.map((one) => one.timeMs / 1000), samples.map((one) => one.p50Us / 1000), samples.map((one) => one.p99Us / 1000)];
+    const ms = (us: number | null) => (us === null ? null : us / 1000);
+    return [samples.map((one) => one.timeMs / 1000), samples.map((one) => one.commandsPerSecond), samples.map((one) => ms(one.p50Us)), samples.map((one) => ms(one.p99Us))];
   };
   const stopLooks = effect(() => {
     looks.value;
@@ -22,11 +23,11 @@ export function mountLatency(container: HTMLElement): () => void {
         width: container.clientWidth,
         height: container.clientHeight,
         legend: { show: false },
-        scales: { y: { range: (_, __, most) => [0, (most || 1) * 1.1] } },
-        axes: [axis, { ...axis, size: 56, values: (_, values) => values.map((value) => `${value} ms`) }],
-        series: [{}, { label: 'p50', stroke: colour('--accent'), width: 1.5, points: { show: false } }, { label: 'p99', stroke: colour('--warn'), width: 1.5, points: { show: false } }],
+        scales: { y: { range: (_, __, most) => [0, (most || 1) * 1.1] }, ms: { range: (_, __, most) => [0, (most || 1) * 1.1] } },
+        axes: [axis, { ...axis, size: 50 }, { ...axis, scale: 'ms', side: 1, size: 56, grid: { show: false }, values: (_, values) => values.map((value) => `${value} ms`) }],
+        series: [{}, { label: 'commands/s', stroke: colour('--text'), width: 1.5, points: { show: false } }, { label: 'p50', scale: 'ms', stroke: colour('--accent'), width: 1.5, points: { show: false } }, { label: 'p99', scale: 'ms', stroke: colour('--warn'), width: 1.5, points: { show: false } }],
       },
-      [[], [], []],
+      columns(),
       container,
     );
   });

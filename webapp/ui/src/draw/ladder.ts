@@ -122,6 +122,8 @@ export class Ladder {
   /** Makes as many rows as fit; one row of each side can be tabbed to. */
   fit(heightPx: number): void {
     const rows = Math.max(3, Math.min(MAX_ROWS, Math.floor((heightPx - MIDDLE_PX - HEAD_PX) / 2 / ROW_PX)));
+    // Rows share what is left over, so that the table always fills its panel.
+    this.table.style.setProperty('--row', `${Math.max(ROW_PX, (heightPx - MIDDLE_PX - HEAD_PX - 1) / 2 / rows)}px`);
     if (rows === this.#rows) return;
     this.#rows = rows;
     for (const [pool, side] of [[this.#asks, 'sell'], [this.#bids, 'buy']] as const) {

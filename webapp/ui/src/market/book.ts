@@ -13,6 +13,8 @@ export interface BookMessage {
   readonly type: 'snapshot' | 'update';
   readonly seq: string;
   readonly prev_seq?: string;
+  /** Number of the last command that is in it, if the server says so. */
+  readonly command_seq?: string;
   readonly bids: readonly LevelRow[];
   readonly asks: readonly LevelRow[];
   readonly checksum: number;
@@ -89,6 +91,8 @@ export class Book {
   readonly #sizes: Scale;
   /** Number of the last message that was applied and whose checksum was right. */
   seq = '';
+  /** Command up to which the book was verified; `seq` where the server does not say. */
+  verifiedSeq = '';
   /** False until a snapshot, and from a fault until the next one. */
   synced = false;
   fault: BookFault | null = null;
@@ -124,6 +128,7 @@ export class Book {
     const [bid, ask] = [this.bids[0], this.asks[0]];
     if (bid && ask && bid.ticks >= ask.ticks) return this.#fail('crossed');
     this.seq = message.seq;
+    this.verifiedSeq = message.command_seq ?? message.seq;
     this.synced = true;
     this.fault = null;
     return true;

@@ -56,16 +56,18 @@ export interface Order {
   client_order_id: string;
   market: string;
   side: 'buy' | 'sell';
-  type: string;
-  tif: string;
+  /** Type, time in force and post-only are known of orders that this page has entered. */
+  type?: string;
+  tif?: string;
+  post_only?: boolean;
   price: string;
   qty: string;
   leaves_qty: string;
   cum_qty: string;
   status: string;
   time: string;
+  /** Of the last report about it; empty in a snapshot of open orders. */
   record_no: string;
-  post_only: boolean;
 }
 
 export interface Fill {
@@ -91,7 +93,7 @@ export interface Balance {
 }
 
 export interface CheckpointInfo {
-  number: number;
+  number: string;
   time: string;
   note: string;
   leaf: string;

@@ -13,13 +13,13 @@ import type { Balance, Candle, CheckpointInfo, Fill, Order, Ticker, Trade } from
 import { Feed } from '../net/feed';
 import type { FeedMessage, Subscription } from '../net/feed';
 import { Trading, isAccount } from '../net/trading';
-import { fromHex, toHex } from '../wire/bytes';
+import { fromBase64, fromHex, toHex } from '../wire/bytes';
 import { REASON_DESCRIPTIONS } from '../wire/messages';
 import type { Command, ExecutionReport, NotApplied } from '../wire/messages';
-import { webLogonBytes } from '../wire/signing';
+import { feedLogonBytes, isLogonBytes } from '../wire/signing';
 import { drawSoon } from '../draw/loop';
 import { live } from './live';
-import { addPast, fillOfReport, orderOfReport, takeFills, takeOrders } from './orders';
+import { fillOfReport, orderOfReport, takeFills, takeHistory, takeOrders } from './orders';
 import { choose, settings } from './settings';
 import * as store from './store';
 import { Watcher } from './watcher';
@@ -59,6 +59,7 @@ export async function boot(): Promise<void> {
         live.book.invalidate();
         store.bookState.value = 'offline';
         feedPrivate = false;
+        feedChallenge = null;
         drawSoon();
       }
     },
@@ -148,7 +149,7 @@ function onFeed(message: FeedMessage): void {
       onTickers(message.tickers as Ticker[]);
       break;
     case 'checkpoints':
-      watcher!.take([...(message.checkpoints as CheckpointInfo[])].sort((left, right) => left.number - right.number));
+      watcher!.take([...(message.checkpoints as CheckpointInfo[])].sort((left, right) => Number(BigInt(left.number) - BigInt(right.number))));
       break;
     case 'orders':
       takeOrders(message.orders as Order[], replace);
@@ -210,9 +211,9 @@ function onStats(message: FeedMessage): void {
   const latency = (message.latency_us ?? {}) as { p50?: number; p99?: number };
   const sample = {
     timeMs: live.nowMs(),
-    ordersPerSecond: Number(message.orders_per_s ?? 0),
-    p50Us: Number(latency.p50 ?? 0),
-    p99Us: Number(latency.p99 ?? 0),
+    commandsPerSecond: Number(message.commands_per_s ?? 0),
+    p50Us: latency.p50 ?? null,
+    p99Us: latency.p99 ?? null,
     checkpointAgeMs: Number(message.checkpoint_age_ms ?? 0),
   };
   store.operations.value = { latest: message, samples: [...store.operations.value.samples, sample].slice(-SAMPLES_MAX) };
@@ -221,15 +222,15 @@ function onStats(message: FeedMessage): void {
 async function logonToFeed(): Promise<void> {
   const signer = store.signer.value;
   const version = store.version.value;
-  if (!signer || !feedChallenge || !version || feedPrivate) return;
+  if (!signer || !feedChallenge || !version || feedPrivate || store.feedState.value !== 'open') return;
   try {
-    const signature = await signer.sign(webLogonBytes(fromHex(feedChallenge), fromHex(version.deployment_id)));
+    const signature = await signer.sign(feedLogonBytes(fromHex(feedChallenge), fromHex(version.deployment_id)));
     await feed?.logon(toHex(signer.publicKey), toHex(signature));
     feedPrivate = true;
     feed?.subscribe({ channel: 'orders' }, { channel: 'fills' }, { channel: 'balances' });
     void loadHistory(signer);
   } catch (error) {
-    // The session's own reports still tell about orders and balances.
+    // The session's own reports still tell about orders and balances, and the next hello is answered again.
     if (store.accountId.value !== null) store.notify('bad', 'Logon to the feed failed', error instanceof Error ? error.message : String(error));
   }
 }
@@ -237,11 +238,11 @@ async function logonToFeed(): Promise<void> {
 /** Orders of earlier days, by REST; what the page has seen itself is there without it. */
 async function loadHistory(signer: Signer): Promise<void> {
   try {
-    const { challenge } = await api.get<{ challenge: string }>('/session/challenge');
-    const bytes = Uint8Array.from(atob(challenge), (char) => char.charCodeAt(0));
-    const signature = await signer.sign(webLogonBytes(bytes, fromHex(store.version.value!.deployment_id)));
-    api.token = (await api.post<{ token: string }>('/session', { public_key: toHex(signer.publicKey), signature: toHex(signature) })).token;
-    addPast((await api.get<{ orders: Order[] }>('/orders/history?limit=200')).orders);
+    const begun = await api.post<{ session_id: string; to_sign: string }>('/sessions', { public_key: toHex(signer.publicKey) });
+    const bytes = fromBase64(begun.to_sign);
+    if (!isLogonBytes(bytes, signer.publicKey, fromHex(store.version.value!.deployment_id))) throw new Error('the server asks for a signature over something else than a logon');
+    api.token = (await api.post<{ token: string }>(`/sessions/${begun.session_id}`, { signature: toHex(await signer.sign(bytes)) })).token;
+    takeHistory((await api.get<{ orders: Order[] }>('/orders/history?limit=500')).orders);
     takeFills((await api.get<{ fills: Fill[] }>('/fills?limit=200')).fills);
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
@@ -301,10 +302,8 @@ export async function openDemoAccount(): Promise<void> {
     const signer = store.signer.value ?? (await makeKey());
     const { account_id } = await api.post<{ account_id: string }>('/demo/account', { public_key: toHex(signer.publicKey) });
     store.notify('good', 'Demo account opened', `account ${account_id}, with play money`);
-    // A new session learns the account's number and reports.
-    feedPrivate = false;
+    // A new session learns the account's number, and then the feed is logged on to.
     useSigner(signer);
-    feed?.restart();
   } catch (error) {
     store.notify('bad', 'The account could not be opened', error instanceof Error ? error.message : String(error));
   }
@@ -427,7 +426,7 @@ export function amendOrder(order: Order, price: string, size: string): string | 
   if ('problem' in readSize) return readSize.problem;
   propose(`Amend order ${order.order_id}: ${size} ${market.info.base} at ${price}`, market, [
     {
-      ...NO_COMMAND, kind: 'amend', selfTradePrevention: 'cancelNewest', options: order.post_only ? ['postOnly'] : [], marketId: market.info.market_id,
+      ...NO_COMMAND, kind: 'amend', selfTradePrevention: 'cancelNewest', options: order.post_only ? ['postOnly' as const] : [], marketId: market.info.market_id,
       orderId: BigInt(order.order_id), priceTicks: readPrice.ticks, qtyLots: readSize.lots,
     },
   ]);

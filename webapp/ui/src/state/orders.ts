@@ -18,25 +18,50 @@ export function takeOrders(orders: readonly Order[], replace: boolean): void {
   const gone: Order[] = [];
   for (const order of orders) {
     const known = open.get(order.order_id);
+    if (order.order_id === '0') continue; // a refusal: there is no order
     // The two sources race; an older record must not undo a newer one.
-    if (known && BigInt(known.record_no || '0') > BigInt(order.record_no || '0')) continue;
+    if (known && order.record_no && BigInt(known.record_no || '0') > BigInt(order.record_no)) continue;
     if (isOpen(order)) {
       if (!known && pastOrders.value.some((past) => past.order_id === order.order_id)) continue;
-      open.set(order.order_id, order);
+      open.set(order.order_id, completed(order, known ?? openOrders.value.get(order.order_id)));
     } else {
       open.delete(order.order_id);
-      gone.push(order);
+      gone.push(completed(order, known));
     }
   }
   openOrders.value = open;
   if (gone.length) addPast(gone);
 }
 
-export function addPast(orders: readonly Order[]): void {
+/** What one source says, with what only the other one knows. */
+function completed(order: Order, known: Order | undefined): Order {
+  if (!known) return order;
+  return { ...known, ...order, time: known.time || order.time, record_no: order.record_no || known.record_no };
+}
+
+/** Reports about orders, newest first: the first about each order is how it stands. */
+export function takeHistory(reports: readonly Order[]): void {
+  const newest = new Map<string, Order>();
+  const entered = new Map<string, string>();
+  for (const one of reports) {
+    if (one.order_id === '0') continue;
+    if (!newest.has(one.order_id)) newest.set(one.order_id, one);
+    entered.set(one.order_id, one.time);
+  }
+  const open = new Map(openOrders.value);
+  for (const [id, order] of newest) {
+    const known = open.get(id);
+    if (known && isOpen(order)) open.set(id, { ...known, time: entered.get(id)!, record_no: known.record_no || order.record_no });
+  }
+  openOrders.value = open;
+  addPast([...newest.values()].filter((order) => !isOpen(order)));
+}
+
+function addPast(orders: readonly Order[]): void {
   const past = new Map(pastOrders.value.map((order) => [order.order_id, order]));
   for (const order of orders) {
     const known = past.get(order.order_id);
-    if (!known || BigInt(known.record_no || '0') <= BigInt(order.record_no || '0')) past.set(order.order_id, order);
+    if (!known || BigInt(known.record_no || '0') <= BigInt(order.record_no || '0')) past.set(order.order_id, completed(order, known));
   }
   pastOrders.value = [...past.values()].sort((left, right) => (BigInt(right.order_id) > BigInt(left.order_id) ? 1 : -1)).slice(0, PAST_MAX);
 }
@@ -60,22 +85,22 @@ export function orderOfReport(report: ExecutionReport, market: Market, known: Pa
   if (report.orderId === 0n) return null;
   const leaves = report.leavesLots;
   const status =
-    report.execType === 'cancelled' || report.execType === 'selfTradePrevented' ? 'cancelled' : leaves === 0n ? 'filled' : report.cumQtyLots > 0n ? 'partially_filled' : 'open';
+    report.execType === 'cancelled' || report.execType === 'selfTradePrevented' ? 'cancelled' : leaves === 0n ? 'filled' : 'open';
   return {
     order_id: String(report.orderId),
     client_order_id: String(report.clientOrderId),
     market: market.symbol,
     side: report.side === 'sell' ? 'sell' : 'buy',
-    type: known?.type ?? 'limit',
-    tif: known?.tif ?? 'gtc',
+    ...(known?.type ? { type: known.type } : {}),
+    ...(known?.tif ? { tif: known.tif } : {}),
+    ...(known?.post_only ? { post_only: true } : {}),
     price: market.priceText(report.priceTicks),
     qty: market.sizeText(report.qtyLots),
     leaves_qty: market.sizeText(leaves),
     cum_qty: market.sizeText(report.cumQtyLots),
     status,
-    time: known?.time ?? timeOfNs(report.logTimeNs),
+    time: known?.time || timeOfNs(report.logTimeNs),
     record_no: String(report.recordNo),
-    post_only: known?.post_only ?? false,
   };
 }
 

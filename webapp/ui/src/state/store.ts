@@ -93,9 +93,10 @@ export const verification = signal<Verification>({ checkpoint: null, mismatch: n
 
 export interface OperationsSample {
   readonly timeMs: number;
-  readonly ordersPerSecond: number;
-  readonly p50Us: number;
-  readonly p99Us: number;
+  readonly commandsPerSecond: number;
+  /** Null while the exchange does not say. */
+  readonly p50Us: number | null;
+  readonly p99Us: number | null;
   readonly checkpointAgeMs: number;
 }
 export interface Operations {
@@ -121,7 +122,7 @@ export const grouping = signal(1);
 export function lifeOf(one: { record_no: string; market: string; cum_qty?: string }, traded: boolean): { stage: number; text: string } {
   const shard = markets.value.get(one.market)?.info.shard ?? 0;
   const tip = verification.value.checkpoint?.leaf.shards[shard];
-  if (tip && BigInt(one.record_no || '0') < tip.logSize) return { stage: 3, text: 'checkpointed' };
+  if (tip && one.record_no && BigInt(one.record_no) < tip.logSize) return { stage: 3, text: 'checkpointed' };
   return traded ? { stage: 2, text: 'matched' } : { stage: 1, text: 'accepted' };
 }
 

@@ -12,30 +12,25 @@ import { accountId, fills, market, markets, notify, verification } from './store
 const PROOF_INTERVAL_MS = 5000;
 
 interface InclusionAnswer {
-  index: number;
-  size: number;
   leaf: string;
   hashes: string[];
 }
 
 interface RecordAnswer {
-  record_no: string | number;
   frame: string;
-  checkpoint: number;
-  log_size: string | number;
+  checkpoint: string;
   hashes: string[];
 }
 
 export interface PathStep {
-  index: string | number;
-  size: string | number;
+  index: string;
+  size: string;
   hashes: string[];
 }
 
 interface BalanceAnswer {
   leaf: string;
-  checkpoint: number;
-  state_root: string;
+  checkpoint: string;
   /** From the account to the accounts' subtree, and from there to the state root. */
   path: [PathStep, PathStep];
 }
@@ -79,7 +74,7 @@ export class Watcher {
 
   /** Takes published checkpoints, oldest first; only the newest of a burst is checked when there is no time for all. */
   take(checkpoints: readonly CheckpointInfo[]): void {
-    for (const one of checkpoints) if (!this.#queue || one.number > this.#queue.number) this.#queue = one;
+    for (const one of checkpoints) if (!this.#queue || BigInt(one.number) > BigInt(this.#queue.number)) this.#queue = one;
     if (!this.#busy) void this.#run();
   }
 

@@ -19,7 +19,7 @@ export interface Kept {
 }
 
 export interface PublishedCheckpoint {
-  readonly number: number;
+  readonly number: string;
   readonly note: string;
   /** Base64 of the settlement-log leaf. */
   readonly leaf: string;

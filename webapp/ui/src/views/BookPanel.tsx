@@ -78,7 +78,7 @@ function LadderTable() {
     observer.observe(holder.current!);
     const remove = addDrawer(() => {
       ladder.draw();
-      badge.text = live.book.seq ? `verified to seq ${live.book.seq}` : '';
+      badge.text = live.book.verifiedSeq ? `verified to seq ${live.book.verifiedSeq}` : '';
     });
     return () => {
       shownLadder = null;
@@ -110,7 +110,7 @@ function LadderTable() {
       </div>
       <p class="stale-note" role="status">{STATE_TEXT[state]}</p>
       <p class="ladder-foot">
-        <span class={state === 'synced' ? 'good' : ''} ref={seq} title="The checksum of the top ten levels was right up to this sequence number" />
+        <span class={state === 'synced' ? 'good' : ''} ref={seq} title="The checksum of the top ten levels was right up to this command of the exchange" />
         <span id="ladder-help" class="unseen">
           Arrow keys move, Enter copies the price to the order form.
         </span>

@@ -1,8 +1,18 @@
 // The operations view: rates, latencies, queues, checkpoint age, shards and cores, as the exchange reports them.
 
 import { useEffect, useRef } from 'preact/hooks';
+import { grouped } from '../market/decimal';
 import { watchStats } from '../state/controller';
 import { acknowledgements, operations } from '../state/store';
+
+interface Process {
+  name: string;
+  state: string;
+  restarts: number;
+  cpus: number[];
+  rss_mb: number;
+  cpu_share: number;
+}
 
 function Figure(props: { name: string; value: string }) {
   return (
@@ -29,24 +39,30 @@ export function Operations() {
   const sample = samples.at(-1);
   const own = [...acknowledgements.value].sort((left, right) => left - right);
   const shards = (latest?.shards ?? []) as Record<string, unknown>[];
+  const processes = (latest?.processes ?? []) as Process[];
   const cpus = (latest?.cpus ?? []) as number[];
-  const queue = latest?.queue;
+  const known = (name: string): string => (latest?.[name] === undefined || latest[name] === null ? '–' : grouped(String(latest[name])));
   return (
     <div class="operations">
       <dl class="facts tiles">
-        <Figure name="Orders per second" value={sample ? sample.ordersPerSecond.toFixed(0) : '–'} />
-        <Figure name="Latency p50" value={sample ? ms(sample.p50Us) : '–'} />
-        <Figure name="Latency p99" value={sample ? ms(sample.p99Us) : '–'} />
-        <Figure name="Queue" value={queue === undefined ? '–' : typeof queue === 'object' ? JSON.stringify(queue) : String(queue)} />
+        <Figure name="Commands per second" value={sample ? grouped(sample.commandsPerSecond.toFixed(0)) : '–'} />
+        {sample?.p50Us != null && <Figure name="Latency p50" value={ms(sample.p50Us)} />}
+        {sample?.p99Us != null && <Figure name="Latency p99" value={ms(sample.p99Us)} />}
+        {latest?.queue !== undefined && <Figure name="Queue" value={String(latest.queue)} />}
         <Figure name="Checkpoint age" value={sample ? `${(sample.checkpointAgeMs / 1000).toFixed(1)} s` : '–'} />
-        <Figure name="Records" value={latest?.records === undefined ? '–' : String(latest.records)} />
-        <Figure name="Pages connected" value={latest?.ws_clients === undefined ? '–' : String(latest.ws_clients)} />
+        <Figure name="Records" value={known('records')} />
+        <Figure name="Commands" value={known('commands')} />
+        <Figure name="Pages connected" value={known('ws_clients')} />
         <Figure name="Your orders, p50 / p99" value={`${percentile(own, 0.5)} / ${percentile(own, 0.99)}`} />
       </dl>
       <div class="operations-detail">
         <figure>
           <figcaption>
-            Latency, <span class="accent">p50</span> and <span class="warn">p99</span>
+            Commands per second{sample?.p50Us != null && (
+              <>
+                ; latency <span class="accent">p50</span> and <span class="warn">p99</span>
+              </>
+            )}
           </figcaption>
           <LatencyPlot />
         </figure>
@@ -61,13 +77,47 @@ export function Operations() {
               </li>
             ))}
           </ul>
+          {processes.length > 0 && (
+            <table class="data">
+              <caption class="unseen">Processes</caption>
+              <thead>
+                <tr>
+                  <th scope="col">Process</th>
+                  <th scope="col">State</th>
+                  <th scope="col" class="number">
+                    Cores
+                  </th>
+                  <th scope="col" class="number">
+                    Load
+                  </th>
+                  <th scope="col" class="number">
+                    Memory
+                  </th>
+                </tr>
+              </thead>
+              <tbody>
+                {processes.map((one) => (
+                  <tr key={one.name}>
+                    <td>{one.name}</td>
+                    <td>
+                      {one.state}
+                      {one.restarts > 0 && ` (${one.restarts} restarts)`}
+                    </td>
+                    <td class="number">{one.cpus.join(', ') || 'any'}</td>
+                    <td class="number">{(one.cpu_share * 100).toFixed(0)} %</td>
+                    <td class="number">{one.rss_mb} MB</td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          )}
           <h3>Shards</h3>
           <ul class="shards" aria-label="Shards">
             {shards.map((shard, index) => (
               <li key={index}>
                 {Object.entries(shard).map(([name, value]) => (
                   <span key={name}>
-                    {name.replace(/_/g, ' ')} <b>{typeof value === 'object' ? JSON.stringify(value) : String(value)}</b>
+                    {name.replace(/_/g, ' ')} <b>{Array.isArray(value) ? value.join(', ') : String(value)}</b>
                   </span>
                 ))}
               </li>
@@ -92,5 +142,5 @@ function LatencyPlot() {
       stop?.();
     };
   }, []);
-  return <div class="plot" ref={ref} role="img" aria-label="Latency over time" />;
+  return <div class="plot" ref={ref} role="img" aria-label="Commands per second and latency over time" />;
 }

@@ -1,19 +1,22 @@
 // The order form. Every figure follows from `assess`; every broken rule of the market is said beside its field, before
 // anything is sent.
 
-import { computed } from '@preact/signals';
+import { computed, signal } from '@preact/signals';
 import { formatExact, grouped } from '../market/decimal';
 import { draftTicks, lotsForPercent } from '../market/draft';
 import type { Draft, TimeInForce } from '../market/draft';
 import { assessDraft, available, openDemoAccount, submitDraft } from '../state/controller';
 import { live } from '../state/live';
-import { accountId, balances, bookState, bookTick, dialog, draft, market, tradingState, version } from '../state/store';
+import { accountId, balances, bookState, bookTick, dialog, draft, market, openOrders, tradingState, version } from '../state/store';
 import { Segments } from './bits';
 
 const TYPE_NAMES: Record<string, string> = { limit: 'Limit', market: 'Market', stop: 'Stop', stop_limit: 'Stop limit', trailing_stop: 'Trailing' };
 const PERCENTS = [25, 50, 75, 100];
 /** What this page knows how to put into a command. */
 const SENDABLE = new Set(['limit', 'market']);
+
+/** Whether the form was sent and refused as it stands. */
+const tried = signal(false);
 
 const assessment = computed(() => {
   bookTick.value;
@@ -24,6 +27,7 @@ const assessment = computed(() => {
 });
 
 export const change = (part: Partial<Draft>): void => {
+  tried.value = false;
   draft.value = { ...draft.value, ...part };
 };
 
@@ -46,9 +50,9 @@ export function OrderForm() {
   const has = available(shown);
   const [spent, spentDecimals, spentUnits] = form.side === 'buy' ? [info.quote, info.quote_decimals, has?.quote] : [info.base, info.base_decimals, has?.base];
   const problems = found?.problems ?? {};
-  // An empty field is no mistake yet.
-  const sizeProblem = form.size ? problems.size : undefined;
-  const priceProblem = form.price || form.type === 'market' ? problems.price : undefined;
+  // An empty field is no mistake until somebody wants to send it.
+  const sizeProblem = form.size || tried.value ? problems.size : undefined;
+  const priceProblem = form.price || form.type === 'market' || tried.value ? problems.price : undefined;
   const blocked = !found || Object.keys(problems).length > 0;
   const ready = accountId.value !== null && tradingState.value === 'established';
   const isMarket = form.type === 'market';
@@ -68,7 +72,12 @@ export function OrderForm() {
         noValidate
         onSubmit={(event) => {
           event.preventDefault();
-          submitDraft();
+          if (submitDraft()) tried.value = false;
+          else {
+            tried.value = true;
+            const field = ['price', 'size'].find((name) => assessDraft()?.problems[name as 'price' | 'size']);
+            if (field) document.getElementById(field)?.focus();
+          }
         }}
       >
         <Segments label="Side" class="sides" value={form.side} choices={[['buy', 'Buy'], ['sell', 'Sell']]} onChoose={(side) => change({ side })} />
@@ -216,7 +225,7 @@ export function OrderForm() {
         </dl>
         {found?.warning && <p class="warning">{found.warning}</p>}
         {ready ? (
-          <button class={`submit ${form.side}`} type="submit" disabled={blocked}>
+          <button class={`submit ${form.side}`} type="submit" aria-disabled={blocked}>
             {form.side === 'buy' ? 'Buy' : 'Sell'} {info.base}
           </button>
         ) : (
@@ -224,9 +233,51 @@ export function OrderForm() {
         )}
         <p class="problem form-problem">{ready && problems.form}</p>
       </form>
+      <AccountBox />
     </section>
   );
 }
+
+/** What the account has of this market's two assets, and where its orders stand. */
+function AccountBox() {
+  const info = market.value?.info;
+  if (!info || accountId.value === null) return null;
+  const rows = [info.base_asset_id, info.quote_asset_id].map((id) => balances.value.find((one) => one.asset_id === id)).filter((one) => one !== undefined);
+  const open = [...openOrders.value.values()].filter((order) => order.market === info.symbol).length;
+  return (
+    <div class="account-box">
+      <h2>Account {String(accountId.value)}</h2>
+      <table class="data">
+        <caption class="unseen">Balances of this market's assets</caption>
+        <thead>
+          <tr>
+            <th scope="col">Asset</th>
+            <th scope="col" class="number">
+              Held
+            </th>
+            <th scope="col" class="number">
+              Total
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {rows.map((one) => (
+            <tr key={one.asset_id}>
+              <td>{one.asset}</td>
+              <td class="number">{grouped(trimmed(one.held))}</td>
+              <td class="number">{grouped(trimmed(one.total))}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      <p class="quiet-text">
+        {open === 0 ? 'No open orders in this market.' : `${open} open ${open === 1 ? 'order' : 'orders'} in this market.`}
+      </p>
+    </div>
+  );
+}
+
+const trimmed = (decimal: string): string => (decimal.includes('.') ? decimal.replace(/\.?0+$/, '') : decimal);
 
 function BestButton(props: { side: 'buy' | 'sell'; text: string }) {
   return (

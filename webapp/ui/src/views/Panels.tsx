@@ -175,7 +175,7 @@ function OpenOrders() {
           { name: 'Time', cell: (order) => timeText.value(order.time) },
           { name: 'Market', cell: (order) => order.market },
           { name: 'Side', cell: (order) => <SideMark side={order.side} /> },
-          { name: 'Type', cell: (order) => `${order.type}${order.post_only ? ' · post-only' : ''}` },
+          { name: 'Type', cell: (order) => `${order.type ?? 'limit'}${order.post_only ? ' · post-only' : ''}` },
           { name: 'Price', number: true, cell: (order) => (isEdited(order) ? <EditCell order={order} name="price" /> : grouped(order.price)) },
           { name: 'Size', number: true, cell: (order) => (isEdited(order) ? <EditCell order={order} name="size" /> : order.qty) },
           { name: 'Filled', number: true, cell: (order) => order.cum_qty },
@@ -226,7 +226,7 @@ function OrderHistory() {
         { name: 'Time', cell: (order) => timeText.value(order.time, true) },
         { name: 'Market', cell: (order) => order.market },
         { name: 'Side', cell: (order) => <SideMark side={order.side} /> },
-        { name: 'Type', cell: (order) => order.type },
+        { name: 'Type', cell: (order) => order.type ?? '' },
         { name: 'Price', number: true, cell: (order) => grouped(order.price) },
         { name: 'Size', number: true, cell: (order) => order.qty },
         { name: 'Filled', number: true, cell: (order) => order.cum_qty },
@@ -300,5 +300,5 @@ function saveFills(): void {
 
 function saveHistory(): void {
   const head = ['time', 'market', 'side', 'type', 'tif', 'price', 'qty', 'cum_qty', 'status', 'order_id', 'client_order_id', 'record_no'] as const;
-  download('orders.csv', csv([head, ...inView(pastOrders.value).map((order) => head.map((name) => String(order[name])))]), 'text/csv');
+  download('orders.csv', csv([head, ...inView(pastOrders.value).map((order) => head.map((name) => String(order[name] ?? '')))]), 'text/csv');
 }

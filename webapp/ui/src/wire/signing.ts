@@ -1,7 +1,7 @@
 // What is signed: tag[16] || deployment_id[32] || SBE header || everything behind the signature (docs/protocol.md,
 // Signatures). The signature is the first field, so a signed frame is the encoded one with 64 bytes replaced.
 
-import { concat, utf8 } from './bytes';
+import { concat, equal, utf8 } from './bytes';
 import { BODY_OFFSET } from './codec';
 
 export const SIGNATURE_BYTES = 64;
@@ -39,7 +39,17 @@ export function nextNonce(nowUs: bigint, last: bigint): bigint {
   return nowUs > last ? nowUs : last + 1n;
 }
 
-/** What a logon to the web interface signs: tag[16] || deployment_id[32] || the challenge. */
-export function webLogonBytes(challenge: Uint8Array, deploymentId: Uint8Array): Uint8Array {
-  return concat(tagOf('web'), deploymentId, challenge);
+/** What a logon to the feed signs: tag[16] || deployment_id[32] || the challenge of its hello. */
+export function feedLogonBytes(challenge: Uint8Array, deploymentId: Uint8Array): Uint8Array {
+  return concat(tagOf('feed'), deploymentId, challenge);
+}
+
+/**
+ * Whether bytes that a server asks to be signed are a logon to this deployment. Nothing else is signed on request: it might
+ * be an order.
+ */
+export function isLogonBytes(bytes: Uint8Array, publicKey: Uint8Array, deploymentId: Uint8Array): boolean {
+  const head = concat(tagOf('logon'), deploymentId);
+  const keyAt = head.length + BODY_OFFSET - FRAME_HEADER_BYTES;
+  return equal(bytes.subarray(0, head.length), head) && equal(bytes.subarray(keyAt, keyAt + publicKey.length), publicKey);
 }

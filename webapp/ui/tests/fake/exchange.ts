@@ -381,7 +381,7 @@ export class FakeExchange {
     const text = `${ORIGIN}\n${number + 1}\n${toBase64(root)}\n`;
     const blob = concat(keyId({ name: ORIGIN, publicKey: SETTLEMENT_KEY }), ed.sign(utf8(text), SETTLEMENT_SEED));
     const shard = { shard: 0, log_size: String(size), log_root: toHex(tip.slice(10, 42)), chain: toHex(tip.slice(42, 74)), state_root: toHex(tip.slice(74, 106)) };
-    const made = { number, time: nowText(), note: `${text}\n— ${ORIGIN} ${toBase64(blob)}\n`, leaf: toBase64(leaf), shards: [shard] };
+    const made = { number: String(number), time: nowText(), note: `${text}\n— ${ORIGIN} ${toBase64(blob)}\n`, leaf: toBase64(leaf), shards: [shard] };
     this.checkpoints.push(made);
     return made;
   }

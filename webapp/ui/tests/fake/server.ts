@@ -12,7 +12,7 @@ import type { WebSocket } from 'ws';
 import { equal, fromHex, toBase64, toHex } from '../../src/wire/bytes';
 import { decode, encode } from '../../src/wire/codec';
 import { FrameSplitter } from '../../src/wire/session';
-import { signedBytes, webLogonBytes } from '../../src/wire/signing';
+import { feedLogonBytes, signedBytes } from '../../src/wire/signing';
 import { ASSETS, DEPLOYMENT_ID, FakeExchange, MARKETS, ORIGIN, SETTLEMENT_KEY, nowText } from './exchange';
 import type { FakeMarket } from './exchange';
 
@@ -121,9 +121,9 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
         for (const one of message.channels) client.subscriptions.delete(keyOf(one));
         break;
       case 'logon': {
-        const good = ed.verify(fromHex(message.signature), webLogonBytes(client.challenge, DEPLOYMENT_ID), fromHex(message.public_key));
+        const good = ed.verify(fromHex(message.signature), feedLogonBytes(client.challenge, DEPLOYMENT_ID), fromHex(message.public_key));
         client.loggedOn = good && exchange.accounts.has(message.public_key);
-        send(client, client.loggedOn ? { op: 'logged_on', id: message.id } : { op: 'error', id: message.id, error: { detail: 'No such account.' } });
+        send(client, client.loggedOn ? { op: 'logon', id: message.id, ok: true, account_id: '7' } : { op: 'logon', id: message.id, ok: false, error: { detail: 'No such account.' } });
       }
     }
   }
