@@ -1,15 +1,18 @@
 # Each target does its own set-up; a second set-up takes no time. Arguments: make run ARGS="--port-base 9200"
 
-.PHONY: run test bench setup lint lint-style lint-types lint-c lint-generated clean model lock
+.PHONY: run page test bench setup lint lint-style lint-types lint-c lint-generated clean model lock
 
 VENV := .venv/bin
 ARGS ?=
 
-run: setup  ## start a complete exchange in ./data
+run: setup page  ## start a complete exchange in ./data
 	@$(VENV)/zexchange up $(ARGS)
 
 test: setup  ## run the whole suite
 	@$(VENV)/python -m pytest -n auto --maxprocesses 4 --dist loadscope $(ARGS)
+
+page: setup  ## the trading page, webapp/ui/dist
+	@scripts/build-page
 
 setup:  ## system packages, .venv, C extension
 	@scripts/setup
@@ -38,6 +41,6 @@ lock: setup  ## write requirements.lock anew from requirements.in
 	@scripts/lock $(ARGS)
 
 clean:  ## remove everything that was built; ./data stays
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist *.egg-info webapp/ui/dist webapp/ui/node_modules webapp/ui/.node webapp/ui/build.log .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find csrc gateway perf protocol tests zexchange -name __pycache__ -type d -prune -exec rm -rf {} +
 	find zexchange -name '*.so' -type f -delete

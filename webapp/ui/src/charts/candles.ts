@@ -56,7 +56,7 @@ export function mountCandles(container: HTMLElement, legend: Legend): () => void
     if (epoch !== live.candlesEpoch) {
       candles.setData(live.candles.map(bar));
       volume.setData(live.candles.map(volumeBar));
-      if (live.candles.length) chart.timeScale().setVisibleLogicalRange({ from: live.candles.length - 120, to: live.candles.length + 6 });
+      if (live.candles.length) chart.timeScale().setVisibleLogicalRange({ from: live.candles.length - Math.max(40, container.clientWidth / 7), to: live.candles.length + 6 });
       epoch = live.candlesEpoch;
       version = live.candlesVersion;
       drawMarkers();

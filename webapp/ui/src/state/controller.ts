@@ -3,7 +3,7 @@
 import { createKey, canGuard, loadSigner, removeKey } from '../keys/keystore';
 import type { Signer } from '../keys/keystore';
 import type { BookMessage } from '../market/book';
-import { formatUnits } from '../market/decimal';
+import { formatUnits, grouped } from '../market/decimal';
 import { assess } from '../market/draft';
 import type { Assessment, Available } from '../market/draft';
 import { Market } from '../market/market';
@@ -375,7 +375,7 @@ export function submitDraft(): boolean {
   const clientOrderId = newClientOrderId();
   const tif = isMarket && draft.tif === 'gtc' ? 'ioc' : draft.tif;
   asked.set(String(clientOrderId), { type: draft.type, tif, post_only: draft.postOnly && !isMarket });
-  const title = `${draft.side === 'buy' ? 'Buy' : 'Sell'} ${market.sizeText(found.lots)} ${market.info.base} ${isMarket ? 'at market, worst price' : 'at'} ${market.priceText(found.ticks)}`;
+  const title = `${draft.side === 'buy' ? 'Buy' : 'Sell'} ${market.sizeText(found.lots)} ${market.info.base} ${isMarket ? 'at market, worst price' : 'at'} ${grouped(market.priceText(found.ticks))}`;
   propose(title, market, [
     {
       ...NO_COMMAND, kind: 'new', side: draft.side, orderType: isMarket ? 'market' : 'limit', timeInForce: tif, selfTradePrevention: 'cancelNewest',
@@ -459,7 +459,7 @@ function onReport(report: ExecutionReport, _pending: unknown, latencyMs: number 
   if (!market) return;
   const known = store.openOrders.value.get(String(report.orderId)) ?? asked.get(String(report.clientOrderId));
   const order = orderOfReport(report, market, known);
-  const what = `${report.side} ${market.sizeText(report.qtyLots)} ${market.info.base} at ${market.priceText(report.priceTicks)}`;
+  const what = `${report.side} ${market.sizeText(report.qtyLots)} ${market.info.base} ${known?.type === 'market' ? 'at market, worst price' : 'at'} ${grouped(market.priceText(report.priceTicks))}`;
   switch (report.execType) {
     case 'new':
       store.notify('info', 'Order accepted', what + took);
@@ -470,7 +470,7 @@ function onReport(report: ExecutionReport, _pending: unknown, latencyMs: number 
     case 'trade': {
       takeFills([fillOfReport(report, market)]);
       const done = report.leavesLots === 0n ? 'Order filled' : 'Partly filled';
-      store.notify('good', done, `${report.side} ${market.sizeText(report.lastQtyLots)} ${market.info.base} at ${market.priceText(report.lastPriceTicks)}`);
+      store.notify('good', done, `${report.side} ${market.sizeText(report.lastQtyLots)} ${market.info.base} at ${grouped(market.priceText(report.lastPriceTicks))}`);
       break;
     }
     case 'cancelled':

@@ -1,6 +1,6 @@
 // The page: what is where. Everything exists once; the style sheets place it for desktop, tablet and phone.
 
-import { pane, verification } from '../state/store';
+import { pane, tab, verification } from '../state/store';
 import type { Pane } from '../state/store';
 import { BookPanel } from './BookPanel';
 import { ChartPanel } from './ChartPanel';
@@ -18,6 +18,13 @@ const PANES: readonly (readonly [Pane, string])[] = [
   ['verify', 'Verify'],
 ];
 
+/** Two of the panes of a phone are tabs of one panel. */
+function show(value: Pane): void {
+  pane.value = value;
+  if (value === 'verify') tab.value = 'verify';
+  else if (value === 'orders' && tab.value === 'verify') tab.value = 'orders';
+}
+
 export function App() {
   return (
     <div class="page" data-pane={pane.value}>
@@ -31,7 +38,7 @@ export function App() {
       </main>
       <nav class="panes" aria-label="Parts of the page">
         {PANES.map(([value, text]) => (
-          <button key={value} type="button" aria-pressed={pane.value === value} onClick={() => (pane.value = value)}>
+          <button key={value} type="button" aria-pressed={pane.value === value} onClick={() => show(value)}>
             {text}
             {value === 'verify' && <span class={`dot ${verification.value.mismatch ? 'bad' : verification.value.checkpoint ? 'good' : ''}`} aria-hidden="true" />}
           </button>
