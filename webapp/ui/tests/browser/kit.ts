@@ -1,0 +1,89 @@
+// A browser, the fake exchange, and pages of it. Run `npm run build` first: what is tested is the built page.
+
+import { existsSync } from 'node:fs';
+import { chromium } from 'playwright-core';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
+import { afterAll, beforeAll, expect } from 'vitest';
+import { serve } from '../fake/server';
+import type { FakeServer } from '../fake/server';
+
+export const INSECURE_HOST = 'exchange.test';
+const CANDIDATES = [process.env.CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
+
+export let browser: Browser;
+export let server: FakeServer;
+
+/** Starts both before the tests of a file, and ends both after. */
+export function useBrowser(): void {
+  beforeAll(async () => {
+    const executablePath = CANDIDATES.find((path) => path && existsSync(path));
+    if (!executablePath) throw new Error('no Chromium: apt-get install chromium');
+    server = await serve();
+    browser = await chromium.launch({
+      executablePath,
+      args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', `--host-resolver-rules=MAP ${INSECURE_HOST} 127.0.0.1`],
+    });
+  });
+  afterAll(async () => {
+    await browser?.close();
+    await server?.close();
+  });
+}
+
+export interface Opened {
+  page: Page;
+  context: BrowserContext;
+  /** What went wrong in the page: errors, and everything the policy forbade. */
+  faults: string[];
+}
+
+export async function open(options: { width?: number; height?: number; theme?: 'dark' | 'light'; url?: string } = {}): Promise<Opened> {
+  const { width = 1440, height = 900, theme = 'dark', url = server.url } = options;
+  const context = await browser.newContext({ viewport: { width, height }, colorScheme: theme, reducedMotion: 'reduce' });
+  const page = await context.newPage();
+  page.setDefaultTimeout(15_000);
+  const faults: string[] = [];
+  page.on('pageerror', (error) => faults.push(error.message));
+  page.on('console', (message) => {
+    // The fake exchange has no REST sessions; the page lives without.
+    if (message.type() === 'error' && !message.text().includes('404')) faults.push(message.text());
+  });
+  await page.goto(url);
+  await synced(page);
+  return { page, context, faults };
+}
+
+export async function synced(page: Page): Promise<void> {
+  await page.waitForSelector('.ladder:not([data-stale]) .level[data-side="sell"]:not([data-empty])', { state: 'attached' });
+}
+
+export async function openAccount(page: Page): Promise<void> {
+  await page.click('.form-panel .submit.primary');
+  await page.waitForSelector('.form-panel .submit:is(.buy, .sell)');
+  await page.waitForFunction(() => document.querySelector('.order-form .facts dd')?.textContent !== '–');
+}
+
+/** Switches something on in the fake exchange. */
+export async function make(what: string): Promise<void> {
+  const answer = await fetch(`${server.url}/fake/${what}`);
+  expect(answer.ok).toBe(true);
+}
+
+export async function text(page: Page, selector: string): Promise<string> {
+  return (await page.textContent(selector)) ?? '';
+}
+
+/** Fills the form with a limit order so far from the market that it rests. */
+export async function restingOrder(page: Page, size = '0.5'): Promise<string> {
+  await page.click('.sides [data-value="buy"]');
+  const price = '50000.0';
+  await page.fill('#price', price);
+  await page.fill('#size', size);
+  return price;
+}
+
+export async function sendOrder(page: Page): Promise<void> {
+  await page.click('.order-form .submit');
+  await page.click('dialog .submit');
+  await page.waitForSelector('dialog', { state: 'detached' });
+}

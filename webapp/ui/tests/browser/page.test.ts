@@ -1,0 +1,171 @@
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import type { Page } from 'playwright-core';
+import { describe, expect, it } from 'vitest';
+import { make, open, openAccount, restingOrder, synced, text, useBrowser } from './kit';
+
+useBrowser();
+
+const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+/** What axe finds, as readable lines. */
+async function axe(page: Page): Promise<string[]> {
+  // Through the protocol and not as a script element, which the page's policy would refuse.
+  await page.evaluate(axeSource);
+  return page.evaluate(async () => {
+    const { axe: run } = window as unknown as { axe: { run(): Promise<{ violations: { id: string; nodes: { target: string[]; failureSummary: string }[] }[] }> } };
+    const { violations } = await run.run();
+    return violations.flatMap((one) => one.nodes.slice(0, 3).map((node) => `${one.id} at ${node.target.join(' ')}: ${node.failureSummary.split('\n')[1] ?? ''}`));
+  });
+}
+
+const SIZES = [
+  [1440, 900],
+  [1024, 768],
+  [390, 844],
+] as const;
+
+describe.each(SIZES)('at %i x %i', (width, height) => {
+  it.each(['dark', 'light'] as const)('in the %s theme everything is reachable, clean for axe, and within the page', async (theme) => {
+    const { page, context, faults } = await open({ width, height, theme });
+    await page.waitForSelector('.badge.good', { state: 'attached' });
+    const panes = width < 768 ? ['Chart', 'Book', 'Trade', 'Orders', 'Verify'] : [null];
+    for (const pane of panes) {
+      if (pane) await page.click(`.panes button:has-text("${pane}")`);
+      expect(await axe(page), pane ?? 'whole page').toEqual([]);
+    }
+    expect(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth && document.documentElement.scrollHeight <= innerHeight)).toBe(true);
+    expect(faults).toEqual([]);
+    await context.close();
+  });
+});
+
+it('every tab and dialog is clean for axe, in the colour-blind palette too', async () => {
+  const { page, context, faults } = await open();
+  await openAccount(page);
+  await restingOrder(page);
+  await page.click('.order-form .submit');
+  await page.click('dialog summary');
+  expect(await axe(page), 'review').toEqual([]);
+  await page.click('dialog .submit');
+  await page.waitForSelector('#tab-orders .count');
+  await page.keyboard.press('Escape');
+  await page.click('button[aria-label="Settings"]');
+  await page.click('dialog [data-value="blue-orange"]');
+  expect(await axe(page), 'settings').toEqual([]);
+  await page.keyboard.press('Escape');
+  await page.waitForSelector('dialog', { state: 'detached' });
+  for (const tab of ['orders', 'fills', 'balances', 'verify', 'activity', 'operations']) {
+    await page.click(`#tab-${tab}`);
+    expect(await axe(page), tab).toEqual([]);
+  }
+  for (const key of ['/', '?', 'a']) {
+    await page.keyboard.press(key);
+    await page.waitForSelector('dialog');
+    expect(await axe(page), key).toEqual([]);
+    await page.keyboard.press('Escape');
+    await page.waitForSelector('dialog', { state: 'detached' });
+  }
+  expect(faults).toEqual([]);
+  await context.close();
+});
+
+it('switches markets by search', async () => {
+  const { page, context } = await open();
+  await page.keyboard.press('/');
+  await page.keyboard.type('aap');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('.market-button:has-text("AAPL-USD")');
+  await synced(page);
+  await page.waitForFunction(() => document.title.includes('AAPL-USD'));
+  await context.close();
+});
+
+describe('a book that cannot be trusted is greyed and fetched again', () => {
+  it.each([
+    ['gap', 'missed'],
+    ['checksum', 'checksum'],
+  ])('after a %s', async (fault, said) => {
+    const { page, context } = await open();
+    // The fault lasts a moment: watch for it from inside.
+    await page.evaluate(() => {
+      const seen: string[] = ((window as unknown as { seen: string[] }).seen = []);
+      const note = document.querySelector('.stale-note')!;
+      new MutationObserver(() => seen.push(note.textContent ?? '')).observe(note, { childList: true, characterData: true, subtree: true });
+    });
+    await make(fault);
+    await page.waitForFunction((wanted) => (window as unknown as { seen: string[] }).seen.some((one) => one.includes(wanted)), said);
+    await synced(page);
+    await page.click('#tab-activity');
+    await page.waitForSelector('.bottom-panel td:has-text("Order book synchronised")');
+    await context.close();
+  });
+
+  it('while the connection is lost', async () => {
+    const { page, context } = await open();
+    await make('cut');
+    await page.waitForSelector('.ladder[data-stale]');
+    await synced(page);
+    await page.waitForSelector('.connection:has-text("Live")');
+    await context.close();
+  });
+});
+
+it('draws at 50 frames a second or more, without a long task, at 2,000 book updates a second', async () => {
+  const { page, context } = await open();
+  await make('rate?value=2000');
+  await page.waitForTimeout(500);
+  const measured = await page.evaluate(
+    () =>
+      new Promise<{ fps: number; longest: number; seq: number }>((resolve) => {
+        const seq = () => Number(/\d+/.exec(document.querySelector('.ladder-foot')!.textContent!)![0]);
+        const [first, start] = [seq(), performance.now()];
+        let frames = 0;
+        let longest = 0;
+        const observer = new PerformanceObserver((list) => list.getEntries().forEach((entry) => (longest = Math.max(longest, entry.duration))));
+        observer.observe({ entryTypes: ['longtask'] });
+        const frame = (now: number) => {
+          frames += 1;
+          if (now - start < 4000) requestAnimationFrame(frame);
+          else {
+            observer.disconnect();
+            const seconds = (now - start) / 1000;
+            resolve({ fps: frames / seconds, longest, seq: (seq() - first) / seconds });
+          }
+        };
+        requestAnimationFrame(frame);
+      }),
+  );
+  await make('rate?value=0');
+  expect(measured.seq).toBeGreaterThan(1500);
+  expect(measured.longest).toBeLessThanOrEqual(100);
+  expect(measured.fps).toBeGreaterThanOrEqual(50);
+  await context.close();
+});
+
+it('the first load is up in less than three seconds', async () => {
+  const started = performance.now();
+  const { page, context } = await open();
+  await page.waitForFunction(() => /\d/.test(document.querySelector('.figures .last dd')?.textContent ?? ''));
+  expect(performance.now() - started).toBeLessThan(3000);
+  await context.close();
+});
+
+// Last: from here on the fake exchange tells another story.
+it('a checkpoint that contradicts the ones before raises a red banner that stays', async () => {
+  const { page, context } = await open();
+  await page.waitForSelector('.badge.good');
+  // A page without a key has nothing to send, and says how to get one.
+  expect(await text(page, '.form-panel .submit')).toBe('Open a demo account');
+  await make('tamper');
+  await page.waitForSelector('.banner.bad');
+  expect(await text(page, '.banner.bad')).toMatch(/Verification mismatch/);
+  await page.keyboard.press('/');
+  await page.keyboard.type('eth');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('.market-button:has-text("ETH-USD")');
+  await synced(page);
+  expect(await page.isVisible('.banner.bad')).toBe(true);
+  await page.waitForSelector('.badge.bad');
+  await context.close();
+});
