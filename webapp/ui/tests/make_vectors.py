@@ -1,6 +1,6 @@
 """Writes webapp/ui/tests/unit/vectors.json: proofs and notes by the Python code, for the TypeScript that checks them.
 
-    python webapp/ui/tests/make_vectors.py    (tests/webapp/test_page.py fails when the file is stale)
+python webapp/ui/tests/make_vectors.py    (tests/webapp/test_page.py fails when the file is stale)
 """
 
 from __future__ import annotations

@@ -32,10 +32,12 @@ let watcher: Watcher | null = null;
 let feedChallenge: string | null = null;
 let feedPrivate = false;
 let resyncTimer: ReturnType<typeof setTimeout> | undefined;
+let askedMs = 0;
 
 const SAMPLES_MAX = 300;
 const ACKNOWLEDGEMENTS_MAX = 200;
 const RESYNC_PAUSE_MS = 250;
+const RESYNC_AGAIN_MS = 1000;
 
 export async function boot(): Promise<void> {
   for (let pauseMs = 500; ; pauseMs = Math.min(pauseMs * 2, 5000)) {
@@ -174,18 +176,25 @@ function onBook(message: BookMessage): void {
       if (was !== 'loading' && was !== 'offline') store.notify('info', 'Order book synchronised', `sequence ${message.seq}`);
       store.bookState.value = 'synced';
     }
-  } else if (live.book.fault && was !== live.book.fault) {
+  } else if (live.book.fault) {
     store.bookState.value = live.book.fault;
-    live.resyncs += 1;
-    // A server that keeps sending nonsense is not asked more than a few times a second.
-    clearTimeout(resyncTimer);
-    const symbol = store.symbol.value;
-    resyncTimer = setTimeout(() => {
-      if (store.symbol.value === symbol && !live.book.synced) feed?.resubscribe({ channel: 'book', market: symbol });
-      store.bookState.value = live.book.synced ? 'synced' : 'loading';
-    }, RESYNC_PAUSE_MS);
+    askForSnapshot();
   }
   drawSoon();
+}
+
+/** Asks for a new snapshot of the book; a server that keeps sending nonsense is asked once a second. */
+function askForSnapshot(): void {
+  if (resyncTimer !== undefined) return;
+  const symbol = store.symbol.value;
+  const pauseMs = Math.max(RESYNC_PAUSE_MS, askedMs + RESYNC_AGAIN_MS - performance.now());
+  resyncTimer = setTimeout(() => {
+    resyncTimer = undefined;
+    if (store.symbol.value !== symbol || live.book.synced) return;
+    askedMs = performance.now();
+    live.resyncs += 1;
+    feed?.resubscribe({ channel: 'book', market: symbol });
+  }, pauseMs);
 }
 
 function onTickers(tickers: readonly Ticker[]): void {

@@ -58,7 +58,7 @@ export function Panels() {
         <span class="spacer" />
         <TabActions />
       </div>
-      <div class="tab-panel" id="tab-panel" role="tabpanel" aria-labelledby={`tab-${shown}`}>
+      <div class="tab-panel" id="tab-panel" tabIndex={0} role="tabpanel" aria-labelledby={`tab-${shown}`}>
         {CONTENT[shown]()}
       </div>
     </section>

@@ -66,7 +66,6 @@ export interface Column<Row> {
 export function Table<Row>(props: { caption: string; columns: readonly Column<Row>[]; rows: readonly Row[]; rowKey: (row: Row) => string; empty: string }) {
   if (!props.rows.length) return <p class="empty">{props.empty}</p>;
   return (
-    <div class="table-scroll" tabIndex={0} role="region" aria-label={props.caption}>
       <table class="data">
         <caption class="unseen">{props.caption}</caption>
         <thead>
@@ -90,7 +89,6 @@ export function Table<Row>(props: { caption: string; columns: readonly Column<Ro
           ))}
         </tbody>
       </table>
-    </div>
   );
 }
 

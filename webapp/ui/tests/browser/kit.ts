@@ -1,24 +1,35 @@
 // A browser, the fake exchange, and pages of it. Run `npm run build` first: what is tested is the built page.
 
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect } from 'vitest';
-import { serve } from '../fake/server';
-import type { FakeServer } from '../fake/server';
 
 export const INSECURE_HOST = 'exchange.test';
 const CANDIDATES = [process.env.CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 
 export let browser: Browser;
-export let server: FakeServer;
+/** Of the fake exchange, which has a process of its own: it must not compete with the test for a thread. */
+export let server: { url: string; port: number };
+
+let child: ChildProcess;
 
 /** Starts both before the tests of a file, and ends both after. */
 export function useBrowser(): void {
   beforeAll(async () => {
     const executablePath = CANDIDATES.find((path) => path && existsSync(path));
     if (!executablePath) throw new Error('no Chromium: apt-get install chromium');
-    server = await serve();
+    child = spawn(process.execPath, [join(import.meta.dirname, '../fake/start.mjs'), '0'], { stdio: ['ignore', 'pipe', 'inherit'] });
+    for await (const line of createInterface(child.stdout!)) {
+      const ready = /^ready (\S+)/.exec(line);
+      if (!ready) continue;
+      server = { url: ready[1]!, port: Number(new URL(ready[1]!).port) };
+      break;
+    }
     browser = await chromium.launch({
       executablePath,
       args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', `--host-resolver-rules=MAP ${INSECURE_HOST} 127.0.0.1`],
@@ -26,7 +37,9 @@ export function useBrowser(): void {
   });
   afterAll(async () => {
     await browser?.close();
-    await server?.close();
+    const ended = new Promise((resolve) => child.once('exit', resolve));
+    child.kill('SIGTERM');
+    await ended;
   });
 }
 
@@ -64,9 +77,10 @@ export async function openAccount(page: Page): Promise<void> {
 }
 
 /** Switches something on in the fake exchange. */
-export async function make(what: string): Promise<void> {
+export async function make(what: string): Promise<unknown> {
   const answer = await fetch(`${server.url}/fake/${what}`);
   expect(answer.ok).toBe(true);
+  return answer.json();
 }
 
 export async function text(page: Page, selector: string): Promise<string> {

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { INSECURE_HOST, make, open, openAccount, restingOrder, sendOrder, server, synced, text, useBrowser } from './kit';
 
@@ -40,14 +41,14 @@ describe('key', () => {
     const publicKey = await text(first.page, 'dialog .bytes code');
     await first.page.fill('#backup-passphrase', 'correct horse battery');
     const [saved] = await Promise.all([first.page.waitForEvent('download'), first.page.click('dialog button:has-text("Save the backup")')]);
-    const path = await saved.path();
+    const backup = { name: saved.suggestedFilename(), mimeType: 'application/json', buffer: readFileSync(await saved.path()) };
     await first.page.waitForSelector('#backup-passphrase', { state: 'detached' });
     await first.context.close();
 
     const second = await open();
     await second.page.keyboard.press('a');
     await second.page.click('dialog summary');
-    await second.page.setInputFiles('#backup-file', path);
+    await second.page.setInputFiles('#backup-file', backup);
     await second.page.fill('#restore-passphrase', 'wrong');
     await second.page.click('dialog button:has-text("Restore")');
     await second.page.waitForSelector('dialog .problem:has-text("does not fit")');
@@ -84,7 +85,7 @@ describe('orders', () => {
     await page.waitForSelector('#size-problem:has-text("steps of 0.0001")');
     await page.fill('#size', '100');
     await page.waitForSelector('#size-problem:has-text("available are")');
-    await page.click('.order-form .submit');
+    await page.press('#size', 'Enter');
     expect(await page.$('dialog')).toBeNull();
     await context.close();
   });
@@ -177,11 +178,10 @@ describe('orders', () => {
     expect(shown.startsWith(tag)).toBe(true);
     // 100,000 ticks and 7 lots, little-endian, at the very end.
     expect(shown.endsWith('a086010000000000' + '0700000000000000')).toBe(true);
-    const sent = server.exchange.frames.length;
     await page.click('dialog .submit');
     await page.waitForSelector('#tab-orders .count');
-    const frame = server.exchange.frames.slice(sent).find((one) => one.length > 100)!;
-    expect(Buffer.from(frame.subarray(78)).toString('hex')).toBe(shown.slice(2 * (16 + 32 + 8)));
+    const { frame } = (await make('last-batch')) as { frame: string };
+    expect(frame.slice(2 * 78)).toBe(shown.slice(2 * (16 + 32 + 8)));
     await context.close();
   });
 

@@ -113,6 +113,9 @@ function random(seed: number): () => number {
   };
 }
 
+/** Levels of a side that are kept; the farthest goes. */
+const LEVELS_MAX = 150;
+
 export class FakeMarket {
   readonly market: Market;
   readonly bids = new Map<number, Level>();
@@ -183,6 +186,13 @@ export class FakeMarket {
       const own = [...this.resting.values()].filter((one) => Number(one.ticks) === ticks).reduce((lots, one) => lots + Number(one.leaves), 0);
       this.#put(buy ? this.bids : this.asks, buy ? 'b' : 'a', ticks, this.#size(away) + own);
     }
+    for (const [side, name] of [[this.bids, 'b'], [this.asks, 'a']] as const)
+      if (side.size > LEVELS_MAX) {
+        const ticks = [...side.keys()];
+        const owned = new Set([...this.resting.values()].map((one) => Number(one.ticks)));
+        const far = name === 'b' ? Math.min(...ticks.filter((one) => !owned.has(one))) : Math.max(...ticks.filter((one) => !owned.has(one)));
+        this.#put(side, name, far, 0);
+      }
   }
 
   /** Somebody takes a piece of the best level; an emptied level moves the price. */
@@ -278,7 +288,7 @@ export class FakeExchange {
   tamper = false;
   #seq = 100n;
   #reportSeq = 0n;
-  #accountId = 7n;
+  #accountId = 6n;
 
   constructor() {
     this.append(utf8('genesis'));
@@ -294,7 +304,15 @@ export class FakeExchange {
   open(publicKey: string): bigint {
     const known = this.accounts.get(publicKey);
     if (known !== undefined) return known;
+    // One account at a time: the one before leaves nothing behind.
+    this.accounts.clear();
+    this.#accountId += 1n;
     this.accounts.set(publicKey, this.#accountId);
+    this.fills.length = 0;
+    for (const fake of this.markets.values()) {
+      for (const order of fake.resting.values()) fake.shift(order.side, order.ticks, -order.leaves);
+      fake.resting.clear();
+    }
     this.balances.set(1, 5n * 10n ** 8n).set(2, 500_000n * 10n ** 6n).set(3, 50n * 10n ** 8n).set(4, 1000n * 10n ** 4n);
     return this.#accountId;
   }

@@ -123,7 +123,7 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
       case 'logon': {
         const good = ed.verify(fromHex(message.signature), feedLogonBytes(client.challenge, DEPLOYMENT_ID), fromHex(message.public_key));
         client.loggedOn = good && exchange.accounts.has(message.public_key);
-        send(client, client.loggedOn ? { op: 'logon', id: message.id, ok: true, account_id: '7' } : { op: 'logon', id: message.id, ok: false, error: { detail: 'No such account.' } });
+        send(client, client.loggedOn ? { op: 'logon', id: message.id, ok: true, account_id: String(exchange.accounts.get(message.public_key)) } : { op: 'logon', id: message.id, ok: false, error: { detail: 'No such account.' } });
       }
     }
   }
@@ -193,6 +193,7 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
       if (parts[1] === 'rate') updatesPerSecond = Number(value);
       else if (parts[1] === 'tamper') exchange.tamper = true;
       else if (parts[1] === 'quiet') quiet = true;
+      else if (parts[1] === 'last-batch') return json({ frame: toHex(exchange.frames.findLast((one) => one.length > 100)!) });
       else if (parts[1] === 'cut') for (const client of clients) client.socket.terminate();
       else if (parts[1] === 'cut-session') for (const socket of sessions) socket.terminate();
       else fault = parts[1]!;
