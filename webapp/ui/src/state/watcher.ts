@@ -10,6 +10,7 @@ import { accountId, fills, market, markets, notify, verification } from './store
 
 /** Proofs of own balance and fill are asked for at most this often. */
 const PROOF_INTERVAL_MS = 5000;
+const REFUSED_PAUSE_MS = 60_000;
 
 interface InclusionAnswer {
   leaf: string;
@@ -149,13 +150,14 @@ export class Watcher {
     }
   }
 
-  /** Null when the server has no such proof (yet): that proves nothing either way. */
+  /** Null when the server has no such proof (yet): that proves nothing either way, and it is left alone for a while. */
   async #asked<Answer>(answer: Promise<Answer>): Promise<Answer | null> {
     try {
       return await answer;
     } catch (error) {
-      if (error instanceof Problem) return null;
-      throw error;
+      if (!(error instanceof Problem)) throw error;
+      this.#provedMs = performance.now() + REFUSED_PAUSE_MS - PROOF_INTERVAL_MS;
+      return null;
     }
   }
 }

@@ -1,0 +1,96 @@
+import { beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { Market } from '../../src/market/market';
+import type { Fill, Order } from '../../src/net/api';
+import type { ExecutionReport } from '../../src/wire/messages';
+
+// The store keeps settings, which need a browser.
+vi.stubGlobal('localStorage', { getItem: () => null, setItem: () => undefined });
+vi.stubGlobal('matchMedia', () => ({ matches: true, addEventListener: () => undefined }));
+vi.stubGlobal('document', { documentElement: { dataset: {} } });
+
+let orders: typeof import('../../src/state/orders');
+let store: typeof import('../../src/state/store');
+beforeAll(async () => {
+  orders = await import('../../src/state/orders');
+  store = await import('../../src/state/store');
+});
+beforeEach(() => {
+  store.openOrders.value = new Map();
+  store.pastOrders.value = [];
+  store.fills.value = [];
+});
+
+const order = (change: Partial<Order> = {}): Order => ({
+  order_id: '10', client_order_id: '1', market: 'BTC-USD', side: 'buy', price: '60000', qty: '1', leaves_qty: '1', cum_qty: '0', status: 'open', time: '2026-01-01T00:00:00Z',
+  record_no: '5', ...change,
+});
+
+describe('own orders from two sources', () => {
+  it('an older record does not undo a newer one', () => {
+    orders.takeOrders([order({ record_no: '7', leaves_qty: '0.5' })], false);
+    orders.takeOrders([order({ record_no: '6' })], false);
+    expect(store.openOrders.value.get('10')!.leaves_qty).toBe('0.5');
+  });
+
+  it('one that is gone stays gone, and is in the history', () => {
+    orders.takeOrders([order(), order({ order_id: '11' })], true);
+    orders.takeOrders([order({ status: 'cancelled', record_no: '8', leaves_qty: '0' })], false);
+    orders.takeOrders([order()], false);
+    expect([...store.openOrders.value.keys()]).toEqual(['11']);
+    expect(store.pastOrders.value.map((one) => [one.order_id, one.status])).toEqual([['10', 'cancelled']]);
+  });
+
+  it('a snapshot without times keeps what a report said', () => {
+    orders.takeOrders([order({ type: 'limit', post_only: true })], false);
+    orders.takeOrders([order({ time: '', record_no: '' })], true);
+    expect(store.openOrders.value.get('10')).toMatchObject({ time: '2026-01-01T00:00:00Z', record_no: '5', post_only: true });
+  });
+
+  it('history completes open orders and fills the past, newest report first', () => {
+    orders.takeOrders([order({ time: '', record_no: '' })], true);
+    orders.takeHistory([
+      order({ order_id: '9', status: 'filled', leaves_qty: '0', record_no: '6' }),
+      order({ record_no: '5' }),
+      order({ order_id: '9', record_no: '4' }),
+      order({ order_id: '0', status: 'rejected' }),
+    ]);
+    expect(store.openOrders.value.get('10')!.record_no).toBe('5');
+    expect(store.pastOrders.value.map((one) => one.order_id)).toEqual(['9']);
+  });
+
+  it('a refusal is no order', () => {
+    orders.takeOrders([order({ order_id: '0', status: 'rejected' })], false);
+    expect([store.openOrders.value.size, store.pastOrders.value.length]).toEqual([0, 0]);
+  });
+
+  it('the same fill counts once', () => {
+    const fill: Fill = { trade_id: '3', order_id: '10', market: 'BTC-USD', side: 'buy', price: '1', qty: '1', fee: '0', liquidity: 'maker', time: '2', record_no: '1', seq: '1' };
+    orders.takeFills([fill]);
+    orders.takeFills([fill, { ...fill, trade_id: '4', time: '3' }]);
+    expect(store.fills.value.map((one) => one.trade_id)).toEqual(['4', '3']);
+  });
+});
+
+it('a report becomes an order and a fill in decimals', () => {
+  const market = new Market({
+    market_id: 1, symbol: 'BTC-USD', shard: 0, base_asset_id: 1, quote_asset_id: 2, base: 'BTC', quote: 'USD', base_decimals: 8, quote_decimals: 6, tick_size: '0.50',
+    lot_size: '0.0001', maker_fee_ppm: 100, taker_fee_ppm: 250, state: 'continuous',
+  });
+  const report = {
+    message: 'ExecutionReport', execType: 'trade', orderId: 10n, clientOrderId: 4n, side: 'sell', priceTicks: 120_001n, qtyLots: 100n, leavesLots: 40n, cumQtyLots: 60n,
+    lastPriceTicks: 120_002n, lastQtyLots: 60n, fee: 1_500_000n, tradeId: 77n, liquidity: 'taker', logTimeNs: 1_700_000_000_123_456_789n, recordNo: 12n, seq: 30n,
+  } as ExecutionReport;
+  expect(orders.orderOfReport(report, market, { type: 'limit' })).toMatchObject({ status: 'open', side: 'sell', price: '60000.5', qty: '0.0100', leaves_qty: '0.0040', type: 'limit' });
+  expect(orders.orderOfReport({ ...report, execType: 'cancelled', leavesLots: 0n }, market, undefined)).toMatchObject({ status: 'cancelled' });
+  expect(orders.fillOfReport(report, market)).toMatchObject({ price: '60001.0', qty: '0.0060', fee: '1.500000', time: '2023-11-14T22:13:20.123456789Z', record_no: '12' });
+});
+
+it('the estimate of the queue ahead only shrinks while an order keeps its price', () => {
+  const queue = new orders.QueueEstimate();
+  expect(queue.estimate('1', 100, 5, 25)).toBe(20);
+  expect(queue.estimate('1', 100, 5, 60)).toBe(20);
+  expect(queue.estimate('1', 100, 5, 12)).toBe(7);
+  expect(queue.estimate('1', 101, 5, 30)).toBe(25);
+  queue.keep(new Set());
+  expect(queue.estimate('1', 101, 5, 60)).toBe(55);
+});
