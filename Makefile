@@ -5,8 +5,8 @@
 VENV := .venv/bin
 ARGS ?=
 
-run: setup page  ## start a complete exchange in ./data
-	@$(VENV)/zexchange up $(ARGS)
+run:  ## start a complete exchange in ./data
+	@scripts/run $(ARGS)
 
 test: setup  ## run the whole suite
 	@$(VENV)/python -m pytest -n auto --maxprocesses 4 --dist loadscope $(ARGS)
