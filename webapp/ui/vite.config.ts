@@ -9,6 +9,8 @@ export default defineConfig({
     // A strict Content-Security-Policy allows no inline script, and the page needs no polyfill of module preloading.
     modulePreload: { polyfill: false },
     assetsInlineLimit: 0,
+    // What is bundled is distributed: its licences go with it.
+    license: { fileName: 'licenses.md' },
     chunkSizeWarningLimit: 400,
   },
   server: {

@@ -120,7 +120,7 @@ function SettingsDialog() {
         <span>Show what is signed before an order is sent</span>
       </label>
       <p class="quiet-text">
-        zexchange {version.value?.version} · {version.value?.name}. <a href="/docs">API</a>
+        zexchange {version.value?.version} · {version.value?.name}. <a href="/docs">API</a> · <a href="/licenses.md">Licences of what this page uses</a>
       </p>
     </Dialog>
   );

@@ -109,7 +109,7 @@ function Life(props: { row: { record_no: string; market: string }; traded: boole
         <i />
         <i />
       </span>
-      {text}
+      <span class="life-text">{text}</span>
     </span>
   );
 }
@@ -172,13 +172,13 @@ function OpenOrders() {
         rowKey={(order) => order.order_id}
         empty={noAccount('No open orders.')}
         columns={[
-          { name: 'Time', cell: (order) => timeText.value(order.time) },
-          { name: 'Market', cell: (order) => order.market },
+          { name: 'Time', minor: true, cell: (order) => timeText.value(order.time) },
+          { name: 'Market', minor: true, cell: (order) => order.market },
           { name: 'Side', cell: (order) => <SideMark side={order.side} /> },
-          { name: 'Type', cell: (order) => `${order.type ?? 'limit'}${order.post_only ? ' · post-only' : ''}` },
+          { name: 'Type', minor: true, cell: (order) => `${order.type ?? 'limit'}${order.post_only ? ' · post-only' : ''}` },
           { name: 'Price', number: true, cell: (order) => (isEdited(order) ? <EditCell order={order} name="price" /> : grouped(order.price)) },
           { name: 'Size', number: true, cell: (order) => (isEdited(order) ? <EditCell order={order} name="size" /> : order.qty) },
-          { name: 'Filled', number: true, cell: (order) => order.cum_qty },
+          { name: 'Filled', number: true, minor: true, cell: (order) => order.cum_qty },
           { name: 'Status', cell: (order) => <Life row={order} traded={wasFilled(order)} /> },
           {
             name: 'Actions',
@@ -223,16 +223,16 @@ function OrderHistory() {
       rowKey={(order) => `${order.market} ${order.order_id}`}
       empty={noAccount('No orders yet.')}
       columns={[
-        { name: 'Time', cell: (order) => timeText.value(order.time, true) },
-        { name: 'Market', cell: (order) => order.market },
+        { name: 'Time', minor: true, cell: (order) => timeText.value(order.time, true) },
+        { name: 'Market', minor: true, cell: (order) => order.market },
         { name: 'Side', cell: (order) => <SideMark side={order.side} /> },
-        { name: 'Type', cell: (order) => order.type ?? '' },
+        { name: 'Type', minor: true, cell: (order) => order.type ?? '' },
         { name: 'Price', number: true, cell: (order) => grouped(order.price) },
         { name: 'Size', number: true, cell: (order) => order.qty },
-        { name: 'Filled', number: true, cell: (order) => order.cum_qty },
+        { name: 'Filled', number: true, minor: true, cell: (order) => order.cum_qty },
         { name: 'Outcome', cell: (order) => order.status.replace(/_/g, ' ') },
         { name: 'Proof', cell: (order) => <Life row={order} traded={wasFilled(order)} /> },
-        { name: 'Order', number: true, cell: (order) => order.order_id },
+        { name: 'Order', number: true, minor: true, cell: (order) => order.order_id },
       ]}
     />
   );
@@ -246,15 +246,15 @@ function Fills() {
       rowKey={(fill) => `${fill.market} ${fill.trade_id} ${fill.liquidity}`}
       empty={noAccount('No fills yet.')}
       columns={[
-        { name: 'Time', cell: (fill) => timeText.value(fill.time, true) },
-        { name: 'Market', cell: (fill) => fill.market },
+        { name: 'Time', minor: true, cell: (fill) => timeText.value(fill.time, true) },
+        { name: 'Market', minor: true, cell: (fill) => fill.market },
         { name: 'Side', cell: (fill) => <SideMark side={fill.side} /> },
         { name: 'Price', number: true, cell: (fill) => grouped(fill.price) },
         { name: 'Size', number: true, cell: (fill) => fill.qty },
-        { name: 'Fee', number: true, cell: (fill) => fill.fee },
-        { name: 'Liquidity', cell: (fill) => fill.liquidity },
+        { name: 'Fee', number: true, minor: true, cell: (fill) => fill.fee },
+        { name: 'Liquidity', minor: true, cell: (fill) => fill.liquidity },
         { name: 'Proof', cell: (fill) => <Life row={fill} traded /> },
-        { name: 'Record', number: true, cell: (fill) => fill.record_no },
+        { name: 'Record', number: true, minor: true, cell: (fill) => fill.record_no },
       ]}
     />
   );

@@ -1,6 +1,6 @@
 // Own events are announced politely and fade; what must not be missed is a banner and stays.
 
-import { activity, bootError, dismiss, dialog, freshSeed, guardedKeys, signer, toasts, tradingReason, tradingState, verification } from '../state/store';
+import { bootError, dismiss, dialog, freshSeed, guardedKeys, signer, toasts, tradingReason, tradingState, verification } from '../state/store';
 
 export function Toasts() {
   return (
@@ -47,7 +47,7 @@ export function Banners() {
           </button>
         </div>
       )}
-      {tradingState.value === 'reconnecting' && activity.value.length > 0 && (
+      {tradingState.value === 'reconnecting' && (
         <div class="banner warn" role="status">
           Order session lost{tradingReason.value ? `: ${tradingReason.value}` : ''}. Reconnecting; unanswered orders are sent again and count once.
         </div>

@@ -59,6 +59,8 @@ export function Segments<Value extends string>(props: {
 export interface Column<Row> {
   readonly name: string;
   readonly number?: boolean;
+  /** Left out where there is no room for it. */
+  readonly minor?: boolean;
   readonly cell: (row: Row) => ComponentChildren;
 }
 
@@ -71,7 +73,7 @@ export function Table<Row>(props: { caption: string; columns: readonly Column<Ro
         <thead>
           <tr>
             {props.columns.map((column) => (
-              <th key={column.name} scope="col" class={column.number ? 'number' : ''}>
+              <th key={column.name} scope="col" class={`${column.number ? 'number' : ''} ${column.minor ? 'minor' : ''}`}>
                 {column.name}
               </th>
             ))}
@@ -81,7 +83,7 @@ export function Table<Row>(props: { caption: string; columns: readonly Column<Ro
           {props.rows.map((row) => (
             <tr key={props.rowKey(row)}>
               {props.columns.map((column) => (
-                <td key={column.name} class={column.number ? 'number' : ''}>
+                <td key={column.name} class={`${column.number ? 'number' : ''} ${column.minor ? 'minor' : ''}`}>
                   {column.cell(row)}
                 </td>
               ))}
