@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from perf.commands import bench, compare, engine, report, sweep, verify
+from perf.commands import bench, compare, engine, report, sweep, verify, web
 from perf.results import LoadResult, save
 from zexchange.cli.options import json_option
 from zexchange.cli.output import message, print_json, print_table
@@ -253,6 +253,7 @@ main.add_command(compare)
 main.add_command(bench)
 main.add_command(engine)
 main.add_command(verify)
+main.add_command(web)
 main.add_command(report)
 
 

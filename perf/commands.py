@@ -1,4 +1,5 @@
-"""The commands beside `load` and `floor`: `sweep`, `engine`, `verify`, `compare`, `bench`, `report`."""
+"""The commands beside `load` and `floor`: `sweep`, `engine`, `verify`, `web`, `compare`, `bench`,
+`report`."""
 
 from __future__ import annotations
 
@@ -275,3 +276,36 @@ def _read(path: Path) -> LoadResult:
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         message(f"{path} is no saved load result: {error}")
         raise SystemExit(2) from None
+
+
+@click.command()
+@click.option("--clients", type=click.IntRange(1, 20_000), default=1_000, show_default=True)
+@click.option("--duration-secs", type=click.FloatRange(0.5, 3600), default=10.0, show_default=True)
+@click.option(
+    "--amends", type=click.FloatRange(1, 10_000), default=40.0, show_default=True, help="Changes per second."
+)
+@click.option(
+    "--levels", type=click.IntRange(1, 500), default=100, show_default=True, help="Orders on each side."
+)
+@json_option
+def web(clients: int, duration_secs: float, amends: float, levels: int, as_json: bool) -> None:
+    """Readers of the live book: CPU per reader, and how late changes reach them."""
+    from perf.web import run_web_load
+
+    result = run_web_load(clients, duration_secs, amends, levels)
+    if as_json:
+        print_json(result)
+        return
+    late = result.tick_to_client
+    click.echo(
+        f"{result.clients:,} clients, {result.messages_per_client_s:.1f} book messages/s each, "
+        f"{result.messages_per_s:,.0f}/s in all"
+    )
+    click.echo(
+        f"web process: {result.web_cpu_share:.0%} of a core, {result.web_cpu_us_per_client_s:,.0f} us of it "
+        f"per client and second, {result.web_rss_mb:.0f} MiB"
+    )
+    click.echo(
+        f"log time to client: p50 {late.p50_us / 1000:.1f} ms, p90 {late.p90_us / 1000:.1f}, "
+        f"p99 {late.p99_us / 1000:.1f}, p99.9 {late.p999_us / 1000:.1f}, most {late.max_us / 1000:.1f}"
+    )

@@ -130,6 +130,8 @@ class Member:
 
 class _BookState(msgspec.Struct):
     seq: int
+    time_ns: int
+    """Log time of the last record in it."""
     bids: dict[str, LevelRow]
     asks: dict[str, LevelRow]
 
@@ -379,7 +381,9 @@ class Feed:
             case "checkpoints":
                 known = self._source.checkpoints
                 first = max(0, len(known) - SNAPSHOT_CHECKPOINTS)
-                content = {"checkpoints": [views.checkpoint(n, known.get(n)) for n in range(first, len(known))]}
+                content = {
+                    "checkpoints": [views.checkpoint(n, known.get(n)) for n in range(first, len(known))]
+                }
             case "orders":
                 content = {"orders": self._open_orders(topic.account_id)}
             case "fills":
@@ -470,6 +474,7 @@ class Feed:
         depth = engine.depth(market_id, BOOK_LEVELS)
         return _BookState(
             seq=engine.next_seq - 1,
+            time_ns=engine.log_time_ns,
             bids={row[0]: row for row in self._views.levels(market_id, depth.bids)},
             asks={row[0]: row for row in self._views.levels(market_id, depth.asks)},
         )
@@ -478,7 +483,7 @@ class Feed:
         self, bids: Sequence[LevelRow], asks: Sequence[LevelRow], state: _BookState
     ) -> dict[str, Any]:
         return {
-            "time": rfc3339(self._now_ns()),
+            "time": rfc3339(state.time_ns),
             "command_seq": str(state.seq),
             "bids": bids,
             "asks": asks,

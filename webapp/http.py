@@ -147,11 +147,22 @@ class Handler(tornado.web.RequestHandler):
             )
             detail = "" if code == "INTERNAL" else str(getattr(error, "log_message", "") or "")
             problem = Problem(code, detail)
+        if problem.code == "METHOD_NOT_ALLOWED":
+            self._stand(Allow=", ".join(self._methods()))
         self.set_status(problem.status)
         self._stand()
         self.set_header("Content-Type", "application/problem+json")
         self.set_header("Cache-Control", "no-store")
         self.finish(msgspec.json.encode(problem.body(self.request_id)))
+
+    def _methods(self) -> list[str]:
+        """Those that this handler answers."""
+        base = tornado.web.RequestHandler
+        return [
+            name
+            for name in self.SUPPORTED_METHODS
+            if getattr(type(self), name.lower()) is not getattr(base, name.lower())
+        ]
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         if isinstance(value, Problem | tornado.web.HTTPError):

@@ -173,6 +173,7 @@ def openapi_document() -> dict[str, Any]:
     """OpenAPI 3.1."""
     types = [one for operation in OPERATIONS for one in (operation.reply, operation.body) if one is not None]
     schemas, components = msgspec.json.schema_components([*types, ProblemBody], ref_template=_REF)
+    components = _modern(components)
     by_type = dict(zip([*types, ProblemBody], schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
@@ -192,6 +193,19 @@ def openapi_document() -> dict[str, Any]:
             "securitySchemes": {"session": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _modern(schema: Any) -> Any:
+    """Tuples as arrays of what any of their places may hold: readers of any JSON Schema agree on that."""
+    if isinstance(schema, list):
+        return [_modern(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: _modern(one) for name, one in schema.items()}
+    places = found.pop("prefixItems", None)
+    if places is not None:
+        found["items"] = {"anyOf": [one for at, one in enumerate(places) if one not in places[:at]]}
+    return found
 
 
 def _operation(operation: Operation, by_type: dict[Any, Any]) -> dict[str, Any]:
@@ -246,6 +260,7 @@ def asyncapi_document() -> dict[str, Any]:
     requests = (feed.Subscribe, feed.Unsubscribe, feed.Logon, feed.Ping)
     contents = (BookView, TickerView, CheckpointView)
     schemas, components = msgspec.json.schema_components([*requests, *contents], ref_template=_REF)
+    components = _modern(components)
     messages = {
         one.__name__.lower(): {"name": one.__name__, "payload": schema}
         for one, schema in zip(requests, schemas[: len(requests)], strict=True)

@@ -6,9 +6,10 @@ import base64
 import binascii
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from webapp.candles import INTERVALS_S
 from webapp.decimals import rfc3339
@@ -139,10 +140,18 @@ class BalancesReply(msgspec.Struct, frozen=True):
     balances: Sequence[BalanceView]
 
 
-class SessionRequest(msgspec.Struct, frozen=True):
-    """The public key in hex."""
+PublicKeyHex = Annotated[
+    str, Meta(pattern="^[0-9a-fA-F]{64}$", description="an Ed25519 public key as 64 hex digits")
+]
+SignatureHex = Annotated[
+    str, Meta(pattern="^[0-9a-fA-F]{128}$", description="an Ed25519 signature as 128 hex digits")
+]
 
-    public_key: str
+
+class SessionRequest(msgspec.Struct, frozen=True):
+    """Whose session it is to be."""
+
+    public_key: PublicKeyHex
 
 
 class SessionPrepared(msgspec.Struct, frozen=True):
@@ -154,9 +163,9 @@ class SessionPrepared(msgspec.Struct, frozen=True):
 
 
 class SessionSignature(msgspec.Struct, frozen=True):
-    """The signature in hex."""
+    """Over what was to be signed."""
 
-    signature: str
+    signature: SignatureHex
 
 
 class SessionReply(msgspec.Struct, frozen=True):
@@ -193,9 +202,9 @@ class BatchReply(msgspec.Struct, frozen=True):
 
 
 class DemoRequest(msgspec.Struct, frozen=True):
-    """The public key in hex."""
+    """Whose account it is to be."""
 
-    public_key: str
+    public_key: PublicKeyHex
 
 
 class AccountReply(msgspec.Struct, frozen=True):
@@ -248,11 +257,19 @@ class LimitsHandler(Handler):
         )
 
 
-class MarketsHandler(Handler):
+class ReadyHandler(Handler):
+    """Base of those that need the replica."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        if not self.web.follower.caught_up:
+            raise Problem("NOT_READY", "still replaying the log")
+
+
+class MarketsHandler(ReadyHandler):
     """GET /markets"""
 
     def get(self) -> None:
-        self.ready()
         self.reply(
             MarketsReply(
                 [
@@ -263,19 +280,6 @@ class MarketsHandler(Handler):
                 ]
             )
         )
-
-    def ready(self) -> None:
-        """Raises Problem before the replica exists."""
-        if not self.web.follower.caught_up:
-            raise Problem("NOT_READY", "still replaying the log")
-
-
-class ReadyHandler(MarketsHandler):
-    """Base of those that need the replica."""
-
-    def prepare(self) -> None:
-        super().prepare()
-        self.ready()
 
 
 class AssetsHandler(Handler):
@@ -295,7 +299,7 @@ class TickerHandler(ReadyHandler):
 class BookHandler(ReadyHandler):
     """GET /book/{market}"""
 
-    def get(self, symbol: str) -> None:  # type: ignore[override]
+    def get(self, symbol: str) -> None:
         market = self.web.market(symbol)
         levels = self.number("levels", 50, 1, limits.QUERY_LIMIT_MAX)
         engine = self.web.follower.engine(market.shard)
@@ -306,7 +310,7 @@ class BookHandler(ReadyHandler):
 class TradesHandler(ReadyHandler):
     """GET /trades/{market}"""
 
-    def get(self, symbol: str) -> None:  # type: ignore[override]
+    def get(self, symbol: str) -> None:
         market = self.web.market(symbol)
         limit = self.number("limit", 100, 1, 1_000)
         history = self.web.follower.history.markets[market.market_id]
@@ -317,7 +321,7 @@ class TradesHandler(ReadyHandler):
 class CandlesHandler(ReadyHandler):
     """GET /candles/{market}"""
 
-    def get(self, symbol: str) -> None:  # type: ignore[override]
+    def get(self, symbol: str) -> None:
         market = self.web.market(symbol)
         interval = self.get_query_argument("interval", "1m")
         if interval not in INTERVALS_S:
@@ -468,11 +472,12 @@ class BatchHandler(ReadyHandler):
     """POST /orders/batch"""
 
     async def post(self) -> None:
+        session = self.session()
         frame = self._frame()
         if self.get_query_argument("validate_only", "false") == "true":
             self.reply(self._validated(frame))
             return
-        messages = await self.session().submit(frame)
+        messages = await session.submit(frame)
         batch = decode(frame)
         assert isinstance(batch, SignedBatch)
         if len(messages) == 1 and isinstance(messages[0], NotApplied):

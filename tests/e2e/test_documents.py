@@ -114,7 +114,7 @@ def command_names() -> Iterator[str]:
 def test_the_examples_work(path: Path, tmp_path: Path) -> None:
     (tmp_path / ".venv").symlink_to(sys.prefix)
     assert (tmp_path / ".venv" / "bin" / "zexchange").exists(), "the package is installed in this environment"
-    with RunningExchange(tmp_path / "data"):
+    with RunningExchange(tmp_path / "data", settings={"web.enabled": "true"}):
         for block in read(path).blocks:
             program = [sys.executable, "-c"] if block.kind == "python" else ["bash", "-eu", "-c"]
             done = subprocess.run(

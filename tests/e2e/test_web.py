@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import shlex
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +21,7 @@ from nacl.signing import SigningKey
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
+import webapp
 from tests.e2e.conftest import MARKET, Exchange
 from webapp.feed import LOGON_TAG
 from webapp.views import checksum
@@ -263,7 +267,10 @@ def test_orders_over_http_are_signed_by_their_owner(site: Site) -> None:
     forged = bytearray(frame)
     forged[200] ^= 1
     assert site.call(
-        "POST", "/api/v1/orders/batch?validate_only=true", {"batch": base64.b64encode(forged).decode()}
+        "POST",
+        "/api/v1/orders/batch?validate_only=true",
+        {"batch": base64.b64encode(forged).decode()},
+        token=token,
     )[1]["code"] in ("SIGNATURE_INVALID", "RESERVED_BITS_SET", "ENUM_VALUE_UNKNOWN")
     other = SigningKey.generate()
     status, problem, _ = site.call(
@@ -521,3 +528,44 @@ def test_tunnel_carries_a_session_unchanged(site: Site) -> None:
         await _closed(connection)
 
     asyncio.run(main())
+
+
+def test_dashboard_and_alerts_ask_for_figures_that_there_are(site: Site) -> None:
+    site.call("GET", "/api/v1/time")
+    text = site.call("GET", "/metrics")[1].decode()
+    there = set(re.findall(r"^(zexchange_\w+)|^# TYPE (zexchange_\w+)", text, re.MULTILINE))
+    names = {name for pair in there for name in pair if name}
+    folder = Path(webapp.__file__).parent / "monitoring"
+    for file in ("grafana.json", "alerts.yml"):
+        wanted = set(re.findall(r"zexchange_\w+", (folder / file).read_text(encoding="utf-8")))
+        assert wanted <= names, f"{file}: {sorted(wanted - names)}"
+    json.loads((folder / "grafana.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.timeout(240)
+def test_the_server_does_what_its_specification_says(tmp_path: Path) -> None:
+    """Requests made from openapi.json, good ones and bad ones: every answer must be one that it describes."""
+    with RunningExchange(tmp_path / "data", settings={"web.enabled": "true"}) as running:
+        site = Site(Exchange(running))
+        done = subprocess.run(
+            [
+                *(
+                    sys.executable,
+                    "-m",
+                    "schemathesis.cli",
+                    "run",
+                    f"http://127.0.0.1:{site.port}/openapi.json",
+                ),
+                *("--phases", "coverage,fuzzing", "--max-examples", "5", "--seed", "1", "--no-color"),
+                # What is well-formed may still be refused: a session that is unknown, a key that is taken.
+                *("--exclude-checks", "positive_data_acceptance", "--suppress-health-check", "all"),
+                # Requests of one address are counted, and 429 is described.
+                *("--rate-limit", "1000/m"),
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-8_000:] + done.stderr[-2_000:]

@@ -486,3 +486,13 @@ def test_order_flows_are_what_they_say(name: str) -> None:
     if name == "build and cancel":
         assert len(book) == 0
     book.check()
+
+
+def test_web_counts_what_readers_get() -> None:
+    exit_code, found = command(
+        "web", "--clients", "5", "--duration-secs", "1", "--amends", "20", "--levels", "5"
+    )
+    assert exit_code == 0
+    assert found["clients"] == 5
+    assert found["tick_to_client"]["samples"] > 0
+    assert found["messages_per_client_s"] > 0
