@@ -62,7 +62,7 @@ export async function open(options: { width?: number; height?: number; theme?: '
     if (message.type() === 'error' && !message.text().includes('404')) faults.push(message.text());
   });
   await page.goto(url);
-  await synced(page);
+  if (url.startsWith('http')) await synced(page);
   return { page, context, faults };
 }
 
