@@ -42,6 +42,7 @@ export class Watcher {
   #queue: CheckpointInfo | null = null;
   #busy = false;
   #provedMs = -PROOF_INTERVAL_MS;
+  #pausedUntilMs = { balance: 0, record: 0 };
 
   constructor(
     readonly api: Api,
@@ -119,7 +120,7 @@ export class Watcher {
     const account = accountId.value;
     const info = market.value?.info;
     if (account === null || !info) return;
-    const answer = await this.#asked(this.api.get<BalanceAnswer>(`/proofs/balance/${account}/${info.quote_asset_id}`));
+    const answer = await this.#asked('balance', () => this.api.get<BalanceAnswer>(`/proofs/balance/${account}/${info.quote_asset_id}`));
     if (!answer) return;
     const step = (one: PathStep) => ({ index: BigInt(one.index), size: BigInt(one.size), hashes: one.hashes.map(fromHex) });
     const number = BigInt(answer.checkpoint);
@@ -138,7 +139,7 @@ export class Watcher {
     if (verification.value.fill?.tradeId === fill.trade_id) return;
     const tip = verification.value.checkpoint?.leaf.shards[info.shard];
     if (!tip || BigInt(fill.record_no) >= tip.logSize) return;
-    const answer = await this.#asked(this.api.get<RecordAnswer>(`/proofs/record/${info.shard}/${fill.record_no}`));
+    const answer = await this.#asked('record', () => this.api.get<RecordAnswer>(`/proofs/record/${info.shard}/${fill.record_no}`));
     if (!answer) return;
     const number = BigInt(answer.checkpoint);
     const recordNo = BigInt(fill.record_no);
@@ -151,12 +152,13 @@ export class Watcher {
   }
 
   /** Null when the server has no such proof (yet): that proves nothing either way, and it is left alone for a while. */
-  async #asked<Answer>(answer: Promise<Answer>): Promise<Answer | null> {
+  async #asked<Answer>(kind: 'balance' | 'record', ask: () => Promise<Answer>): Promise<Answer | null> {
+    if (performance.now() < this.#pausedUntilMs[kind]) return null;
     try {
-      return await answer;
+      return await ask();
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      this.#provedMs = performance.now() + REFUSED_PAUSE_MS - PROOF_INTERVAL_MS;
+      this.#pausedUntilMs[kind] = performance.now() + REFUSED_PAUSE_MS;
       return null;
     }
   }

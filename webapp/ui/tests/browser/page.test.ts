@@ -60,6 +60,10 @@ it('every tab and dialog is clean for axe, in the colour-blind palette too', asy
     await page.click(`#tab-${tab}`);
     expect(await axe(page), tab).toEqual([]);
   }
+  await page.click('#tab-orders');
+  await page.keyboard.press('t');
+  await page.waitForSelector('html[data-theme="light"]');
+  expect(await axe(page), 'light, blue and orange').toEqual([]);
   for (const key of ['/', '?', 'a']) {
     await page.keyboard.press(key);
     await page.waitForSelector('dialog');
