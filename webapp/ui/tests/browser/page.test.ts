@@ -152,7 +152,8 @@ async function metered(page: Page): Promise<CDPSession> {
   return session;
 }
 
-it('draws at 50 frames a second or more, without a long task, at 2,000 book updates a second', async () => {
+// How fast it is depends on what else the machine does: `npm run test:speed` on one that is quiet.
+it.runIf(process.env.PAGE_SPEED)('draws at 50 frames a second or more, without a long task, at 2,000 book updates a second', async () => {
   const { page, context } = await open();
   const session = await metered(page);
   await make('rate?value=2000');
@@ -178,7 +179,7 @@ function idleSeconds(): number {
   return cpus().reduce((sum, core) => sum + core.times.idle, 0) / 1000;
 }
 
-it('the first load takes less than a second of the processor', async () => {
+it.runIf(process.env.PAGE_SPEED)('the first load takes less than a second of the processor', async () => {
   const { page, context } = await open({ url: 'about:blank' });
   const session = await metered(page);
   await page.goto(server.url);
