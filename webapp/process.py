@@ -161,8 +161,11 @@ async def _tick(context: ProcessContext, web: Web) -> None:
     """The feed's clock; the first time that the replica is at the end of the log, `ready` is announced."""
     view = OperationsView(web)
     ticks = 0
+    due = time.monotonic()
     while True:
-        await asyncio.sleep(TICK_S)
+        # At fixed times, however long it takes to send to all; what cannot be kept is left out.
+        due = max(due + TICK_S, time.monotonic())
+        await asyncio.sleep(due - time.monotonic())
         if not web.follower.caught_up:
             continue
         context.ready(port=context.config.web_port, admin_port=context.config.admin_port)

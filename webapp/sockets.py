@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import struct
+from functools import lru_cache
 from typing import Any
 
 import tornado.websocket
-from tornado.iostream import StreamClosedError
+from tornado.iostream import IOStream, StreamClosedError
 
 from webapp.context import Web
 from webapp.feed import LOGON_TAG, Logon, Member
@@ -42,14 +44,35 @@ class FeedSocket(_Socket):
     @property
     def busy(self) -> bool:
         """The kernel has no room: what was sent last has not left yet."""
-        connection = self.ws_connection
-        return isinstance(connection, tornado.websocket.WebSocketProtocol13) and connection.stream.writing()
+        stream = self._stream()
+        return stream is not None and stream.writing()
 
     def send(self, message: bytes) -> None:
-        try:
-            asyncio.ensure_future(self.write_message(message)).add_done_callback(_looked_at)
-        except (tornado.websocket.WebSocketClosedError, StreamClosedError):
-            pass  # on_close comes
+        stream = self._stream()
+        if stream is None:
+            return
+        frame = _text_frame(message)
+        sent = 0
+        if not stream.writing():
+            # Straight to the kernel: the framework's way costs three times as much, for each of a thousand readers.
+            try:
+                sent = stream.socket.send(frame)
+            except BlockingIOError:
+                pass
+            except OSError:
+                return  # reading says so next, and on_close comes
+        if sent < len(frame):
+            try:
+                stream.write(frame[sent:]).add_done_callback(_looked_at)
+            except StreamClosedError:
+                pass  # on_close comes
+
+    def _stream(self) -> IOStream | None:
+        connection = self.ws_connection
+        if not isinstance(connection, tornado.websocket.WebSocketProtocol13) or connection.client_terminated:
+            return None
+        stream = connection.stream
+        return None if stream.closed() or not isinstance(stream, IOStream) else stream
 
     def open(self, *_args: str, **_kwargs: str) -> None:
         if self.web.feed.clients >= CLIENTS_MAX:
@@ -131,6 +154,19 @@ class TunnelSocket(_Socket):
         except (OSError, tornado.websocket.WebSocketClosedError, StreamClosedError):
             pass
         self.close(1000, "the session is over")
+
+
+@lru_cache(maxsize=64)
+def _text_frame(message: bytes) -> bytes:
+    """A text message of a server (RFC 6455, section 5.2), made once for all who get it."""
+    length = len(message)
+    if length < 126:
+        head = struct.pack("!BB", 0x81, length)
+    elif length < 65_536:
+        head = struct.pack("!BBH", 0x81, 126, length)
+    else:
+        head = struct.pack("!BBQ", 0x81, 127, length)
+    return head + message
 
 
 def _looked_at(future: asyncio.Future[None]) -> None:
