@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Command, Exchange, as_json
+from zexchange.runtime.running import RunningExchange
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -197,3 +198,21 @@ def test_as_a_program_of_its_own(traders: Exchange) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["market"] == "BTC-USD"
+
+
+def test_bots_make_a_market_of_a_demo(exchange: Exchange, command: Command) -> None:
+    code, out, err = command("bots", "--data", exchange.data, "--steps", 12, "--rate", 1000, "--seed", 1)
+    assert code == 0, err
+    assert out == "12 steps\n"
+    with exchange.client() as client:
+        for market in ("BTC-USD", "ETH-USD", "AAPL-USD"):
+            assert client.trades(market, limit=5), market
+            assert client.book(market).bids == client.book(market).asks == ()
+
+
+def test_bots_trade_on_a_demo_only(tmp_path: Path, command: Command) -> None:
+    assert command("init", "--data", tmp_path / "data", "--name", "real")[0] == 0
+    with RunningExchange(tmp_path / "data"):
+        code, _, err = command("bots", "--data", tmp_path / "data", "--steps", 1)
+    assert code == 1
+    assert "no demo" in err

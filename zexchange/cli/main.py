@@ -51,6 +51,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "balance": LazyCommand("zexchange.cli.trading:balance", "Show the balances of an account."),
     "book": LazyCommand("zexchange.cli.trading:book", "Show the order book of a market."),
     "trades": LazyCommand("zexchange.cli.trading:trades", "Show the last trades of a market."),
+    "bots": LazyCommand("zexchange.cli.bots:bots", "Trade with play money on a demo, to have a market."),
     "replay": LazyCommand(
         "zexchange.cli.replay:replay", "Drive an exchange with recorded order flow and compare its book."
     ),
