@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -19,6 +20,7 @@ from typing import TypeVar
 import redis.exceptions
 
 from webapp.history import History, Touched
+from webapp.records import RecordTree
 from webapp.settlement_log import SettlementLog
 from zexchange.config import Config
 from zexchange.engine import Engine
@@ -66,7 +68,10 @@ class Follower:
         self._replays: dict[int, Replay] = {}
         self.history = History(genesis)
         self.checkpoints = SettlementLog(paths.checkpoints_log, genesis.shards)
+        self.records = {shard: RecordTree(genesis, shard) for shard in range(genesis.shards)}
         self.on_checkpoints: Callable[[Sequence[SignedCheckpoint]], None] = lambda _new: None
+        self.visible_ns: deque[int] = deque(maxlen=4_096)
+        """Of the newest batches: from the log time to when they were seen here."""
         self.caught_up = False
         self.store_answers = False
         self.read_at_ns = 0
@@ -170,7 +175,10 @@ class Follower:
         for stored in batches:
             if stored.id.record_no < replay.state.next_record_no:
                 continue  # seen before the store went away
+            self.records[shard].add(stored)
             self._on_change(shard, self.history.add(shard, replay.apply(stored)))
+            if self.caught_up:
+                self.visible_ns.append(max(0, time.time_ns() - replay.engine.log_time_ns))
             if time.monotonic_ns() - begun_ns > _TURN_NS:
                 await asyncio.sleep(0)
                 begun_ns = time.monotonic_ns()
@@ -179,6 +187,11 @@ class Follower:
         new = await self._in_thread(self.checkpoints.poll)
         if new:
             self.on_checkpoints(new)
+
+    async def frame(self, shard: int, record_no: int) -> bytes:
+        """The signed frame that is this record. Raises KeyError, Mismatch, StoreUnavailable, StoreRefused."""
+        records = self.records[shard]
+        return await self._in_thread(lambda: records.frame(record_no, self._paths, self._client))
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)

@@ -101,6 +101,12 @@ OPERATIONS: tuple[Operation, ...] = (
         query=[("size", "Size of the log.", _whole(1, 2**63 - 1))],
     ),
     Operation(
+        method="get",
+        path="/proofs/record/{shard}/{record_no}",
+        summary="That a record is in the log that the newest checkpoint signs",
+        reply=rest.RecordReply,
+    ),
+    Operation(
         method="post",
         path="/sessions",
         summary="Begin to log on with a key",

@@ -27,7 +27,8 @@ from webapp.views import (
     TradeView,
 )
 from zexchange import __version__, limits
-from zexchange.verification.checkpoint import origin_of
+from zexchange.log.stream import StoreRefused, StoreUnavailable
+from zexchange.verification.checkpoint import CheckpointLeaf, origin_of
 from zexchange.wire import signing
 from zexchange.wire.messages import (
     ExecType,
@@ -122,6 +123,16 @@ class InclusionReply(msgspec.Struct, frozen=True):
     index: str
     size: str
     leaf: str
+    hashes: Sequence[str]
+
+
+class RecordReply(msgspec.Struct, frozen=True):
+    """`hashes` lead from the leaf of the frame (base64) to the shard's `log_root` in the checkpoint."""
+
+    record_no: str
+    frame: str
+    checkpoint: str
+    log_size: str
     hashes: Sequence[str]
 
 
@@ -388,6 +399,33 @@ class InclusionHandler(Handler):
         self.reply(InclusionReply(str(index), str(size), leaf, [one.hex() for one in proof]))
 
 
+class RecordHandler(Handler):
+    """GET /proofs/record/{shard}/{record_no}: in the log as the newest checkpoint signs it"""
+
+    async def get(self, shard_name: str, record_name: str) -> None:
+        follower = self.web.follower
+        known = follower.checkpoints
+        shard, record_no = whole_of(shard_name), whole_of(record_name)
+        records = follower.records.get(shard)
+        if records is None or record_no < 1:
+            raise Problem("NOT_FOUND", f"no record {record_name} of shard {shard_name}")
+        if not known:
+            raise Problem("NOT_READY", "no checkpoint was signed yet")
+        number = len(known) - 1
+        log_size = CheckpointLeaf.decode(known.get(number).leaf, number).shards[shard].log_size
+        if record_no >= log_size:
+            raise Problem("NOT_FOUND", f"no checkpoint covers record {record_no} yet")
+        if records.size < log_size:
+            raise Problem("NOT_READY", "the log was not read from its beginning: no proofs of records")
+        try:
+            frame = await follower.frame(shard, record_no)
+        except (StoreUnavailable, StoreRefused) as error:
+            raise Problem("NOT_READY", str(error)) from error
+        hashes = [one.hex() for one in records.tree.inclusion_proof(record_no, log_size)]
+        encoded = base64.b64encode(frame).decode("ascii")
+        self.reply(RecordReply(str(record_no), encoded, str(number), str(log_size), hashes))
+
+
 # ------------------------------------------------------------ of one account
 
 
@@ -561,6 +599,11 @@ class DemoAccountHandler(Handler):
 # ------------------------------------------------------------ helpers
 
 
+def whole_of(text: str) -> int:
+    """A number in a path; -1 for what is none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else -1
+
+
 def key_of(text: str) -> bytes:
     """A public key in hex. Raises Problem."""
     key = hex_of(text, "public_key")
@@ -619,6 +662,7 @@ def routes() -> list[tuple[str, type[Handler]]]:
         "/checkpoints/([^/]+)": CheckpointHandler,
         "/proofs/consistency": ConsistencyHandler,
         "/proofs/checkpoint/([^/]+)": InclusionHandler,
+        "/proofs/record/([^/]+)/([^/]+)": RecordHandler,
         "/sessions": SessionsHandler,
         "/sessions/([^/]+)": SessionHandler,
         "/orders": OrdersHandler,

@@ -148,6 +148,8 @@ class OperationsView:
             "commands_per_s": round((commands - before[2]) / elapsed_s, 1) if before else 0,
             "checkpoint_age_ms": None if age_s is None else round(age_s * 1000),
             "checkpoints": str(len(web.follower.checkpoints)),
+            # From the log time of a batch to its being seen here, durable and replayed: of those since the last call.
+            "latency_us": self._latency_us(),
             "ws_clients": web.feed.clients,
             "cpus": psutil.cpu_percent(percpu=True),
             "shards": [
@@ -175,6 +177,17 @@ class OperationsView:
                 }
                 for name, one in processes.items()
             ],
+        }
+
+
+    def _latency_us(self) -> dict[str, int] | None:
+        seen = sorted(self._web.follower.visible_ns)
+        self._web.follower.visible_ns.clear()
+        if not seen:
+            return None
+        return {
+            name: seen[min(len(seen) - 1, int(share * len(seen)))] // 1_000
+            for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
         }
 
 

@@ -29,7 +29,7 @@ from zexchange.runtime.running import RunningExchange, wait_for
 from zexchange.verification.checkpoint import CheckpointLeaf, origin_of
 from zexchange.verification.merkle import leaf_hash, verify_consistency, verify_inclusion
 from zexchange.verification.note import NoteKey, TreeHead, open_note
-from zexchange.wire.messages import Challenge, SignedBatch, decode
+from zexchange.wire.messages import Challenge, OperatorBatch, SignedBatch, decode
 from zexchange.wire.session import ClientSession, Established, SessionSettings
 from zexchange.wire.signing import sign_batch
 
@@ -324,6 +324,21 @@ def test_checkpoints_can_be_checked_with_what_is_served(site: Site) -> None:
     )
 
 
+def test_a_record_is_proved_to_be_in_the_log(site: Site) -> None:
+    site.call("POST", "/users", admin=True)
+    site.eventually("/checkpoints/latest", lambda body: int(body["shards"][0]["log_size"]) > 2)
+    proof = site.get("/proofs/record/0/2")
+    tip = site.get(f"/checkpoints/{proof['checkpoint']}")["shards"][0]
+    assert tip["log_size"] == proof["log_size"]
+    frame = base64.b64decode(proof["frame"])
+    assert isinstance(decode(frame), OperatorBatch)
+    hashes = [bytes.fromhex(one) for one in proof["hashes"]]
+    verify_inclusion(leaf_hash(frame), 2, int(tip["log_size"]), hashes, bytes.fromhex(tip["log_root"]))
+    for path in ("0/0", "0/999999999", "7/1", "0/x"):
+        status, problem, _ = site.call("GET", f"/api/v1/proofs/record/{path}")
+        assert (status, problem["code"]) == (404, "NOT_FOUND")
+
+
 def test_browsers_of_other_sites_cannot_write(site: Site) -> None:
     for admin in (False, True):
         path = "/users" if admin else "/api/v1/sessions"
@@ -485,6 +500,19 @@ def test_account_hears_of_itself_after_a_signed_logon(site: Site) -> None:
 def _order(site: Site) -> int:
     with site.exchange.client("feed-owner") as client:
         return client.buy(MARKET, "0.01", "100").order_id
+
+
+def test_operators_see_rates_processes_and_latency(site: Site) -> None:
+    async def main() -> None:
+        async with feed_of(site) as feed:
+            await feed.subscribe({"channel": "stats"})
+            await asyncio.to_thread(site.call, "POST", "/users", None, admin=True)
+            found = await feed.until(lambda one: one.get("channel") == "stats" and one.get("latency_us"))
+            assert found["latency_us"]["p50"] <= found["latency_us"]["p99"]
+            assert {one["name"] for one in found["processes"]} >= {"store", "settlement", "web"}
+            assert found["shards"][0]["markets"][0] == MARKET
+
+    asyncio.run(main())
 
 
 def test_what_is_no_request_is_answered_and_other_origins_are_not(site: Site) -> None:

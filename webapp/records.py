@@ -1,0 +1,63 @@
+"""Proofs that a record is in the log of a shard: its execution tree (docs/formats.md), and where each record is.
+
+The tree needs every record from the first. Where the replica begins with a snapshot, because the log is long, it stays
+empty and there are no proofs. 64 bytes of memory per record.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+
+from zexchange.genesis import Genesis
+from zexchange.log import journal
+from zexchange.log.history import LogHistory
+from zexchange.log.journal import EntryId
+from zexchange.log.stream import StreamClient
+from zexchange.runtime.paths import DataPaths
+from zexchange.verification.merkle import StoredTree, leaf_hash
+from zexchange.verification.replica import StoredBatch, genesis_record
+
+__all__ = ["RecordTree"]
+
+
+class RecordTree:
+    """The execution tree of one shard. `add` and `tree` belong to one thread; `frame` may be asked for in another."""
+
+    def __init__(self, genesis: Genesis, shard: int) -> None:
+        self._shard = shard
+        self.tree = StoredTree()
+        self.tree.append(leaf_hash(genesis_record(genesis)))
+        self._firsts = array("Q")
+        self._epochs = array("Q")
+
+    @property
+    def size(self) -> int:
+        """Number of the next record."""
+        return self.tree.size
+
+    def add(self, stored: StoredBatch) -> None:
+        """The next batch, in order; ignored unless all before it were added."""
+        if stored.id.record_no != self.size:
+            return
+        self._firsts.append(stored.id.record_no)
+        self._epochs.append(stored.id.epoch)
+        for frame in _frames(stored):
+            self.tree.append(leaf_hash(frame))
+
+    def frame(self, record_no: int, paths: DataPaths, client: StreamClient) -> bytes:
+        """The signed frame that is this record. Raises KeyError, Mismatch, StoreUnavailable, StoreRefused."""
+        at = bisect_right(self._firsts, record_no) - 1
+        if at < 0 or record_no >= self.size:
+            raise KeyError(f"record {record_no}")
+        first, epoch = self._firsts[at], self._epochs[at]
+        before = self._epochs[at - 1] if at else 0
+        history = LogHistory(paths, client, self._shard)
+        for chunk in history.chunks(first, before, until=EntryId(epoch, first), count=1):
+            return _frames(chunk[0])[record_no - first]
+        raise KeyError(f"record {record_no}")
+
+
+def _frames(stored: StoredBatch) -> list[bytes]:
+    body = stored.raw[journal.BATCH_HEADER_BYTES : -journal.BATCH_TRAILER_BYTES]
+    return list(journal.iter_frames(body))
