@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -29,6 +30,10 @@ RESTING_CHANGE = 1.10
 DRIFT_CHANGE = 1.20
 
 RunLoad = Callable[[LoadOptions], LoadResult]
+
+
+READERS_RATE = 18.0
+"""Of the 20 book messages a second that a reader of the feed may get: what each of a thousand gets at least."""
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,6 +188,49 @@ def table(runs: dict[str, tuple[LoadResult, ...]]) -> list[Figure]:
             figures += _resting(label, _counted(runs, name), always)
     if "ten minutes" in runs:
         figures += _drift(_counted(runs, "ten minutes"))
+    return figures
+
+
+def other_figures(size: Literal["smoke", "short", "long"], say: Callable[[str], None]) -> list[Figure]:
+    """The rows of what is measured without a load run: engine, replay, and readers of the feed."""
+    from perf import engine, verify, web
+
+    commands, repeats = {"smoke": (500, 1), "short": (100_000, 1), "long": (1_000_000, 5)}[size]
+    figures = [
+        Figure(
+            name=name,
+            budget=budget,
+            measured=measured,
+            met={"met": True, "NOT MET": False}.get(verdict),
+            runs=repeats,
+        )
+        for name, budget, measured, verdict in engine.budgets(engine.run_engine(commands, repeats, None, say))
+        # Without another library beside it there is nothing to hold the book against.
+        if verdict
+    ]
+    sizes = {
+        "smoke": verify.Sizes(records=64, signed_records=64, restart_records=128, runs=1),
+        "short": verify.Sizes(records=200_000, signed_records=10_000, runs=1),
+        "long": verify.Sizes(),
+    }[size]
+    figures += [
+        Figure(name=name, budget=budget, measured=measured, met=met, runs=sizes.runs)
+        for name, budget, measured, met in verify.budgets(verify.run_verify(sizes, say))
+    ]
+    clients, duration_s = {"smoke": (4, 1.0), "short": (1_000, 5.0), "long": (1_000, 30.0)}[size]
+    say(f"{clients:,} readers of the feed")
+    readers = web.run_web_load(clients, duration_s, 40.0, 100)
+    late = readers.tick_to_client
+    figures.append(
+        Figure(
+            name=f"{readers.clients:,} readers of a book sent 20 times a second",
+            budget=f">= {READERS_RATE:.0f} messages/s each",
+            measured=f"{readers.messages_per_client_s:.1f}/s each, {readers.web_cpu_share:.0%} of a core, log time to "
+            f"client p50 {_ms(late.p50_us)}, p99 {_ms(late.p99_us)}",
+            met=readers.messages_per_client_s >= READERS_RATE,
+            runs=1,
+        )
+    )
     return figures
 
 

@@ -152,13 +152,15 @@ def compare(
 @json_option
 def bench(long_form: bool, smoke: bool, as_markdown: bool, save_to: Path | None, as_json: bool) -> None:
     """Everything that has a budget, in one table. The short form takes under five minutes."""
-    from perf.bench import cases, markdown, run_bench, smoke_cases
+    from perf.bench import cases, markdown, other_figures, run_bench, smoke_cases
     from perf.load import run_load
 
     if save_to is not None:
         save_to.mkdir(parents=True, exist_ok=True)
     what = smoke_cases() if smoke else cases(long=long_form)
     result = run_bench(what, run_load, message, save_to)
+    size: Literal["smoke", "short", "long"] = "smoke" if smoke else "long" if long_form else "short"
+    result = msgspec.structs.replace(result, figures=(*result.figures, *other_figures(size, message)))
     if as_json:
         print_json(result)
     elif as_markdown:

@@ -343,6 +343,7 @@ def test_bench_runs_every_case_at_tiny_sizes() -> None:
     assert exit_code == 0
     names = {figure["name"] for figure in found["figures"]}
     assert "highest single-signed rate, always" in names
+    assert {"replay with signatures, all cores", "4 readers of a book sent 20 times a second"} <= names
     assert all(run["valid"] or run["problems"] for runs in found["runs"].values() for run in runs)
 
 

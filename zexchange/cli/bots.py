@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 
 from zexchange.cli import exits
-from zexchange.cli.output import message
+from zexchange.cli.options import json_option
+from zexchange.cli.output import message, print_json
 from zexchange.cli.session import OPERATOR_KEY, Where, open_client, session_options
 
 _FUNDS = {True: "100000000000", False: "1000000000"}
@@ -28,6 +29,7 @@ _IDS_PER_MARKET = 2**40
 @click.option(
     "--seed", type=int, default=None, help="Seed of what they do; another one each time without it."
 )
+@json_option
 @session_options
 def bots(
     data: Path,
@@ -36,6 +38,7 @@ def bots(
     steps: int,
     rate: float,
     seed: int | None,
+    as_json: bool,
 ) -> None:
     """Trade with play money in every market of a demo, until Ctrl-C, so that there is something to see.
 
@@ -86,4 +89,7 @@ def bots(
             done += 1
             stopping.wait(1 / rate)
         maker.cancel_all()
-    click.echo(f"{done:,} steps")
+    if as_json:
+        print_json({"markets": len(flows), "steps": done})
+    else:
+        click.echo(f"{done:,} steps")
