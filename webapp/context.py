@@ -91,7 +91,6 @@ class Web(Struct, frozen=True, kw_only=True):
     """Folder of the built page."""
     origins: frozenset[str]
     """Origins that may open WebSockets and write."""
-    started_ns: int
 
     @property
     def demo(self) -> bool:

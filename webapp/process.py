@@ -211,7 +211,6 @@ def _build(context: ProcessContext) -> Web:
         rate_limit=RateLimit(),
         page=page,
         origins=origins(config),
-        started_ns=time.time_ns(),
     )
 
 

@@ -142,18 +142,21 @@ class ApiSession:
         self._writer.close()
 
     async def _run(self) -> None:
-        """Reads reports, and says once per interval that we are here."""
+        """Reads reports, and says twice per interval that we are here, however much there is to read."""
         interval_s = HEARTBEAT_INTERVAL_MS / 2_000
+        due = time.monotonic() + interval_s
         while self.ended is None:
-            try:
-                message = await self._next(interval_s)
-            except TimeoutError:
+            if time.monotonic() >= due:
+                due = time.monotonic() + interval_s
                 self._writer.write(Sequence().encode())
+            try:
+                self._heard(await self._next(max(0.0, due - time.monotonic())))
+            except TimeoutError:
                 continue
-            except Problem as problem:
-                self._end(problem)
+            except (Problem, OSError) as error:
+                over = Problem("SERVER_BUSY", f"the connection to the ingress broke: {error}")
+                self._end(error if isinstance(error, Problem) else over)
                 return
-            self._heard(message)
 
     def _heard(self, message: Message) -> None:
         match message:

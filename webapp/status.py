@@ -179,7 +179,6 @@ class OperationsView:
             ],
         }
 
-
     def _latency_us(self) -> dict[str, int] | None:
         seen = sorted(self._web.follower.visible_ns)
         self._web.follower.visible_ns.clear()

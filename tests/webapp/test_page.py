@@ -78,7 +78,9 @@ def test_vectors_are_those_of_the_python_code() -> None:
 
 
 def test_lock_file_names_hashes_and_no_addresses() -> None:
-    packages = json.loads((PAGE / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    text = (PAGE / "package-lock.json").read_text(encoding="utf-8")
+    assert "://" not in text
+    packages = json.loads(text)["packages"]
     for name, package in packages.items():
         if name:
             assert "integrity" in package, name
