@@ -3,6 +3,7 @@
 book_pool_plan book_pool_reserve(arena *memory, uint32_t capacity) {
     return (book_pool_plan){
         .orders = arena_reserve(memory, capacity, sizeof(book_order)),
+        .terms = arena_reserve(memory, capacity, sizeof(book_terms)),
         .levels = arena_reserve(memory, capacity, sizeof(book_level)),
         .words = arena_reserve(memory, slots_words(capacity), sizeof(uint64_t)),
         .capacity = capacity,
@@ -12,8 +13,10 @@ book_pool_plan book_pool_reserve(arena *memory, uint32_t capacity) {
 void book_pool_init(book_pool *self, const book_pool_plan *plan, const arena *memory) {
     *self = (book_pool){
         .orders = arena_at(memory, plan->orders),
+        .terms = arena_at(memory, plan->terms),
         .levels = arena_at(memory, plan->levels),
         .level_free = ZX_NONE,
+        .next_priority_no = 1,
     };
     slots_init(&self->taken, plan->capacity, arena_at(memory, plan->words));
 }
@@ -155,6 +158,7 @@ static uint32_t find_or_make_level(book *self, uint8_t side_index, int64_t rank)
         .market = self->market,
         .side = side_index,
         .height = 1,
+        .hidden_head = ZX_NONE,
     };
     if (better != ZX_NONE) levels[better].worse = made;
     else side->best = made;
@@ -212,26 +216,51 @@ uint32_t book_lowest_free_slot(const book_pool *pool) {
 void book_take_slot(book_pool *pool, uint32_t slot) {
     slots_take(&pool->taken, slot);
     pool->orders[slot].level = ZX_NONE;
+    pool->orders[slot].flags = 0;
 }
 
-bool book_rest(book *self, uint32_t slot, uint8_t side, int64_t price_ticks) {
+/* What a level's total counts of an order. */
+static uint64_t visible_lots(const book_pool *pool, uint32_t slot) {
+    return pool->orders[slot].flags & BOOK_HIDDEN ? 0 : book_tradable_lots(pool, slot);
+}
+
+bool book_restore(book *self, uint32_t slot, uint8_t side, int64_t price_ticks) {
     book_pool *const pool = self->pool;
     book_order *const order = &pool->orders[slot];
     ZX_ASSERT(slots_is_taken(&pool->taken, slot) && order->level == ZX_NONE);
     ZX_ASSERT(order->leaves_lots > 0 && order->leaves_lots <= order->qty_lots && price_ticks > 0);
     const uint32_t index = find_or_make_level(self, side, rank_of(side, price_ticks));
     book_level *const level = &pool->levels[index];
-    if (__builtin_add_overflow(level->total_lots, order->leaves_lots, &level->total_lots)) {
-        level->total_lots -= order->leaves_lots; /* undoes the wrap; a new level cannot get here */
+    const uint64_t lots = visible_lots(pool, slot);
+    if (__builtin_add_overflow(level->total_lots, lots, &level->total_lots)) {
+        level->total_lots -= lots; /* undoes the wrap; a new level cannot get here */
         return false;
     }
+    const bool is_hidden = (order->flags & BOOK_HIDDEN) != 0;
     order->level = index;
-    order->next = ZX_NONE;
-    order->prev = level->tail;
-    if (level->tail != ZX_NONE) pool->orders[level->tail].next = slot;
+    order->next = is_hidden ? ZX_NONE : level->hidden_head;
+    order->prev = order->next == ZX_NONE ? level->tail : pool->orders[order->next].prev;
+    if (order->prev != ZX_NONE) pool->orders[order->prev].next = slot;
     else level->head = slot;
-    level->tail = slot;
+    if (order->next != ZX_NONE) pool->orders[order->next].prev = slot;
+    else level->tail = slot;
     level->order_count++;
+    if (is_hidden) {
+        level->hidden_count++;
+        if (level->hidden_head == ZX_NONE) level->hidden_head = slot;
+    }
+    return true;
+}
+
+bool book_rest(book *self, uint32_t slot, uint8_t side, int64_t price_ticks) {
+    book_pool *const pool = self->pool;
+    book_order *const order = &pool->orders[slot];
+    if (__builtin_expect(order->flags & BOOK_ICEBERG, 0)) {
+        book_terms *const terms = &pool->terms[slot];
+        terms->shown_lots = terms->display_lots < order->leaves_lots ? terms->display_lots : order->leaves_lots;
+    }
+    if (!book_restore(self, slot, side, price_ticks)) return false;
+    order->priority_no = pool->next_priority_no++;
     return true;
 }
 
@@ -241,12 +270,17 @@ void book_unlink(book *self, uint32_t slot) {
     ZX_ASSERT(order->level != ZX_NONE);
     const uint32_t index = order->level;
     book_level *const level = &pool->levels[index];
-    ZX_ASSERT(level->total_lots >= order->leaves_lots && level->order_count > 0);
+    const uint64_t lots = visible_lots(pool, slot);
+    ZX_ASSERT(level->total_lots >= lots && level->order_count > 0);
     if (order->prev != ZX_NONE) pool->orders[order->prev].next = order->next;
     else level->head = order->next;
     if (order->next != ZX_NONE) pool->orders[order->next].prev = order->prev;
     else level->tail = order->prev;
-    level->total_lots -= order->leaves_lots;
+    if (__builtin_expect(order->flags & BOOK_HIDDEN, 0)) {
+        level->hidden_count--;
+        if (level->hidden_head == slot) level->hidden_head = order->next;
+    }
+    level->total_lots -= lots;
     level->order_count--;
     order->level = ZX_NONE;
     if (level->order_count == 0) drop_level(self, index);
@@ -262,13 +296,20 @@ void book_remove(book *self, uint32_t slot) {
     book_free_slot(self->pool, slot);
 }
 
-void book_reduce(book *self, uint32_t slot, uint64_t qty_lots) {
-    book_order *const order = &self->pool->orders[slot];
+void book_resize(book *self, uint32_t slot, uint64_t qty_lots) {
+    book_pool *const pool = self->pool;
+    book_order *const order = &pool->orders[slot];
+    book_level *const level = &pool->levels[order->level];
     const uint64_t filled_lots = order->qty_lots - order->leaves_lots;
-    ZX_ASSERT(qty_lots > filled_lots && qty_lots <= order->qty_lots);
-    self->pool->levels[order->level].total_lots -= order->qty_lots - qty_lots;
+    ZX_ASSERT(qty_lots > filled_lots);
+    level->total_lots -= visible_lots(pool, slot);
     order->leaves_lots = qty_lots - filled_lots;
     order->qty_lots = qty_lots;
+    if (order->flags & BOOK_ICEBERG && pool->terms[slot].shown_lots > order->leaves_lots) {
+        pool->terms[slot].shown_lots = order->leaves_lots;
+    }
+    const bool overflows = __builtin_add_overflow(level->total_lots, visible_lots(pool, slot), &level->total_lots);
+    ZX_ASSERT(!overflows);
 }
 
 bool book_crosses(const book *self, uint8_t side, int64_t price_ticks) {
@@ -277,30 +318,100 @@ bool book_crosses(const book *self, uint8_t side, int64_t price_ticks) {
     return best != ZX_NONE && self->pool->levels[best].rank <= rank_of(other, price_ticks);
 }
 
-bool book_can_fill(const book *self, const book_incoming *incoming) {
-    const book_pool *const pool = self->pool;
-    const uint8_t other = incoming->side ^ 1;
-    const int64_t rank_max = rank_of(other, incoming->price_ticks);
-    uint64_t wanted_lots = incoming->leaves_lots;
-    uint32_t makers = 0;
-    for (uint32_t at = self->sides[other].best; at != ZX_NONE && pool->levels[at].rank <= rank_max;
-         at = pool->levels[at].worse) {
-        for (uint32_t slot = pool->levels[at].head; slot != ZX_NONE; slot = pool->orders[slot].next) {
-            const book_order *const maker = &pool->orders[slot];
-            if (maker->owner == incoming->owner || makers == incoming->makers_max) return false;
-            if (maker->leaves_lots >= wanted_lots) return true;
-            wanted_lots -= maker->leaves_lots;
-            makers++;
+static bool is_overdue(const book_pool *pool, uint32_t slot, uint64_t now_ns) {
+    return pool->orders[slot].flags & BOOK_TIMED && pool->terms[slot].expire_time_ns <= now_ns;
+}
+
+/* How far an order that is looked at would come. */
+typedef struct reach {
+    const book *book;
+    const book_incoming *incoming;
+    uint64_t wanted_lots;
+    uint64_t reached_lots;
+    uint32_t makers;
+    uint32_t iceberg_count;
+    uint32_t icebergs[BOOK_REACH_MAX];  /* slots of those in the level that have a slice to come */
+    uint64_t rest_lots[BOOK_REACH_MAX]; /* what they have behind the slices looked at */
+    bool passes_own;
+} reach;
+
+/* Fills `lots` more of what is wanted, with one maker more. Returns false if the search is over. */
+static bool reach_lots(reach *self, uint64_t lots) {
+    if (self->makers == self->incoming->makers_max) return false;
+    self->makers++;
+    const uint64_t missing_lots = self->wanted_lots - self->reached_lots;
+    self->reached_lots += lots < missing_lots ? lots : missing_lots;
+    return self->reached_lots < self->wanted_lots;
+}
+
+/* Looks at the resting orders from `slot` up to `end`. */
+static bool reach_queue(reach *self, uint32_t slot, uint32_t end) {
+    const book_pool *const pool = self->book->pool;
+    for (; slot != end; slot = pool->orders[slot].next) {
+        const book_order *const maker = &pool->orders[slot];
+        bool passes_over = is_overdue(pool, slot, self->incoming->now_ns);
+        if (maker->owner == self->incoming->owner && !passes_over) {
+            if (!self->passes_own) return false;
+            passes_over = true;
+        }
+        const uint64_t lots = passes_over ? 0 : book_tradable_lots(pool, slot);
+        if (!reach_lots(self, lots)) return false;
+        if (lots > 0 && maker->leaves_lots > lots) {
+            ZX_ASSERT(self->iceberg_count < BOOK_REACH_MAX);
+            self->icebergs[self->iceberg_count] = slot;
+            self->rest_lots[self->iceberg_count++] = maker->leaves_lots - lots;
         }
     }
-    return false;
+    return true;
+}
+
+/* Looks at the slices to come, in the order in which the icebergs would show them. */
+static bool reach_slices(reach *self) {
+    while (self->iceberg_count > 0) {
+        uint32_t kept = 0;
+        for (uint32_t at = 0; at < self->iceberg_count; at++) {
+            const uint64_t display_lots = self->book->pool->terms[self->icebergs[at]].display_lots;
+            const uint64_t lots = display_lots < self->rest_lots[at] ? display_lots : self->rest_lots[at];
+            if (!reach_lots(self, lots)) return false;
+            if (self->rest_lots[at] == lots) continue;
+            self->icebergs[kept] = self->icebergs[at];
+            self->rest_lots[kept++] = self->rest_lots[at] - lots;
+        }
+        self->iceberg_count = kept;
+    }
+    return true;
+}
+
+uint64_t book_reachable(
+    const book *self, const book_incoming *incoming, uint64_t wanted_lots, bool passes_own
+) {
+    if (wanted_lots == 0) return 0;
+    const book_level *const levels = self->pool->levels;
+    const uint8_t other = incoming->side ^ 1;
+    const int64_t rank_max = rank_of(other, incoming->price_ticks);
+    reach found;
+    found.book = self;
+    found.incoming = incoming;
+    found.wanted_lots = wanted_lots;
+    found.reached_lots = 0;
+    found.makers = 0;
+    found.passes_own = passes_own;
+    for (uint32_t at = self->sides[other].best; at != ZX_NONE && levels[at].rank <= rank_max;
+         at = levels[at].worse) {
+        found.iceberg_count = 0;
+        const uint32_t hidden = levels[at].hidden_head;
+        if (!reach_queue(&found, levels[at].head, hidden) || !reach_slices(&found) ||
+            !reach_queue(&found, hidden, ZX_NONE)) {
+            break;
+        }
+    }
+    return found.reached_lots;
 }
 
 enum book_match_end book_match(book *self, book_incoming *incoming, const book_listener *listener) {
     book_pool *const pool = self->pool;
     const uint8_t other = incoming->side ^ 1;
     const int64_t rank_max = rank_of(other, incoming->price_ticks);
-    uint32_t makers = 0;
     while (incoming->leaves_lots > 0) {
         const uint32_t index = self->sides[other].best;
         if (index == ZX_NONE) break;
@@ -308,16 +419,32 @@ enum book_match_end book_match(book *self, book_incoming *incoming, const book_l
         if (level->rank > rank_max) break;
         const uint32_t slot = level->head;
         book_order *const maker = &pool->orders[slot];
+        if (__builtin_expect(maker->flags & BOOK_TIMED, 0) && is_overdue(pool, slot, incoming->now_ns)) {
+            return BOOK_OVERDUE;
+        }
         if (maker->owner == incoming->owner) return BOOK_OWN_ORDER;
-        if (makers == incoming->makers_max) return BOOK_MAKERS_USED;
-        const uint64_t fill_lots =
-            incoming->leaves_lots < maker->leaves_lots ? incoming->leaves_lots : maker->leaves_lots;
-        makers++;
+        if (incoming->makers_used == incoming->makers_max) return BOOK_MAKERS_USED;
+        const uint64_t tradable_lots = book_tradable_lots(pool, slot);
+        const int64_t price_ticks = book_level_price(level);
+        uint64_t fill_lots = incoming->leaves_lots < tradable_lots ? incoming->leaves_lots : tradable_lots;
+        if (__builtin_expect(listener->lots_max != NULL, 0)) {
+            const uint64_t lots_max = listener->lots_max(listener->context, price_ticks);
+            if (lots_max == 0) return BOOK_NO_LOT;
+            if (fill_lots > lots_max) fill_lots = lots_max;
+        }
+        incoming->makers_used++;
         maker->leaves_lots -= fill_lots;
-        level->total_lots -= fill_lots;
         incoming->leaves_lots -= fill_lots;
-        listener->on_fill(listener->context, slot, book_level_price(level), fill_lots);
-        if (maker->leaves_lots == 0) book_remove(self, slot);
+        if (!(maker->flags & BOOK_HIDDEN)) level->total_lots -= fill_lots;
+        if (__builtin_expect(maker->flags & BOOK_ICEBERG, 0)) pool->terms[slot].shown_lots -= fill_lots;
+        listener->on_fill(listener->context, slot, price_ticks, fill_lots);
+        if (maker->leaves_lots == 0) {
+            book_remove(self, slot);
+        } else if (__builtin_expect(maker->flags & BOOK_ICEBERG, 0) && pool->terms[slot].shown_lots == 0) {
+            book_unlink(self, slot);
+            const bool rested = book_rest(self, slot, other, price_ticks);
+            ZX_ASSERT(rested); /* it showed more before */
+        }
     }
     return BOOK_DONE;
 }
@@ -348,6 +475,7 @@ static const char *check_queue(const book_pool *pool, uint32_t index) {
     const book_level *const level = &pool->levels[index];
     zx_u128 total_lots = 0;
     uint32_t order_count = 0;
+    uint32_t hidden_count = 0;
     uint32_t prev = ZX_NONE;
     for (uint32_t slot = level->head; slot != ZX_NONE; slot = pool->orders[slot].next) {
         const book_order *const order = &pool->orders[slot];
@@ -356,19 +484,35 @@ static const char *check_queue(const book_pool *pool, uint32_t index) {
         if (order->leaves_lots == 0 || order->leaves_lots > order->qty_lots) {
             return "an order's leaves are out of range";
         }
-        if (prev != ZX_NONE && pool->orders[prev].priority_seq >= order->priority_seq) {
+        const bool is_hidden = (order->flags & BOOK_HIDDEN) != 0;
+        if (is_hidden && hidden_count++ == 0 && level->hidden_head != slot) {
+            return "a level does not know its first hidden order";
+        }
+        if (!is_hidden && hidden_count > 0) return "a shown order is behind a hidden one";
+        if (prev != ZX_NONE && ((pool->orders[prev].flags & BOOK_HIDDEN) != 0) == is_hidden &&
+            pool->orders[prev].priority_no >= order->priority_no) {
             return "a queue is not sorted by priority";
         }
-        total_lots += order->leaves_lots;
+        if (order->flags & BOOK_ICEBERG) {
+            const book_terms *const terms = &pool->terms[slot];
+            if (is_hidden || terms->shown_lots == 0 || terms->shown_lots > order->leaves_lots ||
+                terms->shown_lots > terms->display_lots) {
+                return "an iceberg shows too much or nothing";
+            }
+        }
+        total_lots += visible_lots(pool, slot);
         prev = slot;
         if (++order_count > level->order_count) return "a queue is longer than its level says";
     }
     if (level->tail != prev || order_count != level->order_count) return "a queue's end or length is wrong";
+    if (hidden_count != level->hidden_count || (hidden_count == 0) != (level->hidden_head == ZX_NONE)) {
+        return "a level's hidden orders are miscounted";
+    }
     if (total_lots != level->total_lots) return "a level's total is wrong";
     return NULL;
 }
 
-const char *book_check(const book *self, uint32_t *orders) {
+const char *book_check_queues(const book *self, uint32_t *orders) {
     const book_level *const levels = self->pool->levels;
     for (uint8_t side = 0; side < 2; side++) {
         if (check_subtree(levels, self->sides[side].root, ZX_NONE, INT64_MIN, INT64_MAX) < 0) {
@@ -393,6 +537,13 @@ const char *book_check(const book *self, uint32_t *orders) {
             return "tree and list hold different levels";
         }
     }
+    return NULL;
+}
+
+const char *book_check(const book *self, uint32_t *orders) {
+    const book_level *const levels = self->pool->levels;
+    const char *const broken = book_check_queues(self, orders);
+    if (broken != NULL) return broken;
     const uint32_t bid = self->sides[BOOK_BUY].best;
     const uint32_t ask = self->sides[BOOK_SELL].best;
     if (bid != ZX_NONE && ask != ZX_NONE &&

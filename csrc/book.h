@@ -15,6 +15,10 @@
  * to worst on either side: the price for sells, the negated price for buys; so both sides run through the same
  * code.
  *
+ * A queue is what is shown, first come first, and behind it what is hidden. An iceberg shows a slice of its
+ * quantity; when that is filled the next slice goes to the back of what is shown. An order past its time does
+ * not trade.
+ *
  * The book knows no accounts and no money. An order has an owner tag: the book compares owners so as never to
  * trade an owner with itself, and keeps two links with which a user may list the orders of an owner. What
  * happens to a resting order in a match goes to a listener. The book is usable alone: make a pool, call
@@ -22,8 +26,9 @@
  *
  * Invariants, all walked by book_check():
  *   - best bid < best ask, ranks strictly ascend along the list, the tree is ordered and balanced;
- *   - no level is empty, its count and total are those of its queue;
- *   - queues ascend by priority_seq; 0 < leaves_lots <= qty_lots; the slot of each order is taken.
+ *   - no level is empty, its counts and total are those of its queue;
+ *   - what is shown and what is hidden of a queue each ascend by priority_no; 0 < leaves_lots <= qty_lots; an
+ *     iceberg shows something, and no more than is left; the slot of each order is taken.
  *
  * Cost: fill, cancel, best: O(1). Rest at the best price or better: O(1); elsewhere O(log
  * levels). An emptied level leaves the tree in O(log levels). Nothing allocates; a full order pool is the
@@ -39,16 +44,26 @@
 
 enum book_side_index { BOOK_BUY = 0, BOOK_SELL = 1 };
 
+/* Flags of an order. One without flags has no entry in book_pool's terms. The higher bits are the user's. */
+#define BOOK_ICEBERG 1u  /* it shows terms.shown_lots, and then terms.display_lots at a time */
+#define BOOK_HIDDEN 2u   /* it shows nothing */
+#define BOOK_TIMED 4u    /* it does not trade at terms.expire_time_ns or later */
+#define BOOK_USER_FLAG_1 8u
+#define BOOK_USER_FLAG_2 16u
+
+#define BOOK_OWNER_BITS 26 /* owners are below 2^26, or ZX_NONE in an incoming order: nobody */
+
 typedef struct book_order {
     uint64_t order_id;        /* never 0 while the order is open */
     uint64_t client_order_id; /* the owner's name for it; 0 if none */
-    uint64_t priority_seq;    /* gives the place in the queue: lower comes first */
+    uint64_t priority_no;     /* gives the place in the queue: lower comes first */
     uint64_t qty_lots;        /* total quantity, what is filled included */
     uint64_t leaves_lots;     /* still open */
     uint32_t level;           /* level it rests in; ZX_NONE while it is out of its queue */
     uint32_t next;            /* the order behind it in the queue, or ZX_NONE */
     uint32_t prev;            /* the order before it in the queue, or ZX_NONE */
-    uint32_t owner;           /* who owns it */
+    uint32_t owner : BOOK_OWNER_BITS;     /* who owns it */
+    uint32_t flags : 32 - BOOK_OWNER_BITS; /* BOOK_ICEBERG and so on */
     uint32_t owner_next;      /* the user's list of one owner's orders; the book does not look at it */
     uint32_t owner_prev;      /* likewise */
 } book_order;
@@ -57,8 +72,8 @@ _Static_assert(sizeof(book_order) == 64, "an order is one cache line");
 
 typedef struct book_level {
     int64_t rank;         /* price of a sell level, negated price of a buy level */
-    uint64_t total_lots;  /* sum of leaves_lots over the queue */
-    uint32_t order_count; /* orders in the queue; 0 while the level is free */
+    uint64_t total_lots;  /* sum of what the orders in the queue show */
+    uint32_t order_count; /* orders in the queue, hidden ones included; 0 while the level is free */
     uint32_t head;        /* oldest order */
     uint32_t tail;        /* newest order */
     uint32_t better;      /* neighbour with the next lower rank, or ZX_NONE */
@@ -70,18 +85,30 @@ typedef struct book_level {
     uint8_t side;    /* enum book_side_index */
     uint8_t height;  /* of the subtree; 1 for a leaf */
     uint16_t reserved1; /* zero */
-    uint64_t reserved2; /* zero */
+    uint32_t hidden_head;  /* oldest hidden order, or ZX_NONE; all behind it are hidden */
+    uint32_t hidden_count; /* hidden orders in the queue */
 } book_level;
 
 _Static_assert(sizeof(book_level) == 64, "a level is one cache line");
 
+/* What only some orders have; by slot, and touched for no others. */
+typedef struct book_terms {
+    uint64_t display_lots;   /* of an iceberg: a full slice */
+    uint64_t shown_lots;     /* what is left of the slice that it shows */
+    uint64_t expire_time_ns; /* of a timed order */
+} book_terms;
+
+_Static_assert(sizeof(book_terms) == 24, "no padding");
+
 /* Orders and levels of all books of a shard. */
 typedef struct book_pool {
     book_order *orders;   /* capacity of them, by slot */
+    book_terms *terms;    /* likewise */
     book_level *levels;   /* capacity of them */
     slots taken;          /* slots of open orders */
     uint32_t level_free;  /* first of the levels given back, or ZX_NONE */
     uint32_t level_fresh; /* levels from here on were never used */
+    uint64_t next_priority_no; /* of the next order that takes a place */
 } book_pool;
 
 typedef struct book_side {
@@ -100,6 +127,8 @@ typedef struct book {
  * is still in the pool during the call; after it its slot is free. */
 typedef struct book_listener {
     void (*on_fill)(void *context, uint32_t maker_slot, int64_t price_ticks, uint64_t qty_lots);
+    /* Most lots that may be filled at this price, asked before each fill; NULL if there is no such limit. */
+    uint64_t (*lots_max)(void *context, int64_t price_ticks);
     void *context;
 } book_listener;
 
@@ -107,20 +136,24 @@ typedef struct book_listener {
 typedef struct book_incoming {
     int64_t price_ticks;  /* worst price it accepts */
     uint64_t leaves_lots; /* still wanted; book_match() reduces it */
+    uint64_t now_ns;      /* orders that expire at this time or before do not trade with it */
     uint32_t owner;       /* does not trade with resting orders of the same owner */
-    uint32_t makers_max;  /* most resting orders it may trade with */
+    uint32_t makers_max;  /* most resting orders it may use */
+    uint32_t makers_used; /* those it has used; book_match() counts its fills */
     uint8_t side;         /* enum book_side_index */
 } book_incoming;
 
 enum book_match_end {
     BOOK_DONE,        /* nothing is left, or no resting order agrees with the price */
+    BOOK_OVERDUE,     /* the next maker is past its time */
     BOOK_OWN_ORDER,   /* the next maker has the same owner */
     BOOK_MAKERS_USED, /* the next maker would be one more than makers_max */
+    BOOK_NO_LOT,      /* lots_max allows none at the price of the next maker */
 };
 
 /* What book_pool_reserve() reserved, for book_pool_init(). */
 typedef struct book_pool_plan {
-    size_t orders, levels, words; /* offsets in the arena */
+    size_t orders, terms, levels, words; /* offsets in the arena */
     uint32_t capacity;            /* orders, 1 to 2^26 */
 } book_pool_plan;
 
@@ -132,12 +165,20 @@ void book_init(book *self, book_pool *pool, uint32_t market);
 /* Whether an order of `side` at `price_ticks` would trade now, whoever owns the other. */
 bool book_crosses(const book *self, uint8_t side, int64_t price_ticks);
 
-/* Whether `incoming` could be filled completely at once: before the first resting order of its owner and with
- * at most makers_max of them. Changes nothing. */
-bool book_can_fill(const book *self, const book_incoming *incoming);
+/* How much of `wanted_lots` the order would fill at once, with makers_max resting orders: orders past their time and,
+ * if it `passes_own`, those of its owner are used up without a fill; otherwise the first of its owner ends it. Changes
+ * nothing. Of icebergs it follows each slice; makers_max is at most BOOK_REACH_MAX if there are any. */
+#define BOOK_REACH_MAX 1024u
+uint64_t book_reachable(const book *self, const book_incoming *incoming, uint64_t wanted_lots, bool passes_own);
 
-/* Trades `incoming` against the other side. */
+/* Trades `incoming` against the other side until one of the ends. What to do about the next maker is the caller's; it
+ * may call again. */
 enum book_match_end book_match(book *self, book_incoming *incoming, const book_listener *listener);
+
+/* The resting order that comes next for an incoming order of `side`; there is one. */
+static inline uint32_t book_next_maker(const book *self, uint8_t side) {
+    return self->pool->levels[self->sides[side ^ 1].best].head;
+}
 
 /* Lowest free slot, or ZX_NONE if the pool is full. */
 uint32_t book_lowest_free_slot(const book_pool *pool);
@@ -145,10 +186,13 @@ uint32_t book_lowest_free_slot(const book_pool *pool);
 /* Takes a free slot for an order that is about to rest. The caller fills in the order. */
 void book_take_slot(book_pool *pool, uint32_t slot);
 
-/* Puts the order of a taken slot at the back of the queue of its price. Returns false, and changes nothing, if
- * the level's total would not fit in 64 bits; a caller whose holds bound the quantities may assert that it
- * does. */
+/* Puts the order of a taken slot at the back of the queue of its price, with the next priority_no; an iceberg shows a
+ * slice. Returns false, and changes nothing, if the level's total would not fit in 64 bits; a caller whose holds bound
+ * the quantities may assert that it does. */
 bool book_rest(book *self, uint32_t slot, uint8_t side, int64_t price_ticks);
+
+/* The same with the priority_no and the slice that the order has: to rebuild a queue, oldest first. */
+bool book_restore(book *self, uint32_t slot, uint8_t side, int64_t price_ticks);
 
 /* Takes the order out of its queue; the slot stays taken. */
 void book_unlink(book *self, uint32_t slot);
@@ -159,8 +203,27 @@ void book_free_slot(book_pool *pool, uint32_t slot);
 /* Takes the order out of its queue and frees the slot. */
 void book_remove(book *self, uint32_t slot);
 
-/* Lowers an order's total quantity and so its leaves; it keeps its place. `qty_lots` is above what is filled. */
-void book_reduce(book *self, uint32_t slot, uint64_t qty_lots);
+/* Changes an order's total quantity and so its leaves; it keeps its place. `qty_lots` is above what is filled, and
+ * the level's total fits in 64 bits. */
+void book_resize(book *self, uint32_t slot, uint64_t qty_lots);
+
+/* What the next fill may take of a resting order at most. */
+static inline uint64_t book_tradable_lots(const book_pool *pool, uint32_t slot) {
+    const book_order *const order = &pool->orders[slot];
+    return __builtin_expect(order->flags & BOOK_ICEBERG, 0) ? pool->terms[slot].shown_lots : order->leaves_lots;
+}
+
+static inline void book_set_owner(book_order *order, uint32_t owner) {
+    order->owner = owner & ((1u << BOOK_OWNER_BITS) - 1);
+}
+
+static inline void book_set_flags(book_order *order, uint32_t flags) {
+    order->flags = (order->flags | flags) & ((1u << (32 - BOOK_OWNER_BITS)) - 1);
+}
+
+static inline void book_clear_flags(book_order *order, uint32_t flags) {
+    order->flags = order->flags & ~flags & ((1u << (32 - BOOK_OWNER_BITS)) - 1);
+}
 
 static inline uint8_t book_side_of(const book_pool *pool, const book_order *order) {
     return pool->levels[order->level].side;
@@ -181,5 +244,8 @@ static inline uint32_t book_market_of(const book_pool *pool, const book_order *o
 /* Walks every invariant of the book. Returns NULL, or a sentence about the first that does not hold. `orders`
  * is increased by the number of orders found. */
 const char *book_check(const book *self, uint32_t *orders);
+
+/* The same but for the first: of a book whose sides have nothing to do with each other. */
+const char *book_check_queues(const book *self, uint32_t *orders);
 
 #endif

@@ -94,9 +94,9 @@ void inbox_commit(inbox *self, uint32_t applied);
 /* express.h */
 typedef struct {
     uint8_t *frames;
-    uint32_t lengths[256];
-    uint64_t sessions[256];
-    uint8_t verdicts[256];
+    uint32_t lengths[192];
+    uint64_t sessions[192];
+    uint8_t verdicts[192];
     uint32_t pending;
     uint32_t bytes;
     ...;
@@ -155,16 +155,23 @@ struct zx_open_order {
     int64_t price_ticks;
     uint64_t qty_lots;
     uint64_t leaves_lots;
-    uint64_t priority_seq;
+    uint64_t priority_no;
     uint32_t market_id;
     uint8_t side;
-    uint8_t reserved1;
-    uint16_t reserved2;
+    uint8_t order_type;
+    uint8_t time_in_force;
+    uint8_t trigger;
+    uint64_t display_qty_lots;
+    int64_t trigger_ticks;
+    uint64_t expire_time_ns;
+    uint8_t options;
+    ...;
 };
 
 /* engine.h */
 #define ENGINE_EVENTS_BYTES ...
 #define ENGINE_REPORTS_PER_COMMAND_MAX ...
+#define ENGINE_REPORTS_OF_TIME_MAX ...
 typedef struct {
     uint64_t base_units_per_lot;
     uint64_t quote_units_per_tick_lot;
@@ -227,6 +234,7 @@ uint64_t engine_account_of_key(const engine *self, const uint8_t *public_key);
 uint64_t engine_report_seq(const engine *self, uint64_t account_id);
 uint32_t engine_market_state(const engine *self, uint32_t market_id);
 uint64_t engine_supply(const engine *self, uint32_t asset_id);
+uint64_t engine_next_due_ns(const engine *self);
 const char *engine_check(const engine *self);
 
 /* seal.h */

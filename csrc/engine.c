@@ -10,6 +10,8 @@
 #include "frames.h"
 #include "reports.h"
 #include "state.h"
+#include "trading.h"
+#include "triggers.h"
 
 /* ------------------------------------------------------------ creation */
 
@@ -19,8 +21,8 @@ typedef struct engine_plan {
     book_pool_plan pool;
     lanes_plan lanes;
     merkle_plan trees[TREE_COUNT];
-    size_t events, markets, market_entries, order_entries, client_order_entries, outcomes, outcome_entries,
-        scratch, work;
+    size_t events, markets, market_entries, order_entries, client_order_entries, terms, expiry_heap, due_markets,
+        outcomes, outcome_entries, scratch, work;
 } engine_plan;
 
 static bool config_is_sound(const engine_config *config) {
@@ -88,6 +90,9 @@ static engine_plan plan_memory(const engine_config *config, arena *memory) {
         .market_entries = arena_reserve(memory, idmap_entries(markets), sizeof(idmap_entry)),
         .order_entries = arena_reserve(memory, idmap_entries(config->orders_max), sizeof(idmap_entry)),
         .client_order_entries = arena_reserve(memory, idmap_entries(config->orders_max), sizeof(idmap_entry)),
+        .terms = arena_reserve(memory, config->orders_max, sizeof(engine_terms)),
+        .expiry_heap = arena_reserve(memory, config->orders_max, sizeof(uint32_t)),
+        .due_markets = arena_reserve(memory, slots_words(markets), sizeof(uint64_t)),
         .outcomes = arena_reserve(memory, config->outcomes_max, sizeof(engine_outcome)),
         .outcome_entries = arena_reserve(memory, idmap_entries(config->outcomes_max), sizeof(idmap_entry)),
         .scratch = arena_reserve(memory, STATE_LEAF_BYTES_MAX(config->asset_count) + 1, 1),
@@ -113,6 +118,9 @@ static void place_pools(engine *self, const engine_plan *plan, const engine_conf
     idmap_init(&self->market_map, markets, arena_at(memory, plan->market_entries));
     idmap_init(&self->order_map, config->orders_max, arena_at(memory, plan->order_entries));
     idmap_init(&self->client_order_map, config->orders_max, arena_at(memory, plan->client_order_entries));
+    self->terms = arena_at(memory, plan->terms);
+    self->expiry_heap = arena_at(memory, plan->expiry_heap);
+    slots_init(&self->due_markets, markets, arena_at(memory, plan->due_markets));
     self->outcomes = arena_at(memory, plan->outcomes);
     idmap_init(&self->outcome_map, config->outcomes_max, arena_at(memory, plan->outcome_entries));
     self->scratch = arena_at(memory, plan->scratch);
@@ -142,11 +150,16 @@ static int add_markets(engine *self, const engine_config *config) {
             .worst_fee_ppm = definition->maker_fee_ppm > definition->taker_fee_ppm
                                  ? definition->maker_fee_ppm
                                  : definition->taker_fee_ppm,
+            .trailing_head = ZX_NONE,
+            .trailing_tail = ZX_NONE,
             .fee_balance =
                 ledger_make_balance(&self->ledger, ENGINE_OPERATOR_ACCOUNT, definition->quote_asset),
         };
         if (market->fee_balance == ZX_NONE) return ZX_ERROR_CONFIG; /* fewer balances than quote assets */
         book_init(&market->book, &self->pool, index);
+        for (uint32_t on_reference = 0; on_reference < 2; on_reference++) {
+            book_init(&market->stops[on_reference], &self->pool, index);
+        }
         idmap_insert(&self->market_map, idmap_hash(self->hash_seed, definition->market_id, 0), index);
     }
     return ZX_OK;
@@ -332,6 +345,22 @@ static int batch_refusal(
     return ZX_REASON_NONE;
 }
 
+/* What happens by itself is nobody's command: it is reported behind the last command that has a number. */
+static void become_nobody(engine *self) {
+    self->command.seq = self->next_seq - 1;
+    self->command.nonce = 0;
+    self->command.account = ZX_ACCOUNT_NONE;
+}
+
+/* Triggers what the command before made due. */
+static void run_triggers(engine *self) {
+    if (self->due_markets.count == 0) return;
+    const engine_command command = self->command;
+    become_nobody(self);
+    triggers_run(self);
+    self->command = command;
+}
+
 /* Refuses or applies the next command of the batch. */
 static void apply_command(engine *self, const uint8_t *at, bool by_operator, int refusal) {
     self->command.seq = self->next_seq++;
@@ -358,9 +387,11 @@ static void apply_command(engine *self, const uint8_t *at, bool by_operator, int
         }
     }
     ZX_ASSERT(self->outcomes_head == head_before + (refusal == ZX_REASON_NONE)); /* answered exactly once */
+    if (refusal == ZX_REASON_NONE) run_triggers(self);
 }
 
-static void apply_batch(engine *self, const uint8_t *frame) {
+/* Returns whether the commands were applied; not if the batch was refused or seen before. */
+static bool apply_batch(engine *self, const uint8_t *frame) {
     struct zx_signed_batch batch;
     memcpy(&batch, frame + ZX_BODY_OFFSET, ZX_SIGNED_BATCH_BLOCK_LENGTH);
     const bool by_operator = frames_template(frame) == ZX_OPERATOR_BATCH_TEMPLATE_ID;
@@ -377,7 +408,7 @@ static void apply_batch(engine *self, const uint8_t *frame) {
     const int refusal = batch_refusal(self, &batch, by_operator, &duplicate);
     if (duplicate != ZX_NONE) {
         repeat_outcomes(self, duplicate);
-        return;
+        return false;
     }
     uint32_t first_position = ZX_NONE;
     if (refusal == ZX_REASON_NONE) {
@@ -385,21 +416,38 @@ static void apply_batch(engine *self, const uint8_t *frame) {
         touch(self, TREE_KEYS, key_index);
         while (self->outcomes_count + count > self->outcomes_max) drop_oldest_batch(self);
         first_position = engine_outcome_position(self, self->outcomes_head);
+        self->previous_order = 0;
     }
     const uint8_t *const commands = frames_commands(frame);
     for (uint32_t index = 0; index < count; index++) {
         self->command.index = (uint8_t)index;
         apply_command(self, commands + index * command_length, by_operator, refusal);
     }
-    if (refusal == ZX_REASON_NONE) engine_cache_batch(self, first_position);
+    if (refusal != ZX_REASON_NONE) return false;
+    engine_cache_batch(self, first_position);
+    return true;
+}
+
+static bool is_batch(const uint8_t *frame) {
+    const uint16_t template_id = frames_template(frame);
+    return template_id == ZX_SIGNED_BATCH_TEMPLATE_ID || template_id == ZX_OPERATOR_BATCH_TEMPLATE_ID;
+}
+
+/* What time brings comes first, then the commands with what each triggers. */
+static void apply_record(engine *self, const uint8_t *frame) {
+    self->command = (engine_command){.record_no = self->next_record_no, .key_index = ZX_NONE};
+    become_nobody(self);
+    triggers_expire(self);
+    if (is_batch(frame) && apply_batch(self, frame)) return;
+    self->command = (engine_command){.record_no = self->next_record_no, .key_index = ZX_NONE};
+    run_triggers(self);
 }
 
 /* Whether the event buffer has room for the worst that a well-formed frame can do. */
 static bool has_room(const engine *self, const uint8_t *frame) {
-    if (frames_template(frame) == ZX_EPOCH_OPEN_TEMPLATE_ID) return true;
-    const uint64_t worst =
-        (uint64_t)frames_command_count(frame) * ENGINE_REPORTS_PER_COMMAND_MAX * ENGINE_REPORT_BYTES;
-    return self->events_used + worst <= ENGINE_EVENTS_BYTES;
+    const uint64_t commands = is_batch(frame) ? frames_command_count(frame) : 1;
+    const uint64_t worst = commands * ENGINE_REPORTS_PER_COMMAND_MAX + ENGINE_REPORTS_OF_TIME_MAX;
+    return self->events_used + worst * ENGINE_REPORT_BYTES <= ENGINE_EVENTS_BYTES;
 }
 
 int engine_apply(
@@ -426,7 +474,7 @@ int engine_apply(
         }
         if (!has_room(self, frame)) break;
         self->log_time_ns = log_time_ns;
-        if (frames_template(frame) != ZX_EPOCH_OPEN_TEMPLATE_ID) apply_batch(self, frame);
+        apply_record(self, frame);
         self->next_record_no++;
         applied->records++;
         offset += frame_length;
@@ -435,6 +483,11 @@ int engine_apply(
     applied->commands = self->next_seq - first_seq;
     applied->events_bytes = self->events_used;
     return error;
+}
+
+uint64_t engine_next_due_ns(const engine *self) {
+    if (self->due_markets.count > 0) return self->log_time_ns + 1;
+    return self->expiry_count == 0 ? UINT64_MAX : self->pool.terms[self->expiry_heap[0]].expire_time_ns;
 }
 
 /* ------------------------------------------------------------ queries */
@@ -457,10 +510,11 @@ uint32_t engine_depth(
     uint32_t index = market->book.sides[side == ZX_SIDE_BUY ? BOOK_BUY : BOOK_SELL].best;
     for (; index != ZX_NONE && count < levels_max; index = self->pool.levels[index].worse) {
         const book_level *const level = &self->pool.levels[index];
+        if (level->order_count == level->hidden_count) continue;
         at[count++] = (struct zx_level){
             .price_ticks = book_level_price(level),
             .qty_lots = level->total_lots,
-            .orders = level->order_count,
+            .orders = level->order_count - level->hidden_count,
         };
     }
     return count;
@@ -497,18 +551,30 @@ uint32_t engine_open_orders(
     uint32_t count = 0;
     for (; slot != ZX_NONE && count < orders_max; slot = self->pool.orders[slot].owner_next) {
         const book_order *const order = &self->pool.orders[slot];
-        const book_level *const level = &self->pool.levels[order->level];
+        const engine_terms *const terms = &self->terms[slot];
+        const uint32_t order_market_id = self->markets[trading_market_of(self, slot)].market_id;
         if (order->order_id <= after_order_id) continue;
-        if (market_id != 0 && self->markets[level->market].market_id != market_id) continue;
+        if (market_id != 0 && order_market_id != market_id) continue;
+        const bool is_waiting = (order->flags & ORDER_WAITING) != 0;
+        const uint32_t options = (trading_is_hidden(self, slot) ? ZX_ORDER_OPTIONS_HIDDEN : 0) |
+                                 (is_waiting && terms->on_reference ? ZX_ORDER_OPTIONS_ON_REFERENCE : 0) |
+                                 (order->flags & ORDER_PAIRED ? ZX_ORDER_OPTIONS_OCO_WITH_PREVIOUS : 0);
         at[count++] = (struct zx_open_order){
             .order_id = order->order_id,
             .client_order_id = order->client_order_id,
-            .price_ticks = book_level_price(level),
+            .price_ticks = trading_price_of(self, slot),
             .qty_lots = order->qty_lots,
             .leaves_lots = order->leaves_lots,
-            .priority_seq = order->priority_seq,
-            .market_id = self->markets[level->market].market_id,
-            .side = level->side == BOOK_BUY ? ZX_SIDE_BUY : ZX_SIDE_SELL,
+            .priority_no = order->priority_no,
+            .market_id = order_market_id,
+            .side = trading_wire_side(trading_side_of(self, slot)),
+            .order_type = is_waiting ? terms->order_type : (uint8_t)ZX_ORDER_TYPE_LIMIT,
+            .time_in_force = trading_time_in_force_of(self, slot),
+            .trigger = is_waiting ? terms->trigger : (uint8_t)ZX_TRIGGER_NONE,
+            .display_qty_lots = trading_display_of(self, slot),
+            .trigger_ticks = is_waiting ? triggers_price_of(self, slot) : 0,
+            .expire_time_ns = order->flags & BOOK_TIMED ? self->pool.terms[slot].expire_time_ns : 0,
+            .options = (uint8_t)options,
         };
     }
     return count;
@@ -544,19 +610,114 @@ uint64_t engine_supply(const engine *self, uint32_t asset_id) {
 
 /* ------------------------------------------------------------ check */
 
+/* What an order has besides price and quantity, and its pair. */
+static const char *check_terms(const engine *self, uint32_t slot) {
+    const book_order *const order = &self->pool.orders[slot];
+    const engine_terms *const terms = &self->terms[slot];
+    const uint8_t time_in_force = trading_time_in_force_of(self, slot);
+    const bool is_waiting = (order->flags & ORDER_WAITING) != 0;
+    const bool expires = time_in_force == ZX_TIME_IN_FORCE_DAY || time_in_force == ZX_TIME_IN_FORCE_GTD;
+    if (time_in_force == ZX_TIME_IN_FORCE_NONE || time_in_force > ZX_TIME_IN_FORCE_MAX ||
+        expires != ((order->flags & BOOK_TIMED) != 0)) {
+        return "an order's time in force is wrong";
+    }
+    if (expires && (terms->heap_at >= self->expiry_count || self->expiry_heap[terms->heap_at] != slot ||
+                    self->pool.terms[slot].expire_time_ns == 0)) {
+        return "an order that expires is not found among those";
+    }
+    const bool is_partly_shown = trading_is_hidden(self, slot) || trading_display_of(self, slot) != 0;
+    if (is_partly_shown && !trading_stays_open(time_in_force)) return "an order that never rests hides";
+    if (trading_is_hidden(self, slot) && trading_display_of(self, slot) != 0) return "a hidden order is shown";
+    if (is_waiting) {
+        const bool is_trailing = terms->trigger == ZX_TRIGGER_TRAILING;
+        if (is_trailing != ((terms->trail_ticks != 0) != (terms->trail_ppm != 0)) ||
+            (!is_trailing && terms->best_ticks != 0) || terms->trail_ppm >= 1000000 || terms->trail_ticks < 0 ||
+            terms->trail_ticks > ZX_TICKS_MAX || terms->best_ticks < 0) {
+            return "a waiting order's distance is wrong";
+        }
+        if (terms->order_type != ZX_ORDER_TYPE_LIMIT && terms->order_type != ZX_ORDER_TYPE_MARKET) {
+            return "a waiting order has no type";
+        }
+        if (terms->self_trade_prevention == 0 || terms->self_trade_prevention > ZX_SELF_TRADE_PREVENTION_MAX) {
+            return "a waiting order does not say how it comes";
+        }
+    }
+    if (order->flags & ORDER_PAIRED) {
+        const uint32_t other = terms->pair;
+        if (other == slot || !slots_is_taken(&self->pool.taken, other) ||
+            !(self->pool.orders[other].flags & ORDER_PAIRED) || self->terms[other].pair != slot ||
+            self->pool.orders[other].owner != order->owner ||
+            trading_market_of(self, other) != trading_market_of(self, slot) ||
+            trading_side_of(self, other) != trading_side_of(self, slot)) {
+            return "an order and its pair do not agree";
+        }
+    }
+    return NULL;
+}
+
+/* The expiries are a heap; the waiting orders of a market are counted, and its trailing ones listed by age. */
+static const char *check_triggers(const engine *self) {
+    for (uint32_t at = 1; at < self->expiry_count; at++) {
+        const uint32_t slot = self->expiry_heap[at];
+        const uint32_t before = self->expiry_heap[(at - 1) / 2];
+        if (self->pool.terms[slot].expire_time_ns < self->pool.terms[before].expire_time_ns) {
+            return "the orders that expire are not sorted";
+        }
+    }
+    for (uint32_t index = 0; index < self->market_count; index++) {
+        const engine_market *const market = &self->markets[index];
+        uint32_t queued = 0;
+        for (uint32_t on_reference = 0; on_reference < 2; on_reference++) {
+            const char *const broken = book_check_queues(&market->stops[on_reference], &queued);
+            if (broken != NULL) return broken;
+        }
+        uint32_t trailing = 0;
+        uint32_t without_price = 0;
+        uint64_t order_id = 0;
+        for (uint32_t slot = market->trailing_head; slot != ZX_NONE; slot = self->terms[slot].trailing_next) {
+            const book_order *const order = &self->pool.orders[slot];
+            if (!slots_is_taken(&self->pool.taken, slot) || order->order_id <= order_id ||
+                !(order->flags & ORDER_WAITING) || self->terms[slot].trigger != ZX_TRIGGER_TRAILING ||
+                self->terms[slot].market != index) {
+                return "a market's trailing orders are not in order";
+            }
+            order_id = order->order_id;
+            without_price += order->level == ZX_NONE;
+            trailing++;
+        }
+        if (trailing != market->trailing_count || trailing > ENGINE_TRAILING_MAX ||
+            market->waiting_count != queued + without_price) {
+            return "a market's waiting orders are miscounted";
+        }
+        if (market->last_ticks < 0 || market->last_ticks > ZX_TICKS_MAX || market->reference_ticks < 0 ||
+            market->reference_ticks > ZX_TICKS_MAX) {
+            return "a market's price is out of range";
+        }
+    }
+    return NULL;
+}
+
 /* An order by itself, its place in the maps, and its hold, which is added to the sum of its balance. */
 static const char *check_order(const engine *self, uint32_t slot) {
     const book_order *const order = &self->pool.orders[slot];
-    if (order->level == ZX_NONE) return "an open order rests nowhere";
-    if (order->order_id == 0 || order->priority_seq < order->order_id ||
-        order->priority_seq >= self->next_seq) {
+    const bool is_waiting = (order->flags & ORDER_WAITING) != 0;
+    if (is_waiting) {
+        const char *const broken = triggers_check(self, slot);
+        if (broken != NULL) return broken;
+    } else if (order->level == ZX_NONE) {
+        return "an open order rests nowhere";
+    }
+    if (order->order_id == 0 || order->order_id >= self->next_seq ||
+        order->priority_no >= self->pool.next_priority_no || (order->level != ZX_NONE && order->priority_no == 0)) {
         return "an order's numbers are out of range";
     }
     if (order->qty_lots > ZX_LOTS_MAX || order->leaves_lots == 0 || order->leaves_lots > order->qty_lots) {
         return "an order's quantities are out of range";
     }
-    const int64_t price_ticks = book_price_of(&self->pool, order);
+    const int64_t price_ticks = trading_price_of(self, slot);
     if (price_ticks < 1 || price_ticks > ZX_TICKS_MAX) return "an order's price is out of range";
+    const char *const broken = check_terms(self, slot);
+    if (broken != NULL) return broken;
     if (order->owner == ENGINE_OPERATOR_ACCOUNT || !ledger_is_open(&self->ledger, order->owner)) {
         return "an order belongs to no trader";
     }
@@ -565,14 +726,13 @@ static const char *check_order(const engine *self, uint32_t slot) {
         engine_find_client_order(self, order->owner, order->client_order_id) != slot) {
         return "an order is not found by its client's id";
     }
-    if (orders_hold_of(self, slot) == UINT64_MAX) return "an order's hold does not fit in 63 bits";
+    if (trading_hold_of(self, slot) == UINT64_MAX) return "an order's hold does not fit in 63 bits";
     return NULL;
 }
 
 static uint32_t held_asset(const engine *self, uint32_t slot) {
-    const book_order *const order = &self->pool.orders[slot];
-    const engine_market *const market = &self->markets[book_market_of(&self->pool, order)];
-    return book_side_of(&self->pool, order) == BOOK_BUY ? market->quote_asset : market->base_asset;
+    const engine_market *const market = &self->markets[trading_market_of(self, slot)];
+    return trading_hold_asset(market, trading_side_of(self, slot));
 }
 
 /* What is held of each balance of an account is the sum of the holds of its orders. */
@@ -587,7 +747,7 @@ static const char *check_holds(const engine *self, const ledger_account *account
         if (ledger_find_balance(&self->ledger, self->pool.orders[slot].owner, asset) == ZX_NONE) {
             return "an order holds of a balance that does not exist";
         }
-        sums[asset] += orders_hold_of(self, slot);
+        sums[asset] += trading_hold_of(self, slot);
     }
     for (uint32_t index = account->first_balance; index != ZX_NONE;
          index = self->ledger.balances[index].next) {
@@ -659,19 +819,26 @@ const char *engine_check(const engine *self) {
         broken = book_check(&self->markets[index].book, &resting);
         if (broken != NULL) return broken;
     }
+    broken = check_triggers(self);
+    if (broken != NULL) return broken;
     uint32_t taken = 0;
+    uint32_t timed = 0;
     uint32_t lanes_found = 0;
     uint32_t slot = slots_next_taken(&self->pool.taken, 0);
     for (; slot != ZX_NONE; slot = slots_next_taken(&self->pool.taken, slot + 1)) {
         taken++;
         broken = check_order(self, slot);
         if (broken != NULL) return broken;
-        const book_level *const level = &self->pool.levels[self->pool.orders[slot].level];
         broken = lanes_check(
-            &self->lanes, self->pool.orders, slot, level->market, level->side, &lanes_found
+            &self->lanes, self->pool.orders, slot, trading_market_of(self, slot), trading_side_of(self, slot),
+            &lanes_found
         );
         if (broken != NULL) return broken;
+        const uint32_t flags = self->pool.orders[slot].flags;
+        timed += (flags & BOOK_TIMED) != 0;
+        resting += (flags & ORDER_WAITING) != 0;
     }
+    if (timed != self->expiry_count) return "orders that expire are miscounted";
     if (lanes_found != self->lanes.map.count) return "a lane is left without orders";
     if (taken != self->pool.taken.count || taken != resting || taken != self->order_map.count) {
         return "orders are lost between slots, books and maps";

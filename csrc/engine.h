@@ -5,7 +5,9 @@
  *            |                                                        ^
  *            v                                                        |
  *      engine.c    record, key, nonce, duplicates, outcome cache -----+
- *         |-- orders.c     new, cancel, amend, cancel all; matching --+---> book.h, lanes.h
+ *         |-- orders.c     new, cancel, amend, cancel all ------------+
+ *         |-- trading.c    matching, fills, how orders end -----------+---> book.h, lanes.h
+ *         |-- triggers.c   orders that wait; what time and prices do -+
  *         |-- operator.c   accounts, keys, deposits, market states ---+---> ledger.h
  *         '-- state.c      leaves of the state tree, snapshots ----------> merkle.h
  *
@@ -32,6 +34,7 @@
 #include "lanes.h"
 #include "ledger.h"
 #include "merkle.h"
+#include "slots.h"
 #include "wire.h"
 
 #define ENGINE_OPERATOR_ACCOUNT 0u
@@ -39,14 +42,22 @@
 #define ENGINE_MAKERS_MAX 1024u     /* resting orders that one command may fill or cancel */
 #define ENGINE_FEE_PPM_MAX 1000000u /* a fee never exceeds the notional */
 
-/* Two reports per fill, the answer, and the end of the remainder. */
-#define ENGINE_REPORTS_PER_COMMAND_MAX (2u * ENGINE_MAKERS_MAX + 2u)
+#define ENGINE_TRIGGERED_MAX 64u    /* waiting orders triggered after one command */
+#define ENGINE_EXPIRIES_MAX 1024u   /* orders that expire at the start of one record */
+#define ENGINE_TRAILING_MAX 1024u   /* trailing orders of a market */
+
+/* Of a command itself three for each maker (two of a trade, and the end of the maker's pair), the answer, the end of
+ * its own pair and of the remainder; then the same of the orders it triggers. */
+#define ENGINE_REPORTS_PER_COMMAND_MAX \
+    ((3u * ENGINE_MAKERS_MAX + 3u) + 3u * (2u * ENGINE_MAKERS_MAX - 1u) + 3u * ENGINE_TRIGGERED_MAX)
+#define ENGINE_REPORTS_OF_TIME_MAX (2u * ENGINE_EXPIRIES_MAX) /* with the ends of the pairs */
 #define ENGINE_REPORT_BYTES ZX_EXECUTION_REPORT_BLOCK_LENGTH
-#define ENGINE_EVENTS_BYTES (UINT64_C(64) << 20)
+#define ENGINE_EVENTS_BYTES (UINT64_C(128) << 20)
 #define ENGINE_EVENTS_TAG_BYTES 16u /* the tag that is hashed with the events stands right in front of them */
 
 _Static_assert(
-    (uint64_t)ZX_SIGNED_BATCH_COMMANDS_MAX * ENGINE_REPORTS_PER_COMMAND_MAX * ENGINE_REPORT_BYTES <=
+    ((uint64_t)ZX_SIGNED_BATCH_COMMANDS_MAX * ENGINE_REPORTS_PER_COMMAND_MAX + ENGINE_REPORTS_OF_TIME_MAX) *
+            ENGINE_REPORT_BYTES <=
         ENGINE_EVENTS_BYTES,
     "the worst record fits in an empty buffer, so engine_apply() always makes progress"
 );
@@ -93,8 +104,42 @@ typedef struct engine_market {
     uint32_t taker_fee_ppm;
     uint32_t worst_fee_ppm; /* the larger of both: what holds are made for */
     uint32_t fee_balance;   /* account 0's balance of the quote asset */
+    int64_t last_ticks;      /* price of the last trade; 0 before the first */
+    int64_t reference_ticks; /* the operator's reference price; 0 before the first */
+    uint32_t waiting_count;  /* orders that wait for their trigger */
+    uint32_t trailing_count; /* those of them that follow a price */
+    uint32_t trailing_head;  /* the oldest of these, or ZX_NONE */
+    uint32_t trailing_tail;  /* the newest */
     book book;
+    book stops[2]; /* waiting orders by trigger price, for trades and for the reference price; triggers.h */
 } engine_market;
+
+/* Flags of an order besides the book's. An order without any flag is plain: price and quantity are all there is. */
+#define ORDER_WAITING BOOK_USER_FLAG_1 /* for its trigger: it is in engine_market.stops, or nowhere while it has no price */
+#define ORDER_PAIRED BOOK_USER_FLAG_2  /* one cancels other */
+
+/* What an order has that is not plain, by slot, and touched for no other; beside book_terms. */
+typedef struct engine_terms {
+    int64_t price_ticks;    /* limit or protection price, while it waits */
+    int64_t trail_ticks;    /* trailing: distance, or 0 if it is in trail_ppm */
+    int64_t best_ticks;     /* trailing: best price since it was entered, or 0 */
+    uint32_t market;        /* while it waits: position of its market */
+    uint32_t trail_ppm;     /* trailing: distance, or 0 */
+    uint32_t pair;          /* slot of the other of a pair */
+    uint32_t heap_at;       /* if it expires: where it is in the heap */
+    uint32_t trailing_next; /* trailing: the next newer one of the market, or ZX_NONE */
+    uint32_t trailing_prev; /* likewise, older */
+    uint8_t side;           /* while it waits: enum book_side_index */
+    uint8_t order_type;     /* enum zx_order_type: how it comes to the book */
+    uint8_t time_in_force;  /* enum zx_time_in_force */
+    uint8_t self_trade_prevention; /* while it waits: enum zx_self_trade_prevention */
+    uint8_t trigger;        /* enum zx_trigger */
+    uint8_t is_hidden;      /* while it waits: it will be */
+    uint8_t on_reference;   /* it waits for the reference price */
+    uint8_t is_iceberg;     /* while it waits: it will be */
+} engine_terms;
+
+_Static_assert(sizeof(engine_terms) == 56, "no padding");
 
 /* The answer to one command, kept to answer duplicates; one leaf of the state tree. */
 typedef struct engine_outcome {
@@ -154,6 +199,12 @@ typedef struct engine {
     idmap market_map;       /* market id to position */
     idmap order_map;        /* order id to slot */
     idmap client_order_map; /* (account, client order id) to slot */
+    engine_terms *terms;    /* by slot */
+    uint32_t *expiry_heap;  /* slots of the orders that expire, the one that expires first in front */
+    uint32_t expiry_count;
+    uint32_t reserved;
+    slots due_markets;       /* markets where an order may be triggered */
+    uint64_t previous_order; /* id of the order that the command before entered in the same batch, or 0 */
     lanes lanes;            /* open orders by account, market and side */
     uint32_t market_count;
     uint16_t shard;
@@ -197,6 +248,10 @@ void engine_destroy(engine *self);
 int engine_apply(
     engine *self, const uint8_t *body, size_t length, uint64_t log_time_ns, engine_applied *applied
 );
+
+/* Log time from which on something happens although no command comes: an order expires, or more orders are triggered
+ * than one command may. UINT64_MAX if nothing is ahead. */
+uint64_t engine_next_due_ns(const engine *self);
 
 /* The market with this id, or NULL. */
 engine_market *engine_find_market(const engine *self, uint32_t market_id);

@@ -15,21 +15,28 @@ static bool is_allowed(uint8_t allowed_values, uint8_t value) {
 static int check_command(const uint8_t *at) {
     struct zx_command command;
     memcpy(&command, at, sizeof command);
-    if (command.reserved1 != 0 || command.reserved2 != 0 || (command.options & ~ZX_ORDER_OPTIONS_ALL) != 0) {
+    if (command.reserved != 0 || (command.options & ~ZX_ORDER_OPTIONS_ALL) != 0) {
         return ZX_REASON_RESERVED_BITS_SET;
     }
     if (command.kind == 0 || command.kind > ZX_COMMAND_KIND_MAX) return ZX_REASON_ENUM_VALUE_UNKNOWN;
     const struct zx_command_rule *const rule = &zx_command_rules[command.kind];
     if (!is_allowed(rule->side, command.side) || !is_allowed(rule->order_type, command.order_type) ||
         !is_allowed(rule->time_in_force, command.time_in_force) ||
-        !is_allowed(rule->self_trade_prevention, command.self_trade_prevention)) {
+        !is_allowed(rule->self_trade_prevention, command.self_trade_prevention) ||
+        !is_allowed(rule->trigger, command.trigger)) {
         return ZX_REASON_ENUM_VALUE_UNKNOWN;
     }
     if ((rule->options_zero && command.options != 0) ||
         (rule->client_order_id_zero && command.client_order_id != 0) ||
         (rule->order_id_zero && command.order_id != 0) ||
         (rule->price_ticks_zero && command.price_ticks != 0) ||
-        (rule->qty_lots_zero && command.qty_lots != 0)) {
+        (rule->qty_lots_zero && command.qty_lots != 0) ||
+        (rule->trail_ppm_zero && command.trail_ppm != 0) ||
+        (rule->display_qty_lots_zero && command.display_qty_lots != 0) ||
+        (rule->min_qty_lots_zero && command.min_qty_lots != 0) ||
+        (rule->trigger_ticks_zero && command.trigger_ticks != 0) ||
+        (rule->expire_time_ns_zero && command.expire_time_ns != 0) ||
+        (rule->max_notional_zero && command.max_notional != 0)) {
         return ZX_REASON_ENUM_VALUE_UNKNOWN;
     }
     return ZX_REASON_NONE;
@@ -103,6 +110,13 @@ int frames_check(const uint8_t *frame, size_t length, bool from_log) {
         if (block_length != ZX_EPOCH_OPEN_BLOCK_LENGTH) return ZX_REASON_BLOCK_LENGTH_INVALID;
         if (length < ZX_EPOCH_OPEN_FRAME_BYTES) return ZX_REASON_FRAME_TRUNCATED;
         if (length > ZX_EPOCH_OPEN_FRAME_BYTES) return ZX_REASON_TRAILING_BYTES;
+        return ZX_REASON_NONE;
+    case ZX_TIME_PASSED_TEMPLATE_ID:
+        if (!from_log) return ZX_REASON_TEMPLATE_UNKNOWN;
+        if (block_length != ZX_TIME_PASSED_BLOCK_LENGTH) return ZX_REASON_BLOCK_LENGTH_INVALID;
+        if (length < ZX_TIME_PASSED_FRAME_BYTES) return ZX_REASON_FRAME_TRUNCATED;
+        if (length > ZX_TIME_PASSED_FRAME_BYTES) return ZX_REASON_TRAILING_BYTES;
+        if (zx_load_u64(frame + ZX_BODY_OFFSET) != 0) return ZX_REASON_RESERVED_BITS_SET;
         return ZX_REASON_NONE;
     default:
         return ZX_REASON_TEMPLATE_UNKNOWN;

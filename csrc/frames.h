@@ -19,12 +19,13 @@
 #include "base.h"
 #include "wire.h"
 
-/* A full operator batch: the largest frame that is ever well-formed. */
+/* A full trader's batch: the largest frame that is ever well-formed. */
 #define FRAMES_LENGTH_MAX \
-    (ZX_BODY_OFFSET + ZX_OPERATOR_BATCH_BLOCK_LENGTH + ZX_GROUP_HEADER_BYTES + \
-     ZX_OPERATOR_BATCH_COMMANDS_MAX * ZX_OPERATOR_COMMAND_BLOCK_LENGTH)
+    (ZX_BODY_OFFSET + ZX_SIGNED_BATCH_BLOCK_LENGTH + ZX_GROUP_HEADER_BYTES + \
+     ZX_SIGNED_BATCH_COMMANDS_MAX * ZX_COMMAND_BLOCK_LENGTH)
 
-_Static_assert(FRAMES_LENGTH_MAX == 4222, "documented in the protocol");
+_Static_assert(FRAMES_LENGTH_MAX == 5758, "documented in the protocol");
+_Static_assert((int)ZX_COMMAND_BLOCK_LENGTH >= (int)ZX_OPERATOR_COMMAND_BLOCK_LENGTH, "the trader's is the longer");
 _Static_assert(
     (int)ZX_SIGNED_BATCH_BLOCK_LENGTH == (int)ZX_OPERATOR_BATCH_BLOCK_LENGTH &&
         (int)ZX_SIGNED_BATCH_PUBLIC_KEY_OFFSET == (int)ZX_OPERATOR_BATCH_PUBLIC_KEY_OFFSET &&
@@ -40,7 +41,7 @@ typedef int (*zx_sign_open)(
 );
 
 /* enum zx_reason_code of the first check that the whole frame `frame[length]` fails; ZX_REASON_NONE if it is a
- * well-formed SignedBatch or OperatorBatch, or, when `from_log`, EpochOpen, which no client may send. */
+ * well-formed SignedBatch or OperatorBatch, or, when `from_log`, EpochOpen or TimePassed, which no client may send. */
 int frames_check(const uint8_t *frame, size_t length, bool from_log);
 
 /* Template id of a well-formed frame. */

@@ -99,11 +99,6 @@ static void on_fill(void *context, uint32_t maker_slot, int64_t price_ticks, uin
     if (maker->leaves_lots == 0) idmap_remove(&self->by_id, hash_id(maker->order_id), maker_slot);
 }
 
-/* The resting order that comes next for an incoming order of `side`. */
-static uint32_t next_maker(const lob *self, uint8_t side) {
-    return self->pool.levels[self->book.sides[side ^ 1].best].head;
-}
-
 /* Lowers both by the smaller of their quantities, without a trade. */
 static void decrement(lob *self, book_incoming *incoming, uint64_t order_id, uint32_t slot) {
     const book_order *const resting = &self->pool.orders[slot];
@@ -114,7 +109,7 @@ static void decrement(lob *self, book_incoming *incoming, uint64_t order_id, uin
         cancel_resting(self, slot, LOB_SELF_TRADE);
     } else {
         const int64_t price_ticks = book_price_of(&self->pool, resting);
-        book_reduce(&self->book, slot, resting->qty_lots - both_lots);
+        book_resize(&self->book, slot, resting->qty_lots - both_lots);
         tell_amended(self, book_side_of(&self->pool, resting), resting->order_id, price_ticks, resting->qty_lots);
     }
     if (incoming->leaves_lots == 0) tell_cancelled(self, incoming->side, order_id, both_lots, LOB_SELF_TRADE);
@@ -127,7 +122,7 @@ static bool match(lob *self, book_incoming *incoming, uint64_t order_id, uint8_t
     const book_listener listener = {.on_fill = on_fill, .context = &context};
     *lost_lots = 0;
     while (book_match(&self->book, incoming, &listener) == BOOK_OWN_ORDER) {
-        const uint32_t slot = next_maker(self, incoming->side);
+        const uint32_t slot = book_next_maker(&self->book, incoming->side);
         const uint64_t before_lots = incoming->leaves_lots;
         switch (stp) {
         case LOB_CANCEL_OLDEST:
@@ -148,25 +143,6 @@ static bool match(lob *self, book_incoming *incoming, uint64_t order_id, uint8_t
         return false;
     }
     return true;
-}
-
-/* Whether an order could be filled completely at once. Own orders do not count: they end the search, or are passed over
- * if they would be cancelled for it. */
-static bool can_fill(const lob *self, const book_incoming *incoming, uint8_t stp) {
-    if (stp != LOB_CANCEL_OLDEST) return book_can_fill(&self->book, incoming);
-    const uint8_t other = incoming->side ^ 1;
-    const int64_t rank_max = other == BOOK_BUY ? -incoming->price_ticks : incoming->price_ticks;
-    uint64_t wanted_lots = incoming->leaves_lots;
-    for (uint32_t at = self->book.sides[other].best; at != ZX_NONE && self->pool.levels[at].rank <= rank_max;
-         at = self->pool.levels[at].worse) {
-        for (uint32_t slot = self->pool.levels[at].head; slot != ZX_NONE; slot = self->pool.orders[slot].next) {
-            const book_order *const maker = &self->pool.orders[slot];
-            if (maker->owner == incoming->owner) continue;
-            if (maker->leaves_lots >= wanted_lots) return true;
-            wanted_lots -= maker->leaves_lots;
-        }
-    }
-    return false;
 }
 
 /* ------------------------------------------------------------ commands */
@@ -215,7 +191,8 @@ static void apply_new(lob *self, const lob_command *command) {
     if (reason == LOB_REASON_NONE && command->post_only && book_crosses(&self->book, side, price_ticks)) {
         reason = LOB_POST_ONLY_WOULD_CROSS;
     }
-    if (reason == LOB_REASON_NONE && command->time_in_force == LOB_FOK && !can_fill(self, &incoming, command->stp)) {
+    if (reason == LOB_REASON_NONE && command->time_in_force == LOB_FOK && 
+        book_reachable(&self->book, &incoming, command->qty_lots, command->stp == LOB_CANCEL_OLDEST) < command->qty_lots) {
         reason = LOB_FOK_NOT_FILLABLE;
     }
     if (reason != LOB_REASON_NONE) {
@@ -237,12 +214,11 @@ static void apply_new(lob *self, const lob_command *command) {
     book_take_slot(&self->pool, slot);
     self->pool.orders[slot] = (book_order){
         .order_id = command->order_id,
-        .priority_seq = ++self->priority_seq,
         .qty_lots = qty_lots,
         .leaves_lots = incoming.leaves_lots,
         .level = ZX_NONE,
-        .owner = command->account,
     };
+    book_set_owner(&self->pool.orders[slot], command->account);
     if (!book_rest(&self->book, slot, side, price_ticks)) {
         book_free_slot(&self->pool, slot);
         tell_cancelled(self, side, command->order_id, incoming.leaves_lots, LOB_LEVEL_FULL);
@@ -286,7 +262,7 @@ static void apply_amend(lob *self, const lob_command *command) {
     }
     tell_amended(self, side, command->order_id, price_ticks, qty_lots);
     if (price_ticks == old_price_ticks && qty_lots <= order->qty_lots) {
-        book_reduce(&self->book, slot, qty_lots);
+        book_resize(&self->book, slot, qty_lots);
         return;
     }
     book_unlink(&self->book, slot);
@@ -303,7 +279,6 @@ static void apply_amend(lob *self, const lob_command *command) {
         if (lost_lots > 0) tell_amended(self, side, command->order_id, price_ticks, qty_lots - lost_lots);
         order->qty_lots = qty_lots - lost_lots;
         order->leaves_lots = incoming.leaves_lots;
-        order->priority_seq = ++self->priority_seq;
         if (book_rest(&self->book, slot, side, price_ticks)) return;
         tell_cancelled(self, side, command->order_id, incoming.leaves_lots, LOB_LEVEL_FULL);
     }

@@ -47,7 +47,7 @@
 
 #define LOB_ORDERS_MAX (1u << 26)
 #define LOB_EVENTS_BESIDE_ORDERS 65536u /* room in `events` for many small commands */
-#define LOB_ACCOUNT_MAX (UINT32_MAX - 1)
+#define LOB_ACCOUNT_MAX ((1u << BOOK_OWNER_BITS) - 1)
 
 enum lob_kind { LOB_NEW = 0, LOB_CANCEL = 1, LOB_AMEND = 2 };
 enum lob_order_type { LOB_LIMIT = 0, LOB_MARKET = 1 };
@@ -141,7 +141,6 @@ typedef struct lob {
     uint32_t orders_max;
     uint32_t event_room;
     uint32_t command; /* being applied */
-    uint64_t priority_seq;
     book book;
     book_pool pool;
     idmap by_id;

@@ -1,4 +1,4 @@
-/* operator.c: commands of the operator (docs/rules.md section 7). */
+/* operator.c: commands of the operator (docs/rules.md section 8). */
 
 #include "reports.h"
 

@@ -83,14 +83,4 @@ void report_rejected_operator_command(
 void orders_apply(engine *self, const struct zx_command *command);
 void operator_apply(engine *self, const struct zx_operator_command *command);
 
-/* What the open order in a slot holds: of the quote asset if it buys, of the base asset if it sells. UINT64_MAX,
- * which only a snapshot that nobody wrote can cause, if it is above 63 bits. */
-uint64_t orders_hold_of(const engine *self, uint32_t slot);
-
-/* What an order of these terms would hold; UINT64_MAX if that or, of a sale, the notional is above 63 bits. */
-uint64_t orders_hold_for(const engine_market *market, uint8_t side, int64_t price_ticks, uint64_t qty_lots);
-
-/* Adds an order that rests in its queue to the maps and to the end of its owner's list and lanes. */
-void orders_register(engine *self, uint32_t slot);
-
 #endif

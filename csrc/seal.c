@@ -104,7 +104,8 @@ static bool is_plain_body(const uint8_t *body, size_t length) {
         const uint8_t *const frame = body + at;
         const size_t frame_length =
             (size_t)frame[0] << 24 | (size_t)frame[1] << 16 | (size_t)frame[2] << 8 | frame[3];
-        if (frame_length > rest || frames_check(frame, frame_length, false) != ZX_REASON_NONE) return false;
+        if (frame_length > rest || frames_check(frame, frame_length, true) != ZX_REASON_NONE) return false;
+        if (frames_template(frame) == ZX_EPOCH_OPEN_TEMPLATE_ID) return false;
         at += frame_length;
     }
     return length > 0;

@@ -3,6 +3,8 @@
 #include "state.h"
 
 #include "reports.h"
+#include "trading.h"
+#include "triggers.h"
 
 #define NO_ENTRY "ZXN1"
 #define TAG_BYTES 4u
@@ -48,6 +50,7 @@ static size_t meta_leaf(const void *context, uint32_t index, uint8_t *out) {
     at = put_u64(at, self->next_record_no);
     at = put_u64(at, self->next_seq);
     at = put_u64(at, self->next_trade_id);
+    at = put_u64(at, self->pool.next_priority_no);
     at = put_u64(at, self->log_time_ns);
     at = put_u64(at, self->outcomes_head);
     at = put_u64(at, self->outcomes_count);
@@ -95,6 +98,8 @@ static size_t market_leaf(const void *context, uint32_t index, uint8_t *out) {
     at = put_u64(at, market->quote_units_per_tick_lot);
     at = put_u32(at, market->maker_fee_ppm);
     at = put_u32(at, market->taker_fee_ppm);
+    at = put_u64(at, (uint64_t)market->last_ticks);
+    at = put_u64(at, (uint64_t)market->reference_ticks);
     return (size_t)(at - out);
 }
 
@@ -106,21 +111,44 @@ static size_t asset_leaf(const void *context, uint32_t index, uint8_t *out) {
     return (size_t)(at - out);
 }
 
+/* What an order has that is not plain. Fields that it does not use are zero, or what a resting order has. */
+static uint8_t *put_terms(const engine *self, uint32_t slot, uint8_t *at) {
+    const book_order *const order = &self->pool.orders[slot];
+    const engine_terms *const terms = &self->terms[slot];
+    const bool is_waiting = (order->flags & ORDER_WAITING) != 0;
+    at = put_u64(at, trading_display_of(self, slot));
+    at = put_u64(at, order->flags & BOOK_ICEBERG ? self->pool.terms[slot].shown_lots : 0);
+    at = put_u64(at, order->flags & BOOK_TIMED ? self->pool.terms[slot].expire_time_ns : 0);
+    at = put_u64(at, is_waiting ? (uint64_t)triggers_price_of(self, slot) : 0);
+    at = put_u64(at, is_waiting ? (uint64_t)terms->trail_ticks : 0);
+    at = put_u64(at, is_waiting ? (uint64_t)terms->best_ticks : 0);
+    at = put_u64(at, order->flags & ORDER_PAIRED ? self->pool.orders[terms->pair].order_id : 0);
+    at = put_u32(at, is_waiting ? terms->trail_ppm : 0);
+    *at++ = is_waiting ? terms->order_type : (uint8_t)ZX_ORDER_TYPE_LIMIT;
+    *at++ = trading_time_in_force_of(self, slot);
+    *at++ = is_waiting ? terms->self_trade_prevention : (uint8_t)ZX_SELF_TRADE_PREVENTION_NONE;
+    *at++ = is_waiting ? terms->trigger : (uint8_t)ZX_TRIGGER_NONE;
+    *at++ = trading_is_hidden(self, slot);
+    *at++ = is_waiting && terms->on_reference;
+    memset(at, 0, 6);
+    return at + 6;
+}
+
 static size_t order_leaf(const void *context, uint32_t index, uint8_t *out) {
     const engine *const self = context;
     if (!slots_is_taken(&self->pool.taken, index)) return (size_t)(put_tag(out, NO_ENTRY) - out);
     const book_order *const order = &self->pool.orders[index];
-    const book_level *const level = &self->pool.levels[order->level];
-    uint8_t *at = put_tag(out, "ZXO1");
+    uint8_t *at = put_tag(out, order->flags == 0 ? "ZXO1" : "ZXO2");
     at = put_u64(at, order->order_id);
     at = put_u64(at, order->client_order_id);
     at = put_u64(at, order->owner);
-    at = put_u64(at, order->priority_seq);
-    at = put_u64(at, (uint64_t)book_level_price(level));
+    at = put_u64(at, order->priority_no);
+    at = put_u64(at, (uint64_t)trading_price_of(self, index));
     at = put_u64(at, order->qty_lots);
     at = put_u64(at, order->leaves_lots);
-    at = put_u32(at, self->markets[level->market].market_id);
-    at = put_u32(at, level->side == BOOK_BUY ? ZX_SIDE_BUY : ZX_SIDE_SELL);
+    at = put_u32(at, self->markets[trading_market_of(self, index)].market_id);
+    at = put_u32(at, trading_wire_side(trading_side_of(self, index)));
+    if (order->flags != 0) at = put_terms(self, index, at);
     return (size_t)(at - out);
 }
 
@@ -206,6 +234,10 @@ size_t state_snapshot_size(const engine *self) {
     size += (size_t)counts[TREE_MARKETS] * STATE_MARKET_BYTES;
     size += (size_t)counts[TREE_ASSETS] * STATE_ASSET_BYTES;
     size += (size_t)self->pool.taken.count * STATE_ORDER_BYTES;
+    uint32_t slot = slots_next_taken(&self->pool.taken, 0);
+    for (; slot != ZX_NONE; slot = slots_next_taken(&self->pool.taken, slot + 1)) {
+        if (self->pool.orders[slot].flags != 0) size += STATE_TERMS_BYTES;
+    }
     size += (size_t)counts[TREE_OUTCOMES] * STATE_OUTCOME_BYTES;
     return size;
 }
@@ -262,10 +294,12 @@ static const char *read_meta(engine *self, uint32_t index, const uint8_t *leaf, 
     self->next_record_no = zx_load_u64(leaf + 40);
     self->next_seq = zx_load_u64(leaf + 48);
     self->next_trade_id = zx_load_u64(leaf + 56);
-    self->log_time_ns = zx_load_u64(leaf + 64);
-    self->outcomes_head = zx_load_u64(leaf + 72);
-    self->outcomes_count = zx_load_u64(leaf + 80);
-    if (self->next_record_no < 1 || self->next_seq < 1 || self->next_trade_id < 1) {
+    self->pool.next_priority_no = zx_load_u64(leaf + 64);
+    self->log_time_ns = zx_load_u64(leaf + 72);
+    self->outcomes_head = zx_load_u64(leaf + 80);
+    self->outcomes_count = zx_load_u64(leaf + 88);
+    if (self->next_record_no < 1 || self->next_seq < 1 || self->next_trade_id < 1 ||
+        self->pool.next_priority_no < 1) {
         return "a number starts below 1";
     }
     if (self->outcomes_count > self->outcomes_head || self->outcomes_count > self->outcomes_max) {
@@ -325,8 +359,10 @@ static const char *read_market(engine *self, uint32_t index, const uint8_t *leaf
     if (!is_leaf(leaf, length, "ZXM1", STATE_MARKET_BYTES)) return "a market is malformed";
     const uint32_t state = zx_load_u32(leaf + 16);
     if (state < ZX_MARKET_STATE_CLOSED || state > ZX_MARKET_STATE_MAX) return "a market's state is unknown";
-    self->markets[index].state =
-        state; /* all else is the genesis file's; the comparison at the end covers it */
+    self->markets[index].state = state;
+    self->markets[index].last_ticks = (int64_t)zx_load_u64(leaf + 44);
+    self->markets[index].reference_ticks = (int64_t)zx_load_u64(leaf + 52);
+    /* All else is the genesis file's; the comparison at the end covers it. */
     return NULL;
 }
 
@@ -336,10 +372,11 @@ static const char *read_asset(engine *self, uint32_t index, const uint8_t *leaf,
     return NULL;
 }
 
-/* While a restored order waits for its queue, its links hold what the queue will tell: price, market and side. */
-static void park_order(book_order *order, int64_t price_ticks, uint32_t market, uint8_t side) {
-    order->next = (uint32_t)((uint64_t)price_ticks & UINT32_MAX);
-    order->prev = (uint32_t)((uint64_t)price_ticks >> 32);
+/* While a restored order is in no queue yet, its links hold what the queue will tell: price (of a waiting order the
+ * trigger price), market and side. */
+static void park_order(book_order *order, uint64_t price_ticks, uint32_t market, uint8_t side) {
+    order->next = (uint32_t)(price_ticks & UINT32_MAX);
+    order->prev = (uint32_t)(price_ticks >> 32);
     order->owner_next = market;
     order->owner_prev = side;
 }
@@ -348,9 +385,71 @@ static int64_t parked_price(const book_order *order) {
     return (int64_t)((uint64_t)order->prev << 32 | order->next);
 }
 
+/* The id of the order's pair is kept in these two fields until all orders are there. */
+static void park_pair(engine_terms *terms, uint64_t pair_id) {
+    terms->trailing_next = (uint32_t)(pair_id & UINT32_MAX);
+    terms->trailing_prev = (uint32_t)(pair_id >> 32);
+}
+
+static uint64_t parked_pair(const engine_terms *terms) {
+    return (uint64_t)terms->trailing_prev << 32 | terms->trailing_next;
+}
+
+/* The terms of an order that is parked. What is not canonical is found by the comparison at the end. */
+static const char *read_terms(engine *self, uint32_t slot, const uint8_t *at) {
+    book_order *const order = &self->pool.orders[slot];
+    const uint64_t display_lots = zx_load_u64(at);
+    const uint64_t expire_time_ns = zx_load_u64(at + 16);
+    const uint64_t trigger_ticks = zx_load_u64(at + 24);
+    const uint64_t trail_ticks = zx_load_u64(at + 32);
+    const uint64_t best_ticks = zx_load_u64(at + 40);
+    const uint64_t pair_id = zx_load_u64(at + 48);
+    const uint8_t *const small = at + 60;
+    const uint64_t ticks_max = (uint64_t)ZX_TICKS_MAX;
+    if (trigger_ticks > ticks_max || trail_ticks > ticks_max || best_ticks > ticks_max) {
+        return "an order's trigger is out of range";
+    }
+    if (small[3] > ZX_TRIGGER_MAX || small[4] > 1 || small[5] > 1) return "an order's terms are unknown";
+    const bool is_waiting = small[3] != ZX_TRIGGER_NONE;
+    self->pool.terms[slot] = (book_terms){
+        .display_lots = display_lots,
+        .shown_lots = zx_load_u64(at + 8),
+        .expire_time_ns = expire_time_ns,
+    };
+    self->terms[slot] = (engine_terms){
+        .price_ticks = parked_price(order),
+        .trail_ticks = (int64_t)trail_ticks,
+        .best_ticks = (int64_t)best_ticks,
+        .market = order->owner_next,
+        .trail_ppm = zx_load_u32(at + 56),
+        .side = (uint8_t)order->owner_prev,
+        .order_type = small[0],
+        .time_in_force = small[1],
+        .self_trade_prevention = small[2],
+        .trigger = small[3],
+        .is_hidden = small[4],
+        .on_reference = small[5],
+        .is_iceberg = display_lots != 0,
+    };
+    park_pair(&self->terms[slot], pair_id);
+    if (is_waiting) {
+        book_set_flags(order, ORDER_WAITING);
+        park_order(order, trigger_ticks, order->owner_next, (uint8_t)order->owner_prev);
+    } else {
+        if (display_lots != 0) book_set_flags(order, BOOK_ICEBERG);
+        if (small[4]) book_set_flags(order, BOOK_HIDDEN);
+    }
+    if (expire_time_ns != 0) book_set_flags(order, BOOK_TIMED);
+    if (pair_id != 0) book_set_flags(order, ORDER_PAIRED);
+    return NULL;
+}
+
 static const char *read_order(engine *self, uint32_t index, const uint8_t *leaf, size_t length) {
     if (is_leaf(leaf, length, NO_ENTRY, TAG_BYTES)) return NULL;
-    if (!is_leaf(leaf, length, "ZXO1", STATE_ORDER_BYTES)) return "an order is malformed";
+    const bool is_plain = is_leaf(leaf, length, "ZXO1", STATE_ORDER_BYTES);
+    if (!is_plain && !is_leaf(leaf, length, "ZXO2", STATE_ORDER_BYTES + STATE_TERMS_BYTES)) {
+        return "an order is malformed";
+    }
     const uint64_t owner = zx_load_u64(leaf + 20);
     const uint64_t price_ticks = zx_load_u64(leaf + 36);
     const uint64_t qty_lots = zx_load_u64(leaf + 44);
@@ -370,22 +469,22 @@ static const char *read_order(engine *self, uint32_t index, const uint8_t *leaf,
     book_order *const order = &self->pool.orders[index];
     order->order_id = zx_load_u64(leaf + 4);
     order->client_order_id = zx_load_u64(leaf + 12);
-    order->owner = (uint32_t)owner;
-    order->priority_seq = zx_load_u64(leaf + 28);
+    book_set_owner(order, (uint32_t)owner);
+    order->priority_no = zx_load_u64(leaf + 28);
     order->qty_lots = qty_lots;
     order->leaves_lots = leaves_lots;
     park_order(
-        order, (int64_t)price_ticks, (uint32_t)(market - self->markets),
-        side == ZX_SIDE_BUY ? BOOK_BUY : BOOK_SELL
+        order, price_ticks, (uint32_t)(market - self->markets), side == ZX_SIDE_BUY ? BOOK_BUY : BOOK_SELL
     );
-    return NULL;
+    return is_plain ? NULL : read_terms(self, index, leaf + STATE_ORDER_BYTES);
 }
 
 /* Whether a command can be answered with this reason. */
 static bool is_answer(uint16_t reason) {
     return reason == ZX_REASON_NONE ||
            (reason >= ZX_REASON_UNKNOWN_MARKET && reason <= ZX_REASON_UNKNOWN_ORDER) ||
-           (reason >= ZX_REASON_CANCELLED_BY_USER && reason <= ZX_REASON_MASS_CANCEL) ||
+           (reason >= ZX_REASON_CANCELLED_BY_USER && reason <= ZX_REASON_MAX_NOTIONAL_REACHED) ||
+           (reason >= ZX_REASON_SLIDE_WITHOUT_POST_ONLY && reason <= ZX_REASON_AMEND_INVALID) ||
            (reason >= ZX_REASON_UNKNOWN_ACCOUNT && reason <= ZX_REASON_SUPPLY_OVERFLOW);
 }
 
@@ -423,7 +522,7 @@ static uint64_t number_of_order(const book_order *order) {
 }
 
 static uint64_t number_of_priority(const book_order *order) {
-    return order->priority_seq;
+    return order->priority_no;
 }
 
 static void sift_down(const engine *self, uint32_t at, uint32_t count, slot_number number) {
@@ -453,27 +552,53 @@ static uint32_t sort_slots(const engine *self, slot_number number) {
     return count;
 }
 
-/* Puts the parked orders into their queues, oldest priority first, and then into the lists of their owners,
- * oldest id first. */
+/* Finds the other of each pair by its id. */
+static const char *rebuild_pairs(engine *self, uint32_t count) {
+    for (uint32_t at = 0; at < count; at++) {
+        const uint32_t slot = self->work[at];
+        if (!(self->pool.orders[slot].flags & ORDER_PAIRED)) continue;
+        self->terms[slot].pair = engine_find_order(self, parked_pair(&self->terms[slot]));
+        if (self->terms[slot].pair == ZX_NONE) return "the other of a pair is missing";
+    }
+    return NULL;
+}
+
+/* Puts the parked orders into their queues, lowest priority_no first, and then into the lists of their owners and of
+ * what they wait for, oldest id first. */
 static const char *rebuild_queues(engine *self) {
     uint32_t count = sort_slots(self, number_of_priority);
     for (uint32_t at = 0; at < count; at++) {
-        const book_order *const order = &self->pool.orders[self->work[at]];
-        book *const queue = &self->markets[order->owner_next].book;
-        if (!book_rest(queue, self->work[at], (uint8_t)order->owner_prev, parked_price(order))) {
+        const uint32_t slot = self->work[at];
+        const book_order *const order = &self->pool.orders[slot];
+        const int64_t price_ticks = parked_price(order);
+        if (order->flags & ORDER_WAITING) {
+            if (!triggers_restore(self, slot, price_ticks)) return "too much waits for one price";
+        } else if (!book_restore(
+                       &self->markets[order->owner_next].book, slot, (uint8_t)order->owner_prev, price_ticks
+                   )) {
             return "a level's total does not fit in 64 bits";
         }
     }
     count = sort_slots(self, number_of_order);
     for (uint32_t at = 0; at < count; at++) {
-        const book_order *const order = &self->pool.orders[self->work[at]];
+        const uint32_t slot = self->work[at];
+        const book_order *const order = &self->pool.orders[slot];
         if (engine_find_order(self, order->order_id) != ZX_NONE) return "an order id is there twice";
         if (order->client_order_id != 0 &&
             engine_find_client_order(self, order->owner, order->client_order_id) != ZX_NONE) {
             return "a client order id is there twice";
         }
-        orders_register(self, self->work[at]);
+        trading_register(self, slot);
+        if (order->flags & BOOK_TIMED) triggers_add_expiry(self, slot);
     }
+    const char *const broken = rebuild_pairs(self, count);
+    if (broken != NULL) return broken;
+    for (uint32_t at = 0; at < count; at++) {
+        const uint32_t slot = self->work[at];
+        const bool is_waiting = (self->pool.orders[slot].flags & ORDER_WAITING) != 0;
+        if (is_waiting && self->terms[slot].trigger == ZX_TRIGGER_TRAILING) triggers_restore_trailing(self, slot);
+    }
+    for (uint32_t index = 0; index < self->market_count; index++) triggers_look(self, &self->markets[index]);
     return NULL;
 }
 

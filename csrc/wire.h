@@ -72,19 +72,37 @@ enum zx_time_in_force {
     ZX_TIME_IN_FORCE_GTC = 1, /* good till cancelled */
     ZX_TIME_IN_FORCE_IOC = 2, /* immediate or cancel */
     ZX_TIME_IN_FORCE_FOK = 3, /* fill or kill */
+    ZX_TIME_IN_FORCE_DAY = 4, /* good till the next midnight UTC in log time */
+    ZX_TIME_IN_FORCE_GTD = 5, /* good till expireTimeNs */
 };
-#define ZX_TIME_IN_FORCE_MAX 3u
+#define ZX_TIME_IN_FORCE_MAX 5u
 
 /* SelfTradePrevention: values of uint8 */
 enum zx_self_trade_prevention {
     ZX_SELF_TRADE_PREVENTION_NONE = 0,
     ZX_SELF_TRADE_PREVENTION_CANCEL_NEWEST = 1, /* the incoming order's remainder is cancelled */
+    ZX_SELF_TRADE_PREVENTION_CANCEL_OLDEST = 2, /* the resting order is cancelled, and the incoming one goes on */
+    ZX_SELF_TRADE_PREVENTION_CANCEL_BOTH = 3, /* the resting order and the incoming order's remainder are cancelled */
+    ZX_SELF_TRADE_PREVENTION_DECREMENT = 4, /* both lose the smaller open quantity, and the incoming one goes on */
 };
-#define ZX_SELF_TRADE_PREVENTION_MAX 1u
+#define ZX_SELF_TRADE_PREVENTION_MAX 4u
+
+/* Trigger: what an order waits for before it comes to the book */
+enum zx_trigger {
+    ZX_TRIGGER_NONE = 0, /* nothing */
+    ZX_TRIGGER_STOP = 1, /* a buy: the price is at triggerTicks or above; a sell: at it or below */
+    ZX_TRIGGER_TAKE_PROFIT = 2, /* a buy: the price is at triggerTicks or below; a sell: at it or above */
+    ZX_TRIGGER_TRAILING = 3, /* a stop that follows the best price since it was entered, at a distance */
+};
+#define ZX_TRIGGER_MAX 3u
 
 /* OrderOptions: values of uint8 */
 #define ZX_ORDER_OPTIONS_POST_ONLY 1u /* refuse the order if it would trade on entry */
-#define ZX_ORDER_OPTIONS_ALL 1u /* every defined bit */
+#define ZX_ORDER_OPTIONS_SLIDE 2u /* with postOnly: take the next price that does not trade instead */
+#define ZX_ORDER_OPTIONS_HIDDEN 4u /* rest unseen, behind what is shown at the same price */
+#define ZX_ORDER_OPTIONS_ON_REFERENCE 8u /* with a trigger: wait for the operator's reference price instead of trades */
+#define ZX_ORDER_OPTIONS_OCO_WITH_PREVIOUS 16u /* one cancels other: pair it with the order that the command before it entered */
+#define ZX_ORDER_OPTIONS_ALL 31u /* every defined bit */
 
 /* MarketState: values of uint8 */
 enum zx_market_state {
@@ -102,9 +120,9 @@ enum zx_exec_type {
     ZX_EXEC_TYPE_REJECTED = 2, /* refused; nothing changed */
     ZX_EXEC_TYPE_REPLACED = 3, /* amended */
     ZX_EXEC_TYPE_CANCELLED = 4, /* the open remainder is gone; reason says why */
-    ZX_EXEC_TYPE_EXPIRED = 5, /* reserved for orders with an expiry */
+    ZX_EXEC_TYPE_EXPIRED = 5, /* its time in force is over */
     ZX_EXEC_TYPE_TRADE = 6, /* one fill */
-    ZX_EXEC_TYPE_SELF_TRADE_PREVENTED = 7, /* remainder cancelled instead of trading with its own account */
+    ZX_EXEC_TYPE_SELF_TRADE_PREVENTED = 7, /* quantity taken away instead of trading with its own account or group */
     ZX_EXEC_TYPE_RESTATED = 8, /* reserved for changes the exchange makes by itself */
     ZX_EXEC_TYPE_MASS_CANCELLED = 9, /* answer to cancelAll: qty cancelled orders, leaves still open */
     ZX_EXEC_TYPE_ACCOUNT_OPENED = 10,
@@ -112,8 +130,9 @@ enum zx_exec_type {
     ZX_EXEC_TYPE_DEPOSITED = 12,
     ZX_EXEC_TYPE_WITHDRAWN = 13,
     ZX_EXEC_TYPE_MARKET_STATE_SET = 14,
+    ZX_EXEC_TYPE_TRIGGERED = 15, /* what the order waited for has come: it goes to the book */
 };
-#define ZX_EXEC_TYPE_MAX 14u
+#define ZX_EXEC_TYPE_MAX 15u
 
 /* Liquidity: values of uint8 */
 enum zx_liquidity {
@@ -193,12 +212,26 @@ enum zx_reason_code {
     ZX_REASON_POST_ONLY_WOULD_CROSS = 313, /* The post-only order would trade on entry. */
     ZX_REASON_FOK_NOT_FILLABLE = 314, /* The fill-or-kill order cannot be filled completely at once. */
     ZX_REASON_UNKNOWN_ORDER = 315, /* The account has no such open order. */
+    ZX_REASON_SLIDE_WITHOUT_POST_ONLY = 330, /* Only a post-only order slides. */
+    ZX_REASON_DISPLAY_INVALID = 331, /* A displayed quantity is at most the quantity; only an order that rests is hidden or shown in part, not both. */
+    ZX_REASON_MIN_QTY_INVALID = 332, /* A minimum is at most the quantity, of an immediate-or-cancel order without trigger. */
+    ZX_REASON_MAX_NOTIONAL_INVALID = 333, /* Only a market buy, immediate or cancel, without trigger, has a maximum notional, in 1 to 2^63-1. */
+    ZX_REASON_TRIGGER_INVALID = 334, /* A trigger price or distance is missing, out of range, or given without its trigger. */
+    ZX_REASON_EXPIRY_INVALID = 335, /* Good till date names a time after log time; other times in force name none. */
+    ZX_REASON_OCO_INVALID = 336, /* The command before it in the batch entered no open, unpaired order of this market and side, or this order cannot stay open. */
+    ZX_REASON_TRIGGER_MET = 337, /* What the order would wait for is there already. */
+    ZX_REASON_TRAILING_LIMIT = 338, /* The market has as many trailing orders as it can. */
+    ZX_REASON_MIN_QTY_NOT_FILLABLE = 339, /* Less than the minimum can be filled at once. */
+    ZX_REASON_AMEND_INVALID = 340, /* The amend changes what the order does not have, or carries an option that only a new order takes. */
     ZX_REASON_CANCELLED_BY_USER = 320, /* Cancelled by the account. */
     ZX_REASON_IMMEDIATE_REMAINDER = 321, /* The rest of an immediate-or-cancel order. */
     ZX_REASON_SELF_TRADE = 322, /* The next fill would have been against the same account. */
     ZX_REASON_AMENDED_BELOW_FILLED = 323, /* Amended to a total not above what was filled already. */
     ZX_REASON_MATCH_LIMIT = 324, /* One command fills at most 1,024 resting orders; the rest is cancelled. */
     ZX_REASON_MASS_CANCEL = 325, /* Cancelled by cancelAll. */
+    ZX_REASON_ORDER_EXPIRED = 326, /* Its time in force is over. */
+    ZX_REASON_ONE_CANCELS_OTHER = 327, /* Its pair traded, was triggered or ended. */
+    ZX_REASON_MAX_NOTIONAL_REACHED = 328, /* No further lot fits in the maximum notional. */
     ZX_REASON_UNKNOWN_ACCOUNT = 401, /* No such account on this shard. */
     ZX_REASON_UNKNOWN_ASSET = 402, /* No such asset. */
     ZX_REASON_ACCOUNT_EXISTS = 403, /* The account id is taken. */
@@ -216,20 +249,26 @@ enum zx_reason_code {
 #define ZX_REASON_MAX 504u
 
 /* One entry: Command */
-#define ZX_COMMAND_BLOCK_LENGTH 48u
+#define ZX_COMMAND_BLOCK_LENGTH 88u
 #define ZX_COMMAND_KIND_OFFSET 0u
 #define ZX_COMMAND_SIDE_OFFSET 1u
 #define ZX_COMMAND_ORDER_TYPE_OFFSET 2u
 #define ZX_COMMAND_TIME_IN_FORCE_OFFSET 3u
 #define ZX_COMMAND_SELF_TRADE_PREVENTION_OFFSET 4u
 #define ZX_COMMAND_OPTIONS_OFFSET 5u
-#define ZX_COMMAND_RESERVED1_OFFSET 6u
+#define ZX_COMMAND_TRIGGER_OFFSET 6u
+#define ZX_COMMAND_RESERVED_OFFSET 7u
 #define ZX_COMMAND_MARKET_ID_OFFSET 8u
-#define ZX_COMMAND_RESERVED2_OFFSET 12u
+#define ZX_COMMAND_TRAIL_PPM_OFFSET 12u
 #define ZX_COMMAND_CLIENT_ORDER_ID_OFFSET 16u
 #define ZX_COMMAND_ORDER_ID_OFFSET 24u
 #define ZX_COMMAND_PRICE_TICKS_OFFSET 32u
 #define ZX_COMMAND_QTY_LOTS_OFFSET 40u
+#define ZX_COMMAND_DISPLAY_QTY_LOTS_OFFSET 48u
+#define ZX_COMMAND_MIN_QTY_LOTS_OFFSET 56u
+#define ZX_COMMAND_TRIGGER_TICKS_OFFSET 64u
+#define ZX_COMMAND_EXPIRE_TIME_NS_OFFSET 72u
+#define ZX_COMMAND_MAX_NOTIONAL_OFFSET 80u
 struct zx_command {
     uint8_t kind; /* CommandKind */
     uint8_t side; /* Side; new: buy or sell; cancelAll: none for both; otherwise none */
@@ -237,28 +276,40 @@ struct zx_command {
     uint8_t time_in_force; /* TimeInForce; new: required; otherwise none */
     uint8_t self_trade_prevention; /* SelfTradePrevention; new and amend: required; otherwise none */
     uint8_t options; /* OrderOptions; new and amend; otherwise zero */
-    uint16_t reserved1; /* zero */
+    uint8_t trigger; /* Trigger; new: what it waits for; otherwise none */
+    uint8_t reserved; /* zero */
     uint32_t market_id; /* new: required; cancel and amend: 0 or the order's; cancelAll: 0 for all */
-    uint32_t reserved2; /* zero */
+    uint32_t trail_ppm; /* new, trailing: distance in parts per million of the best price, 0 if it is in ticks; amend: new distance, 0 keeps it */
     uint64_t client_order_id; /* new: optional; cancel and amend: the order if orderId is 0, otherwise 0 or the order's; cancelAll: 0 */
     uint64_t order_id; /* cancel and amend: the order, or 0 to name it by clientOrderId; otherwise 0 */
     int64_t price_ticks; /* new: limit or protection price; amend: new price, 0 keeps it; otherwise 0 */
     uint64_t qty_lots; /* new: quantity; amend: new total quantity including fills, 0 keeps it; otherwise 0 */
+    uint64_t display_qty_lots; /* new: quantity shown at a time, 0 shows all; amend: new one, 0 keeps it; otherwise 0 */
+    uint64_t min_qty_lots; /* new, immediate or cancel: refuse the order if less can be filled; otherwise 0 */
+    int64_t trigger_ticks; /* new: trigger price; trailing: distance in ticks, 0 if it is in trailPpm; amend: new one, 0 keeps it; otherwise 0 */
+    uint64_t expire_time_ns; /* new, gtd: when it expires; amend: new time, 0 keeps it; otherwise 0 */
+    uint64_t max_notional; /* new, market buy: most it spends, fees included, in base units of the quote asset; otherwise 0 */
 };
-_Static_assert(sizeof(struct zx_command) == 48, "Command: 48 bytes on the wire");
+_Static_assert(sizeof(struct zx_command) == 88, "Command: 88 bytes on the wire");
 _Static_assert(offsetof(struct zx_command, kind) == 0, "Command.kind is at 0");
 _Static_assert(offsetof(struct zx_command, side) == 1, "Command.side is at 1");
 _Static_assert(offsetof(struct zx_command, order_type) == 2, "Command.orderType is at 2");
 _Static_assert(offsetof(struct zx_command, time_in_force) == 3, "Command.timeInForce is at 3");
 _Static_assert(offsetof(struct zx_command, self_trade_prevention) == 4, "Command.selfTradePrevention is at 4");
 _Static_assert(offsetof(struct zx_command, options) == 5, "Command.options is at 5");
-_Static_assert(offsetof(struct zx_command, reserved1) == 6, "Command.reserved1 is at 6");
+_Static_assert(offsetof(struct zx_command, trigger) == 6, "Command.trigger is at 6");
+_Static_assert(offsetof(struct zx_command, reserved) == 7, "Command.reserved is at 7");
 _Static_assert(offsetof(struct zx_command, market_id) == 8, "Command.marketId is at 8");
-_Static_assert(offsetof(struct zx_command, reserved2) == 12, "Command.reserved2 is at 12");
+_Static_assert(offsetof(struct zx_command, trail_ppm) == 12, "Command.trailPpm is at 12");
 _Static_assert(offsetof(struct zx_command, client_order_id) == 16, "Command.clientOrderId is at 16");
 _Static_assert(offsetof(struct zx_command, order_id) == 24, "Command.orderId is at 24");
 _Static_assert(offsetof(struct zx_command, price_ticks) == 32, "Command.priceTicks is at 32");
 _Static_assert(offsetof(struct zx_command, qty_lots) == 40, "Command.qtyLots is at 40");
+_Static_assert(offsetof(struct zx_command, display_qty_lots) == 48, "Command.displayQtyLots is at 48");
+_Static_assert(offsetof(struct zx_command, min_qty_lots) == 56, "Command.minQtyLots is at 56");
+_Static_assert(offsetof(struct zx_command, trigger_ticks) == 64, "Command.triggerTicks is at 64");
+_Static_assert(offsetof(struct zx_command, expire_time_ns) == 72, "Command.expireTimeNs is at 72");
+_Static_assert(offsetof(struct zx_command, max_notional) == 80, "Command.maxNotional is at 80");
 
 /* One entry: OperatorCommand */
 #define ZX_OPERATOR_COMMAND_BLOCK_LENGTH 64u
@@ -333,40 +384,64 @@ _Static_assert(offsetof(struct zx_balance, available) == 8, "Balance.available i
 _Static_assert(offsetof(struct zx_balance, held) == 16, "Balance.held is at 16");
 
 /* One entry: OpenOrder */
-#define ZX_OPEN_ORDER_BLOCK_LENGTH 56u
+#define ZX_OPEN_ORDER_BLOCK_LENGTH 88u
 #define ZX_OPEN_ORDER_ORDER_ID_OFFSET 0u
 #define ZX_OPEN_ORDER_CLIENT_ORDER_ID_OFFSET 8u
 #define ZX_OPEN_ORDER_PRICE_TICKS_OFFSET 16u
 #define ZX_OPEN_ORDER_QTY_LOTS_OFFSET 24u
 #define ZX_OPEN_ORDER_LEAVES_LOTS_OFFSET 32u
-#define ZX_OPEN_ORDER_PRIORITY_SEQ_OFFSET 40u
+#define ZX_OPEN_ORDER_PRIORITY_NO_OFFSET 40u
 #define ZX_OPEN_ORDER_MARKET_ID_OFFSET 48u
 #define ZX_OPEN_ORDER_SIDE_OFFSET 52u
-#define ZX_OPEN_ORDER_RESERVED1_OFFSET 53u
-#define ZX_OPEN_ORDER_RESERVED2_OFFSET 54u
+#define ZX_OPEN_ORDER_ORDER_TYPE_OFFSET 53u
+#define ZX_OPEN_ORDER_TIME_IN_FORCE_OFFSET 54u
+#define ZX_OPEN_ORDER_TRIGGER_OFFSET 55u
+#define ZX_OPEN_ORDER_DISPLAY_QTY_LOTS_OFFSET 56u
+#define ZX_OPEN_ORDER_TRIGGER_TICKS_OFFSET 64u
+#define ZX_OPEN_ORDER_EXPIRE_TIME_NS_OFFSET 72u
+#define ZX_OPEN_ORDER_OPTIONS_OFFSET 80u
+#define ZX_OPEN_ORDER_RESERVED1_OFFSET 81u
+#define ZX_OPEN_ORDER_RESERVED2_OFFSET 82u
+#define ZX_OPEN_ORDER_RESERVED3_OFFSET 84u
 struct zx_open_order {
     uint64_t order_id; /* the seq of the command that created the order; 0 means none */
     uint64_t client_order_id; /* chosen by the client; 0 means none */
     int64_t price_ticks; /* price in ticks of the market */
     uint64_t qty_lots; /* quantity in lots of the market */
     uint64_t leaves_lots; /* quantity in lots of the market */
-    uint64_t priority_seq; /* seq of the command that gave it its place in the queue */
+    uint64_t priority_no; /* number of its place: in a queue lower comes first; 0 while it waits for a first price */
     uint32_t market_id; /* from 1; 0 means none or all, as stated */
     uint8_t side; /* Side */
+    uint8_t order_type; /* OrderType */
+    uint8_t time_in_force; /* TimeInForce */
+    uint8_t trigger; /* Trigger; what it waits for; none once it rests */
+    uint64_t display_qty_lots; /* shown at a time; 0 shows all, or nothing if hidden */
+    int64_t trigger_ticks; /* price it waits for, 0 if none yet */
+    uint64_t expire_time_ns; /* 0 if it does not expire */
+    uint8_t options; /* OrderOptions */
     uint8_t reserved1; /* zero */
     uint16_t reserved2; /* zero */
+    uint32_t reserved3; /* zero */
 };
-_Static_assert(sizeof(struct zx_open_order) == 56, "OpenOrder: 56 bytes on the wire");
+_Static_assert(sizeof(struct zx_open_order) == 88, "OpenOrder: 88 bytes on the wire");
 _Static_assert(offsetof(struct zx_open_order, order_id) == 0, "OpenOrder.orderId is at 0");
 _Static_assert(offsetof(struct zx_open_order, client_order_id) == 8, "OpenOrder.clientOrderId is at 8");
 _Static_assert(offsetof(struct zx_open_order, price_ticks) == 16, "OpenOrder.priceTicks is at 16");
 _Static_assert(offsetof(struct zx_open_order, qty_lots) == 24, "OpenOrder.qtyLots is at 24");
 _Static_assert(offsetof(struct zx_open_order, leaves_lots) == 32, "OpenOrder.leavesLots is at 32");
-_Static_assert(offsetof(struct zx_open_order, priority_seq) == 40, "OpenOrder.prioritySeq is at 40");
+_Static_assert(offsetof(struct zx_open_order, priority_no) == 40, "OpenOrder.priorityNo is at 40");
 _Static_assert(offsetof(struct zx_open_order, market_id) == 48, "OpenOrder.marketId is at 48");
 _Static_assert(offsetof(struct zx_open_order, side) == 52, "OpenOrder.side is at 52");
-_Static_assert(offsetof(struct zx_open_order, reserved1) == 53, "OpenOrder.reserved1 is at 53");
-_Static_assert(offsetof(struct zx_open_order, reserved2) == 54, "OpenOrder.reserved2 is at 54");
+_Static_assert(offsetof(struct zx_open_order, order_type) == 53, "OpenOrder.orderType is at 53");
+_Static_assert(offsetof(struct zx_open_order, time_in_force) == 54, "OpenOrder.timeInForce is at 54");
+_Static_assert(offsetof(struct zx_open_order, trigger) == 55, "OpenOrder.trigger is at 55");
+_Static_assert(offsetof(struct zx_open_order, display_qty_lots) == 56, "OpenOrder.displayQtyLots is at 56");
+_Static_assert(offsetof(struct zx_open_order, trigger_ticks) == 64, "OpenOrder.triggerTicks is at 64");
+_Static_assert(offsetof(struct zx_open_order, expire_time_ns) == 72, "OpenOrder.expireTimeNs is at 72");
+_Static_assert(offsetof(struct zx_open_order, options) == 80, "OpenOrder.options is at 80");
+_Static_assert(offsetof(struct zx_open_order, reserved1) == 81, "OpenOrder.reserved1 is at 81");
+_Static_assert(offsetof(struct zx_open_order, reserved2) == 82, "OpenOrder.reserved2 is at 82");
+_Static_assert(offsetof(struct zx_open_order, reserved3) == 84, "OpenOrder.reserved3 is at 84");
 
 /* One entry: Level */
 #define ZX_LEVEL_BLOCK_LENGTH 24u
@@ -486,6 +561,20 @@ _Static_assert(offsetof(struct zx_epoch_open, epoch) == 0, "EpochOpen.epoch is a
 _Static_assert(offsetof(struct zx_epoch_open, tip_epoch) == 8, "EpochOpen.tipEpoch is at 8");
 _Static_assert(offsetof(struct zx_epoch_open, tip_record_no) == 16, "EpochOpen.tipRecordNo is at 16");
 _Static_assert(offsetof(struct zx_epoch_open, tip_chain) == 24, "EpochOpen.tipChain is at 24");
+
+#define ZX_TIME_PASSED_TEMPLATE_ID 4u
+#define ZX_TIME_PASSED_FRAME_BYTES 22u
+/* TimePassed: Written by a matcher, never accepted from a client: moves log time when something is due and no command comes */
+#define ZX_TIME_PASSED_BLOCK_LENGTH 8u
+#define ZX_TIME_PASSED_RESERVED1_OFFSET 0u
+#define ZX_TIME_PASSED_RESERVED2_OFFSET 4u
+struct zx_time_passed {
+    uint32_t reserved1; /* zero */
+    uint32_t reserved2; /* zero */
+};
+_Static_assert(sizeof(struct zx_time_passed) == 8, "TimePassed: 8 bytes on the wire");
+_Static_assert(offsetof(struct zx_time_passed, reserved1) == 0, "TimePassed.reserved1 is at 0");
+_Static_assert(offsetof(struct zx_time_passed, reserved2) == 4, "TimePassed.reserved2 is at 4");
 
 #define ZX_CHALLENGE_TEMPLATE_ID 10u
 #define ZX_CHALLENGE_FRAME_BYTES 86u
@@ -994,18 +1083,26 @@ struct zx_command_rule {
     uint8_t order_type; /* bit v is set if value v is allowed */
     uint8_t time_in_force; /* bit v is set if value v is allowed */
     uint8_t self_trade_prevention; /* bit v is set if value v is allowed */
+    uint8_t trigger; /* bit v is set if value v is allowed */
     uint8_t options_zero; /* 1 if it must be zero */
+    uint8_t trail_ppm_zero; /* 1 if it must be zero */
     uint8_t client_order_id_zero; /* 1 if it must be zero */
     uint8_t order_id_zero; /* 1 if it must be zero */
     uint8_t price_ticks_zero; /* 1 if it must be zero */
     uint8_t qty_lots_zero; /* 1 if it must be zero */
+    uint8_t display_qty_lots_zero; /* 1 if it must be zero */
+    uint8_t min_qty_lots_zero; /* 1 if it must be zero */
+    uint8_t trigger_ticks_zero; /* 1 if it must be zero */
+    uint8_t expire_time_ns_zero; /* 1 if it must be zero */
+    uint8_t max_notional_zero; /* 1 if it must be zero */
 };
 static const struct zx_command_rule zx_command_rules[] = {
     [ZX_COMMAND_KIND_NEW] = {
         .side = 1u << ZX_SIDE_BUY | 1u << ZX_SIDE_SELL,
         .order_type = 1u << ZX_ORDER_TYPE_LIMIT | 1u << ZX_ORDER_TYPE_MARKET,
-        .time_in_force = 1u << ZX_TIME_IN_FORCE_GTC | 1u << ZX_TIME_IN_FORCE_IOC | 1u << ZX_TIME_IN_FORCE_FOK,
-        .self_trade_prevention = 1u << ZX_SELF_TRADE_PREVENTION_CANCEL_NEWEST,
+        .time_in_force = 1u << ZX_TIME_IN_FORCE_GTC | 1u << ZX_TIME_IN_FORCE_IOC | 1u << ZX_TIME_IN_FORCE_FOK | 1u << ZX_TIME_IN_FORCE_DAY | 1u << ZX_TIME_IN_FORCE_GTD,
+        .self_trade_prevention = 1u << ZX_SELF_TRADE_PREVENTION_CANCEL_NEWEST | 1u << ZX_SELF_TRADE_PREVENTION_CANCEL_OLDEST | 1u << ZX_SELF_TRADE_PREVENTION_CANCEL_BOTH | 1u << ZX_SELF_TRADE_PREVENTION_DECREMENT,
+        .trigger = 1u << ZX_TRIGGER_NONE | 1u << ZX_TRIGGER_STOP | 1u << ZX_TRIGGER_TAKE_PROFIT | 1u << ZX_TRIGGER_TRAILING,
         .order_id_zero = 1u,
     },
     [ZX_COMMAND_KIND_CANCEL] = {
@@ -1013,26 +1110,43 @@ static const struct zx_command_rule zx_command_rules[] = {
         .order_type = 1u << ZX_ORDER_TYPE_NONE,
         .time_in_force = 1u << ZX_TIME_IN_FORCE_NONE,
         .self_trade_prevention = 1u << ZX_SELF_TRADE_PREVENTION_NONE,
+        .trigger = 1u << ZX_TRIGGER_NONE,
         .options_zero = 1u,
+        .trail_ppm_zero = 1u,
         .price_ticks_zero = 1u,
         .qty_lots_zero = 1u,
+        .display_qty_lots_zero = 1u,
+        .min_qty_lots_zero = 1u,
+        .trigger_ticks_zero = 1u,
+        .expire_time_ns_zero = 1u,
+        .max_notional_zero = 1u,
     },
     [ZX_COMMAND_KIND_AMEND] = {
         .side = 1u << ZX_SIDE_NONE,
         .order_type = 1u << ZX_ORDER_TYPE_NONE,
         .time_in_force = 1u << ZX_TIME_IN_FORCE_NONE,
-        .self_trade_prevention = 1u << ZX_SELF_TRADE_PREVENTION_CANCEL_NEWEST,
+        .self_trade_prevention = 1u << ZX_SELF_TRADE_PREVENTION_CANCEL_NEWEST | 1u << ZX_SELF_TRADE_PREVENTION_CANCEL_OLDEST | 1u << ZX_SELF_TRADE_PREVENTION_CANCEL_BOTH | 1u << ZX_SELF_TRADE_PREVENTION_DECREMENT,
+        .trigger = 1u << ZX_TRIGGER_NONE,
+        .min_qty_lots_zero = 1u,
+        .max_notional_zero = 1u,
     },
     [ZX_COMMAND_KIND_CANCEL_ALL] = {
         .side = 1u << ZX_SIDE_NONE | 1u << ZX_SIDE_BUY | 1u << ZX_SIDE_SELL,
         .order_type = 1u << ZX_ORDER_TYPE_NONE,
         .time_in_force = 1u << ZX_TIME_IN_FORCE_NONE,
         .self_trade_prevention = 1u << ZX_SELF_TRADE_PREVENTION_NONE,
+        .trigger = 1u << ZX_TRIGGER_NONE,
         .options_zero = 1u,
+        .trail_ppm_zero = 1u,
         .client_order_id_zero = 1u,
         .order_id_zero = 1u,
         .price_ticks_zero = 1u,
         .qty_lots_zero = 1u,
+        .display_qty_lots_zero = 1u,
+        .min_qty_lots_zero = 1u,
+        .trigger_ticks_zero = 1u,
+        .expire_time_ns_zero = 1u,
+        .max_notional_zero = 1u,
     },
 };
 

@@ -167,9 +167,7 @@ class Ingress:
         self._touch(connection)
         return connection
 
-    def received(
-        self, connection: Connection, data: Buffer, *, server_time_ns: int, now_ms: int
-    ) -> None:
+    def received(self, connection: Connection, data: Buffer, *, server_time_ns: int, now_ms: int) -> None:
         """Bytes of a client. What becomes of them shows at `end_turn`."""
         if connection.ended is not None:
             return

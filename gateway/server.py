@@ -442,7 +442,10 @@ class Server:
 
 def run(worker: int, data: Path, config_file: Path | None, overrides: dict[str, str]) -> None:
     """Run one ingress worker until it is asked to stop. Raises SystemExit with the reason's exit status."""
-    with process_context(f"ingress-{worker}", data, config_file, overrides) as context, ExitStack() as cleanup:
+    with (
+        process_context(f"ingress-{worker}", data, config_file, overrides) as context,
+        ExitStack() as cleanup,
+    ):
         try:
             check_store(context.paths, context.config)  # what the acknowledgement of a logon promises
         except (StoreUnavailable, StoreRefused) as error:

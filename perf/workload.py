@@ -19,6 +19,7 @@ import msgspec
 from nacl.bindings import crypto_sign
 from nacl.signing import SigningKey
 
+from zexchange.limits import COMMAND_BYTES
 from zexchange.wire.messages import (
     Command,
     CommandKind,
@@ -34,14 +35,15 @@ BAND_TICKS = 50
 CANCEL_ALL_EVERY = 16
 RESTING_LEVELS = 10_000
 _TAG = b"zx.v1/batch".ljust(16, b"\0")
-_COMMAND = struct.Struct("<6BHIIQQqQ")
+_COMMAND = struct.Struct("<6BHIIQQqQ40x")
+"""What plain orders use of a command; the rest is zero."""
 _FRAME_HEADER_BYTES = 6
 _SIGNATURE = slice(14, 78)
 _AFTER_SIGNATURE = 78
 _NONCE_OFFSET = 110
 _COMMANDS_OFFSET = 126
 _SIGN_CHUNK = 2_000
-assert _COMMAND.size == 48
+assert _COMMAND.size == COMMAND_BYTES
 
 
 class Plan(msgspec.Struct):

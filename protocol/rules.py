@@ -19,7 +19,9 @@ class CommandRule:
 
 
 _NONE = ("none",)
-_NOT_AN_ORDER = {"orderType": _NONE, "timeInForce": _NONE}
+_STP = ("cancelNewest", "cancelOldest", "cancelBoth", "decrement")
+_NOT_AN_ORDER = {"orderType": _NONE, "timeInForce": _NONE, "trigger": _NONE}
+_TERMS = ("trailPpm", "displayQtyLots", "minQtyLots", "triggerTicks", "expireTimeNs", "maxNotional")
 
 COMMAND_RULES = {
     "Command": (
@@ -28,25 +30,26 @@ COMMAND_RULES = {
             {
                 "side": ("buy", "sell"),
                 "orderType": ("limit", "market"),
-                "timeInForce": ("gtc", "ioc", "fok"),
-                "selfTradePrevention": ("cancelNewest",),
+                "timeInForce": ("gtc", "ioc", "fok", "day", "gtd"),
+                "selfTradePrevention": _STP,
+                "trigger": ("none", "stop", "takeProfit", "trailing"),
             },
             ("orderId",),
         ),
         CommandRule(
             "cancel",
             {"side": _NONE, **_NOT_AN_ORDER, "selfTradePrevention": _NONE},
-            ("options", "priceTicks", "qtyLots"),
+            ("options", "priceTicks", "qtyLots", *_TERMS),
         ),
         CommandRule(
             "amend",
-            {"side": _NONE, **_NOT_AN_ORDER, "selfTradePrevention": ("cancelNewest",)},
-            (),
+            {"side": _NONE, **_NOT_AN_ORDER, "selfTradePrevention": _STP},
+            ("minQtyLots", "maxNotional"),
         ),
         CommandRule(
             "cancelAll",
             {"side": ("none", "buy", "sell"), **_NOT_AN_ORDER, "selfTradePrevention": _NONE},
-            ("options", "clientOrderId", "orderId", "priceTicks", "qtyLots"),
+            ("options", "clientOrderId", "orderId", "priceTicks", "qtyLots", *_TERMS),
         ),
     ),
     "OperatorCommand": (

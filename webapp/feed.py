@@ -524,6 +524,7 @@ _ORDERS = frozenset(
         ExecType.EXPIRED,
         ExecType.TRADE,
         ExecType.SELF_TRADE_PREVENTED,
+        ExecType.TRIGGERED,
     }
 )
 

@@ -51,6 +51,7 @@ ORDER_KINDS = frozenset(
         ExecType.EXPIRED,
         ExecType.TRADE,
         ExecType.SELF_TRADE_PREVENTED,
+        ExecType.TRIGGERED,
     }
 )
 FILL_KINDS = frozenset({ExecType.TRADE})
@@ -572,7 +573,11 @@ class BatchHandler(ReadyHandler):
     def _outcome(self, index: int, reports: Sequence[ExecutionReport]) -> CommandOutcome:
         if not reports:
             return CommandOutcome(index=index, accepted=False, code="TIMEOUT")
-        first, last = reports[0], reports[-1]
+        first = reports[0]
+        is_mass = reports[-1].exec_type is ExecType.MASS_CANCELLED
+        # Not what the command did to other orders of the account.
+        own = reports if is_mass else [one for one in reports if one.order_id == first.order_id]
+        last = own[-1]
         rejected = first.exec_type is ExecType.REJECTED
         views = self.web.views
         return CommandOutcome(
@@ -581,8 +586,8 @@ class BatchHandler(ReadyHandler):
             code=first.reason.name if rejected else "",
             duplicate=bool(first.flags),
             order=views.order(last) if last.order_id or rejected else None,
-            fills=[views.fill(one) for one in reports if one.exec_type is ExecType.TRADE and one.side],
-            cancelled=last.qty_lots if last.exec_type is ExecType.MASS_CANCELLED else 0,
+            fills=[views.fill(one) for one in own if one.exec_type is ExecType.TRADE and one.side],
+            cancelled=last.qty_lots if is_mass else 0,
         )
 
 

@@ -25,6 +25,7 @@ from zexchange.wire.messages import (
     Liquidity,
     MarketState,
     OpenOrder,
+    OrderOptions,
     Side,
 )
 
@@ -135,7 +136,9 @@ class CheckpointView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OrderView(msgspec.Struct, frozen=True, kw_only=True):
-    """An order. `status` is open, filled, cancelled or rejected."""
+    """An order. `status` is open, filled, cancelled, expired or rejected.
+
+    What an order has besides price and quantity is told of open orders only."""
 
     order_id: str
     client_order_id: str
@@ -150,6 +153,16 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
     time: str = ""
     record_no: str = ""
     seq: str = ""
+    type: str = ""
+    time_in_force: str = ""
+    trigger: str = ""
+    """What it waits for: stop, take_profit or trailing; empty once it rests."""
+    trigger_price: str = ""
+    display_qty: str = ""
+    expire_time: str = ""
+    hidden: bool = False
+    paired: bool = False
+    """One cancels other."""
 
 
 class FillView(msgspec.Struct, frozen=True, kw_only=True):
@@ -314,6 +327,14 @@ class Views:
             leaves_qty=units.quantity.text(one.leaves_lots),
             cum_qty=units.quantity.text(one.qty_lots - one.leaves_lots),
             status="open",
+            type=one.order_type.name.lower(),
+            time_in_force=one.time_in_force.name.lower(),
+            trigger=one.trigger.name.lower() if one.trigger else "",
+            trigger_price=units.price.text(one.trigger_ticks) if one.trigger_ticks else "",
+            display_qty=units.quantity.text(one.display_qty_lots) if one.display_qty_lots else "",
+            expire_time=rfc3339(one.expire_time_ns) if one.expire_time_ns else "",
+            hidden=OrderOptions.HIDDEN in one.options,
+            paired=OrderOptions.OCO_WITH_PREVIOUS in one.options,
         )
 
     def order(self, report: ExecutionReport) -> OrderView | None:
@@ -386,10 +407,12 @@ def checksum(bids: Sequence[LevelRow], asks: Sequence[LevelRow]) -> int:
 
 def _order_status(report: ExecutionReport) -> str | None:
     match report.exec_type:
-        case ExecType.NEW | ExecType.REPLACED | ExecType.TRADE:
+        case ExecType.NEW | ExecType.REPLACED | ExecType.TRADE | ExecType.TRIGGERED:
             return "open" if report.leaves_lots else "filled"
-        case ExecType.CANCELLED | ExecType.EXPIRED | ExecType.SELF_TRADE_PREVENTED:
+        case ExecType.CANCELLED | ExecType.SELF_TRADE_PREVENTED:
             return "open" if report.leaves_lots else "cancelled"
+        case ExecType.EXPIRED:
+            return "expired"
         case ExecType.REJECTED:
             return "rejected"
         case _:

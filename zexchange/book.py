@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 U64_MAX = 2**64 - 1
-ACCOUNT_MAX = 2**32 - 2
+ACCOUNT_MAX = 2**26 - 1
 ORDERS_MAX: int = lib.LOB_ORDERS_MAX
 _EVENTS_BESIDE_ORDERS: int = lib.LOB_EVENTS_BESIDE_ORDERS
 _do = lib.lob_do
@@ -263,7 +263,7 @@ class Book:
         """Enter an order; returns what happened, in order.
 
         `price_ticks` None is any price, for market orders only. A market order never rests, whatever `tif` says.
-        `account`: 0 to 2^32-2, 0 for none; `stp` says what happens instead of a trade with the same account. Raises
+        `account`: 0 to 2^26-1, 0 for none; `stp` says what happens instead of a trade with the same account. Raises
         ValueError and TypeError for what is no command; a command that is refused gives `Rejected`.
         """
         try:
@@ -401,6 +401,6 @@ class Book:
         if not 0 <= order_id <= U64_MAX:
             raise ValueError(f"order_id is 0 to 2^64-1, not {order_id}")
         if not 0 <= account <= ACCOUNT_MAX:
-            raise ValueError(f"account is 0 to 2^32-2, not {account}")
+            raise ValueError(f"account is 0 to 2^26-1, not {account}")
         wrong_price = price_ticks is not None and not -(2**63) <= price_ticks < 2**63
         return [Rejected(order_id, Reason.PRICE_OUT_OF_RANGE if wrong_price else Reason.QTY_OUT_OF_RANGE)]

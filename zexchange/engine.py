@@ -12,7 +12,18 @@ from typing import Any, Self
 from zexchange.engine_types import Applied, Counts, Depth, InvariantBroken, MalformedFrame, SnapshotInvalid
 from zexchange.genesis import Genesis
 from zexchange.native import ffi, lib, sha256
-from zexchange.wire.messages import Balance, Level, MarketState, OpenOrder, ReasonCode, Side
+from zexchange.wire.messages import (
+    Balance,
+    Level,
+    MarketState,
+    OpenOrder,
+    OrderOptions,
+    OrderType,
+    ReasonCode,
+    Side,
+    TimeInForce,
+    Trigger,
+)
 
 __all__ = ["Engine"]
 
@@ -61,6 +72,12 @@ class Engine:
     @property
     def log_time_ns(self) -> int:
         return int(self._handle.log_time_ns)
+
+    @property
+    def next_due_ns(self) -> int | None:
+        """Log time from which on something happens without a command; None if nothing is ahead."""
+        due_ns = int(lib.engine_next_due_ns(self._handle))
+        return None if due_ns == U64_MAX else due_ns
 
     def apply(self, body: bytes | memoryview, log_time_ns: int) -> Applied:
         """Applies concatenated frames at one log time; `events` are valid until the next call."""
@@ -152,9 +169,16 @@ class Engine:
                 price_ticks=one.price_ticks,
                 qty_lots=one.qty_lots,
                 leaves_lots=one.leaves_lots,
-                priority_seq=one.priority_seq,
+                priority_no=one.priority_no,
                 market_id=one.market_id,
                 side=Side(one.side),
+                order_type=OrderType(one.order_type),
+                time_in_force=TimeInForce(one.time_in_force),
+                trigger=Trigger(one.trigger),
+                display_qty_lots=one.display_qty_lots,
+                trigger_ticks=one.trigger_ticks,
+                expire_time_ns=one.expire_time_ns,
+                options=OrderOptions(one.options),
             )
             for one in ffi.unpack(found, count)
         ]

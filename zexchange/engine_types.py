@@ -41,7 +41,7 @@ class SnapshotInvalid(ValueError):
 
 
 class InvariantBroken(AssertionError):
-    """A standing truth of the rule book (section 8) does not hold: the engine must not go on."""
+    """A standing truth of the rule book (section 9) does not hold: the engine must not go on."""
 
 
 class Applied(Struct, frozen=True, kw_only=True):
@@ -99,8 +99,16 @@ class MatchingEngine(Protocol):
         """Log time of the last batch applied, in nanoseconds since 1970 UTC; 0 before the first."""
         ...
 
+    @property
+    def next_due_ns(self) -> int | None:
+        """Log time from which on something happens without a command, and a record is needed to let it happen.
+
+        An order expires, or more waiting orders are due than one command may trigger. None if nothing is ahead.
+        """
+        ...
+
     def apply(self, body: bytes | memoryview, log_time_ns: int) -> Applied:
-        """Applies concatenated frames (SignedBatch, OperatorBatch, EpochOpen), all at the same log time.
+        """Applies concatenated frames (SignedBatch, OperatorBatch, EpochOpen, TimePassed), all at the same log time.
 
         The signatures were checked before. `log_time_ns` must be above `self.log_time_ns`, else ValueError
         and nothing changes. Raises MalformedFrame for a frame that is not well-formed: nothing of that frame

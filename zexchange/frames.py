@@ -67,7 +67,9 @@ def scan_batches(data: bytes, public_key: bytes, shards: int) -> tuple[list[tupl
     count = scanned.found
     if count == 1:
         found = _scanned[0]
-        return [(found.nonce, found.shard, data[found.offset : found.offset + found.length])], scanned.consumed
+        return [
+            (found.nonce, found.shard, data[found.offset : found.offset + found.length])
+        ], scanned.consumed
     batches = [
         (found.nonce, found.shard, data[found.offset : found.offset + found.length])
         for found in ffi.unpack(_scanned, count)

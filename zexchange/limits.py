@@ -19,7 +19,10 @@ QTY_LOTS_MAX: Final = 2**53 - 1
 AMOUNT_MAX: Final = 2**63 - 1
 """Largest amount or supply in base units: a signed 64-bit column of any database can store it."""
 
-FEE_PPM_MAX: Final = 1_000_000
+PPM: Final = 1_000_000
+"""One, in parts per million."""
+
+FEE_PPM_MAX: Final = PPM
 """Largest fee in parts per million of the notional: at 100 % the seller's proceeds are still not negative."""
 
 ACCOUNT_NONE: Final = 2**64 - 1
@@ -39,10 +42,26 @@ cannot lock a key."""
 MAKERS_PER_COMMAND_MAX: Final = 1024
 """Resting orders that one command may fill or cancel: bounds the events, and so the time, of one command."""
 
-REPORTS_PER_COMMAND_MAX: Final = 2 * MAKERS_PER_COMMAND_MAX + 2
-"""Reports that one command may cause: two for each fill, the answer, and the end of the remainder."""
+TRIGGERED_PER_COMMAND_MAX: Final = 64
+"""Waiting orders that are triggered after one command, and none once they have used MAKERS_PER_COMMAND_MAX resting
+orders between them; the rest follows with the next command or record."""
 
-EVENTS_BYTES_MAX: Final = 64 * 1024 * 1024
+EXPIRIES_PER_RECORD_MAX: Final = 1024
+"""Orders that expire at the start of one record; the rest follows with the next, and does not trade meanwhile."""
+
+TRAILING_PER_MARKET_MAX: Final = 1024
+"""Trailing orders of a market: each is looked at when the price moves, so their number bounds the work of a trade."""
+
+REPORTS_PER_COMMAND_MAX: Final = (
+    (3 * MAKERS_PER_COMMAND_MAX + 3) + 3 * (2 * MAKERS_PER_COMMAND_MAX - 1) + 3 * TRIGGERED_PER_COMMAND_MAX
+)
+"""Reports that one command may cause: of itself, three for each maker (two of a trade, and the end of the maker's
+pair), the answer, the end of its own pair and of the remainder; then the same of what it triggers."""
+
+REPORTS_OF_TIME_MAX: Final = 2 * EXPIRIES_PER_RECORD_MAX
+"""Reports of the orders that expire at the start of a record, and of their pairs."""
+
+EVENTS_BYTES_MAX: Final = 128 * 1024 * 1024
 """Events of one batch of the log: what the engine in C reserves for them. A batch ends before a frame for whose
 worst case there is no room, so the reference ends it there too."""
 
@@ -64,7 +83,7 @@ BATCH_ROOT_BYTES: Final = 108
 GROUP_HEADER_BYTES: Final = 4
 """Dimensions of a repeating group."""
 
-COMMAND_BYTES: Final = 48
+COMMAND_BYTES: Final = 88
 """One command of a SignedBatch."""
 
 OPERATOR_COMMAND_BYTES: Final = 64
@@ -75,11 +94,11 @@ LARGEST_BATCH_FRAME_BYTES: Final = (
     + SBE_HEADER_BYTES
     + BATCH_ROOT_BYTES
     + GROUP_HEADER_BYTES
-    + COMMANDS_PER_BATCH_MAX * OPERATOR_COMMAND_BYTES
+    + COMMANDS_PER_BATCH_MAX * COMMAND_BYTES
 )
-"""A full OperatorBatch: the largest frame that a client may send."""
+"""A full SignedBatch: the largest frame that a client may send."""
 
-MAX_FRAME_BYTES: Final = 4608
+MAX_FRAME_BYTES: Final = 6144
 """Largest frame from a client: the largest batch rounded up to a multiple of 512. A longer one is refused at
 its header."""
 
@@ -190,14 +209,14 @@ STOP_GRACE_MS: Final = 5_000
 """How long a process may take to stop before it is killed: several times the slowest fsync seen on a busy
 disk."""
 
-assert COMMANDS_PER_BATCH_MAX * REPORTS_PER_COMMAND_MAX * EXECUTION_REPORT_BYTES <= EVENTS_BYTES_MAX, (
-    "the events of any one frame have room"
-)
+assert (
+    COMMANDS_PER_BATCH_MAX * REPORTS_PER_COMMAND_MAX + REPORTS_OF_TIME_MAX
+) * EXECUTION_REPORT_BYTES <= EVENTS_BYTES_MAX, "the events of any one frame have room"
 assert LARGEST_BATCH_FRAME_BYTES <= MAX_FRAME_BYTES, "the largest batch must fit in the largest frame"
 assert MAX_FRAME_BYTES <= LOG_BODY_BYTES_MAX, "the largest frame must fit in one log batch"
 assert MAX_FRAME_BYTES < LINK_MESSAGE_BYTES_MAX, "the largest frame must fit in one message to the matcher"
-assert COMMAND_BYTES <= OPERATOR_COMMAND_BYTES, (
-    "LARGEST_BATCH_FRAME_BYTES assumes the operator's batch is the larger"
+assert OPERATOR_COMMAND_BYTES <= COMMAND_BYTES, (
+    "LARGEST_BATCH_FRAME_BYTES assumes the trader's batch is the larger"
 )
 assert PRICE_TICKS_MAX * QTY_LOTS_MAX < 2**127, "a notional is computed in 128 bits"
 assert 10**ASSET_DECIMALS_MAX <= AMOUNT_MAX, "one whole unit of any asset must be an amount"

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 from nacl.signing import SigningKey
 from schema import Block, Enum, Schema, snake
 
@@ -71,6 +72,37 @@ def _order(number: int) -> wire.Command:
     )
 
 
+def _full() -> list[wire.Command]:
+    order = msgspec.structs.replace(
+        _order(15),
+        time_in_force=wire.TimeInForce.GTD,
+        self_trade_prevention=wire.SelfTradePrevention.DECREMENT,
+        options=wire.OrderOptions(0b11111),
+        trigger=wire.Trigger.TRAILING,
+        trail_ppm=50_000,
+        display_qty_lots=2**40 + 1,
+        min_qty_lots=2**41 + 2,
+        trigger_ticks=2**42 + 3,
+        expire_time_ns=TIME_NS + 4,
+        max_notional=2**63 - 1,
+    )
+    amend = wire.Command(
+        kind=wire.CommandKind.AMEND,
+        self_trade_prevention=wire.SelfTradePrevention.CANCEL_BOTH,
+        options=wire.OrderOptions.POST_ONLY | wire.OrderOptions.SLIDE,
+        trail_ppm=60_000,
+        market_id=9,
+        client_order_id=1009,
+        order_id=2**44,
+        price_ticks=2**45 + 5,
+        qty_lots=2**46 + 6,
+        display_qty_lots=2**47 + 7,
+        trigger_ticks=2**48 + 8,
+        expire_time_ns=TIME_NS + 9,
+    )
+    return [order, amend]
+
+
 def _operator_commands() -> list[wire.OperatorCommand]:
     kind = wire.OperatorCommandKind
     key = bytes(TRADER.verify_key)
@@ -92,6 +124,7 @@ def _trader_batch(nonce: int, commands: list[wire.Command]) -> bytes:
 def _commands_cases() -> Iterator[Case]:
     yield "one order", _trader_batch(TIME_US, [_order(2)])
     yield "one command of each kind", _trader_batch(TIME_US + 1, _commands())
+    yield "an order with every field, and an amend with every field", _trader_batch(TIME_US + 2, _full())
     yield "64 commands, the most", _trader_batch(2**64 - 1, [_order(number) for number in range(64)])
     batch = wire.OperatorBatch(nonce=TIME_US, shard=65535, commands=_operator_commands())
     yield "one command of each kind", sign_batch(batch, OPERATOR, DEPLOYMENT_ID)
@@ -100,6 +133,7 @@ def _commands_cases() -> Iterator[Case]:
         wire.EpochOpen(epoch=2**33, tip_epoch=2**33 - 1, tip_record_no=987_654_321, tip_chain=CHAIN),
     )
     yield "the first epoch of a shard", wire.EpochOpen(epoch=1, tip_chain=DEPLOYMENT_ID)
+    yield "time passes", wire.TimePassed()
 
 
 def _session_cases() -> Iterator[Case]:
@@ -214,9 +248,16 @@ def _query_cases() -> Iterator[Case]:
                     price_ticks=6_543_210,
                     qty_lots=900,
                     leaves_lots=500,
-                    priority_seq=2**40 + 6,
+                    priority_no=2**40 + 6,
                     market_id=7,
                     side=wire.Side.BUY,
+                    order_type=wire.OrderType.MARKET,
+                    time_in_force=wire.TimeInForce.FOK,
+                    trigger=wire.Trigger.TRAILING,
+                    display_qty_lots=30,
+                    trigger_ticks=6_500_000,
+                    expire_time_ns=TIME_NS,
+                    options=wire.OrderOptions.ON_REFERENCE | wire.OrderOptions.OCO_WITH_PREVIOUS,
                 )
             ],
         ),

@@ -12,9 +12,11 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from tests.e2e.conftest import MARKET, Command, Exchange, verify
-from zexchange.client import CancelAll, Client, MarketNeeded, OrderResult, OutcomeUnknown, new_key
+from zexchange.client import CancelAll, Client, MarketNeeded, NewOrder, OrderResult, OutcomeUnknown, new_key
+from zexchange.client.types import Fill, OrderUpdate
 from zexchange.runtime.running import RunningExchange
 from zexchange.wire.messages import Command as WireCommand
 from zexchange.wire.messages import (
@@ -198,6 +200,63 @@ def test_a_maker_is_told_of_its_fill(exchange: Exchange) -> None:
         result = taker.market_buy(MARKET, "0.5", protection_price="50000")
         fill = next(maker.events())
         assert (fill.order_id, fill.trade_id) == (order.order_id, result.fills[0].trade_id)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("colocate", ["on", "off"])
+def test_what_happens_by_itself(data: Path, colocate: str, command: Command) -> None:
+    """Nobody sends anything, and an order expires; somebody trades, and orders of others are triggered and end."""
+    with started(data, {"ingress.colocate": colocate, "ingress.workers": "1"}) as exchange:
+        exchange.account("maker", BTC="2", USD="200000")
+        exchange.account("taker", USD="200000")
+        with exchange.client("maker") as maker, exchange.client("taker") as taker:
+            soon = maker.enter(
+                NewOrder(
+                    market=MARKET,
+                    side="sell",
+                    quantity="0.1",
+                    price="70000",
+                    time_in_force="gtd",
+                    expire_time_ns=time.time_ns() + 200_000_000,
+                    display="0.01",
+                )
+            )
+            expired = next(maker.events())
+            assert isinstance(expired, OrderUpdate)
+            assert (expired.kind, expired.order_id, expired.reason) == (
+                "expired",
+                soon.order_id,
+                "order_expired",
+            )
+
+            stop = NewOrder(market=MARKET, side="sell", quantity="0.1", price="40000", trigger="stop")
+            bracket = maker.submit(
+                [
+                    NewOrder(market=MARKET, side="sell", quantity="0.1", price="60000"),
+                    structs.replace(stop, trigger_price="45000", oco_with_previous=True),
+                ]
+            )
+            take_profit, stop_loss = (one for one in bracket if isinstance(one, OrderResult))
+            assert [order.is_paired for order in maker.open_orders()] == [True, True]
+            bought = taker.market_buy(MARKET, "0.04", protection_price="60000")
+            assert bought.filled == Decimal("0.04")
+            kinds = [next(maker.events()) for _ in range(2)]
+            assert isinstance(kinds[0], Fill)
+            assert kinds[0].order_id == take_profit.order_id
+            assert isinstance(kinds[1], OrderUpdate)
+            assert (kinds[1].order_id, kinds[1].reason) == (stop_loss.order_id, "one_cancels_other")
+
+            waits = maker.enter(structs.replace(stop, trigger_price="59000"))
+            (order,) = maker.open_orders()[1:]
+            assert (order.trigger, order.trigger_price) == ("stop", 59000)
+            maker.buy(MARKET, "0.01", "58000")
+            taker.enter(NewOrder(market=MARKET, side="buy", quantity="0.06", price="60000"))
+            with exchange.client("taker") as again:
+                again.sell(MARKET, "0.01", "58000")
+            told = [next(maker.events()) for _ in range(3)]
+            assert [getattr(one, "kind", "fill") for one in told] == ["fill", "fill", "triggered"]
+            assert isinstance(told[2], OrderUpdate)
+            assert told[2].order_id == waits.order_id
+    verify(command, data)
 
 
 def test_a_second_key_of_an_account_trades_for_it(exchange: Exchange) -> None:

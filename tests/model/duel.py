@@ -1,7 +1,7 @@
 """Two engines under the same frames: whatever one says, the other must say, byte for byte.
 
 A `Duel` applies each body to the C engine and to the reference, compares events, numbers, state roots and
-pools, lets both check themselves, and checks the standing truths of docs/rules.md section 8 from the outside
+pools, lets both check themselves, and checks the standing truths of docs/rules.md section 9 from the outside
 as well.
 """
 
@@ -25,6 +25,7 @@ from zexchange.wire.messages import (
     OperatorCommand,
     ReasonCode,
     ReportFlags,
+    TimePassed,
     WireError,
     decode,
 )
@@ -118,6 +119,7 @@ class Duel:
                 ) from error
         for what, seen in (
             ("numbers", [numbers(engine) for engine in self.engines]),
+            ("times of what is due", [engine.next_due_ns for engine in self.engines]),
             ("pools", [engine.counts() for engine in self.engines]),
             ("state roots", [engine.state_root().hex() for engine in self.engines]),
         ):
@@ -245,7 +247,7 @@ def describe(body: bytes) -> list[str]:
             message = decode(body[offset : offset + length])
         except WireError as error:
             return [*lines, f"  malformed at byte {offset}: {error}"]
-        if isinstance(message, EpochOpen):
+        if isinstance(message, EpochOpen | TimePassed):
             lines.append(f"  {message}")
         else:
             key, nonce = getattr(message, "public_key", b""), getattr(message, "nonce", 0)

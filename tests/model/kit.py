@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from zexchange.engine_types import MatchingEngine
 from zexchange.genesis import AssetSpec, EngineLimits, Genesis, MarketSpec, build_genesis, parse_genesis
@@ -28,6 +28,7 @@ from zexchange.wire.messages import (
     Side,
     SignedBatch,
     TimeInForce,
+    TimePassed,
 )
 
 OPERATOR_KEY = b"operator".ljust(32, b"\x01")
@@ -113,21 +114,25 @@ def order(
     market_id: int = 1,
     tif: TimeInForce = TimeInForce.GTC,
     order_type: OrderType = OrderType.LIMIT,
+    stp: SelfTradePrevention = SelfTradePrevention.CANCEL_NEWEST,
     client_order_id: int = 0,
     post_only: bool = False,
+    options: OrderOptions = OrderOptions.NONE,
+    **terms: Any,
 ) -> Command:
-    """A new order."""
+    """A new order; `terms` are further fields of the command."""
     return Command(
         kind=CommandKind.NEW,
         side=side,
         order_type=order_type,
         time_in_force=tif,
-        self_trade_prevention=SelfTradePrevention.CANCEL_NEWEST,
-        options=OrderOptions.POST_ONLY if post_only else OrderOptions.NONE,
+        self_trade_prevention=stp,
+        options=options | (OrderOptions.POST_ONLY if post_only else OrderOptions.NONE),
         market_id=market_id,
         client_order_id=client_order_id,
         price_ticks=price_ticks,
         qty_lots=qty_lots,
+        **terms,
     )
 
 
@@ -145,13 +150,17 @@ def amend(
     qty_lots: int = 0,
     client_order_id: int = 0,
     market_id: int = 0,
+    stp: SelfTradePrevention = SelfTradePrevention.CANCEL_NEWEST,
     post_only: bool = False,
+    options: OrderOptions = OrderOptions.NONE,
+    **terms: Any,
 ) -> Command:
-    """Changes an order; 0 keeps price or quantity."""
+    """Changes an order; 0 keeps what it has. `terms` are further fields of the command."""
     return Command(
         kind=CommandKind.AMEND,
-        self_trade_prevention=SelfTradePrevention.CANCEL_NEWEST,
-        options=OrderOptions.POST_ONLY if post_only else OrderOptions.NONE,
+        self_trade_prevention=stp,
+        options=options | (OrderOptions.POST_ONLY if post_only else OrderOptions.NONE),
+        **terms,
         order_id=order_id,
         client_order_id=client_order_id,
         market_id=market_id,
@@ -201,6 +210,11 @@ def batch(key: bytes, nonce: int, commands: Sequence[Command | OperatorCommand],
         return OperatorBatch(public_key=key, nonce=nonce, shard=shard, commands=operator_commands).encode()
     trader_commands = [one for one in commands if isinstance(one, Command)]
     return SignedBatch(public_key=key, nonce=nonce, shard=shard, commands=trader_commands).encode()
+
+
+def time_passed() -> bytes:
+    """The frame of a record that only moves time."""
+    return TimePassed().encode()
 
 
 def epoch_open(epoch: int) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 from tests.model import kit
 from tests.model.duel import Divergence, Duel, describe, shrink
@@ -21,10 +22,13 @@ from zexchange.wire.messages import (
     MarketState,
     OpenOrder,
     OperatorCommand,
+    OrderOptions,
     OrderType,
     ReasonCode,
+    SelfTradePrevention,
     Side,
     TimeInForce,
+    Trigger,
 )
 
 STRANGE_PRICES = (0, -1, 1, 2, PRICE_TICKS_MAX, PRICE_TICKS_MAX + 1, 2**63 - 1, -(2**63), 2**31, 9_223_372)
@@ -37,7 +41,7 @@ SHARD = 1
 """The shard under test: not 0, so that a forgotten shard number shows."""
 
 REASONS_OF_THE_ENGINE = {reason for reason in ReasonCode if 200 <= reason < 500}
-EXEC_TYPES_IN_USE = set(ExecType) - {ExecType.NONE, ExecType.EXPIRED, ExecType.RESTATED}
+EXEC_TYPES_IN_USE = set(ExecType) - {ExecType.NONE, ExecType.RESTATED}
 
 
 def stream_genesis(random: Random, *, deep: bool) -> Genesis:
@@ -144,18 +148,99 @@ class Stream:
 
     # -------------------------------------------------------------- trader commands
 
+    def options(self) -> OrderOptions:
+        """Mostly none; post-only more often than the others, and slide mostly with it."""
+        options = OrderOptions.NONE
+        if self.maybe(0.1):
+            options |= OrderOptions.POST_ONLY
+            if self.maybe(0.4):
+                options |= OrderOptions.SLIDE
+        for option, probability in (
+            (OrderOptions.SLIDE, 0.005),
+            (OrderOptions.HIDDEN, 0.06),
+            (OrderOptions.ON_REFERENCE, 0.01),
+            (OrderOptions.OCO_WITH_PREVIOUS, 0.01),
+        ):
+            if self.maybe(probability):
+                options |= option
+        return options
+
+    def stp(self) -> SelfTradePrevention:
+        return self.random.choice(tuple(SelfTradePrevention)[1:])
+
+    def terms(self, tif: TimeInForce, qty_lots: int) -> dict[str, Any]:
+        """Display, minimum, expiry, trigger and maximum notional of a new order: mostly few, mostly sound."""
+        terms: dict[str, Any] = {}
+        may_rest = tif in (TimeInForce.GTC, TimeInForce.DAY, TimeInForce.GTD)
+        if self.maybe(0.2 if may_rest else 0.01):
+            display_lots = self.random.choice((1, 1, 2, 3, 30))
+            terms["display_qty_lots"] = display_lots if self.maybe(0.05) else min(display_lots, qty_lots)
+        if self.maybe(0.3 if tif is TimeInForce.IOC else 0.01):
+            terms["min_qty_lots"] = self.random.choice((1, 2, 5, 30))
+        if (tif is TimeInForce.GTD and self.maybe(0.97)) or self.maybe(0.01):
+            terms["expire_time_ns"] = self.expire_time_ns()
+        if self.maybe(0.2):
+            terms["trigger"] = self.random.choice(tuple(Trigger)[1:])
+            if terms["trigger"] is Trigger.TRAILING and self.maybe(0.5):
+                terms["trail_ppm"] = self.random.choice((1, 50_000, 200_000, 999_999, 1_000_000))
+            else:
+                is_distance = terms["trigger"] is Trigger.TRAILING
+                terms["trigger_ticks"] = self.random.randint(1, 3) if is_distance else self.trigger_ticks()
+        elif self.maybe(0.02):
+            terms[self.random.choice(("trigger_ticks", "trail_ppm"))] = 5
+        if self.maybe(0.01):
+            terms["trail_ppm"] = 7
+        return terms
+
+    def trigger_ticks(self) -> int:
+        return self.random.choice(STRANGE_PRICES) if self.maybe(0.04) else self.random.randint(7, 14)
+
+    def expire_time_ns(self) -> int:
+        steps = (1, 1_000, 100_000, 20_000_000, 30_000_000_000, 10**15, -1, 0)
+        return self.random.choice((2**64 - 1, *[self.now_ns + step for step in steps]))
+
     def new_order(self) -> Command:
         side = self.side()
+        tif = self.random.choice(
+            (*[TimeInForce.GTC] * 6, TimeInForce.IOC, TimeInForce.FOK, TimeInForce.DAY, TimeInForce.GTD)
+        )
+        if self.maybe(0.05):
+            return kit.order(
+                side if self.maybe(0.05) else Side.BUY,
+                self.qty(),
+                self.price(side) if self.maybe(0.5) else 0,
+                market_id=self.market_id(),
+                tif=TimeInForce.IOC if self.maybe(0.95) else tif,
+                order_type=OrderType.MARKET if self.maybe(0.97) else OrderType.LIMIT,
+                stp=self.stp(),
+                max_notional=self.amount(),
+            )
+        is_market = self.maybe(0.1)
+        if is_market and self.maybe(0.8):
+            tif = self.random.choice((TimeInForce.IOC, TimeInForce.FOK))
+        qty_lots = self.qty()
         return kit.order(
             side,
-            self.qty(),
+            qty_lots,
             self.price(side),
             market_id=self.market_id(),
-            tif=self.random.choice((*[TimeInForce.GTC] * 6, TimeInForce.IOC, TimeInForce.FOK)),
-            order_type=OrderType.MARKET if self.maybe(0.1) else OrderType.LIMIT,
+            tif=tif,
+            order_type=OrderType.MARKET if is_market else OrderType.LIMIT,
+            stp=self.stp(),
             client_order_id=self.random.choice((0, 0, 0, 1, 2, 3, 4, 2**64 - 1)),
-            post_only=self.maybe(0.12),
+            options=self.options(),
+            **self.terms(tif, qty_lots),
         )
+
+    def pair(self) -> list[Command]:
+        """Two orders that cancel each other, mostly: they may not fit together, or one may trade at once."""
+        first = self.new_order()
+        first.options &= ~OrderOptions.OCO_WITH_PREVIOUS
+        second = self.new_order()
+        second.options |= OrderOptions.OCO_WITH_PREVIOUS
+        if self.maybe(0.9):
+            second.side, second.market_id = first.side, first.market_id
+        return [first, second]
 
     def names(self, key: bytes) -> dict[str, int]:
         """How a cancel or amend names its order: mostly right, by either id or both."""
@@ -177,7 +262,28 @@ class Stream:
     def amend(self, key: bytes) -> Command:
         price = 0 if self.maybe(0.4) else self.price(self.side())
         qty = 0 if self.maybe(0.3) else self.qty()
-        return kit.amend(**self.names(key), price_ticks=price, qty_lots=qty, post_only=self.maybe(0.15))
+        terms: dict[str, Any] = {}
+        for name, probability in (
+            ("display_qty_lots", 0.1),
+            ("expire_time_ns", 0.06),
+            ("trigger_ticks", 0.1),
+            ("trail_ppm", 0.05),
+        ):
+            if self.maybe(probability):
+                terms[name] = {
+                    "display_qty_lots": self.random.choice((1, 2, 3, 50)),
+                    "expire_time_ns": self.expire_time_ns(),
+                    "trigger_ticks": self.trigger_ticks(),
+                    "trail_ppm": self.random.choice((1, 100_000, 999_999, 1_000_000)),
+                }[name]
+        options = OrderOptions.NONE
+        if self.maybe(0.15):
+            options = OrderOptions.POST_ONLY | (OrderOptions.SLIDE if self.maybe(0.5) else 0)
+        elif self.maybe(0.02):
+            options = self.random.choice(tuple(OrderOptions))
+        return kit.amend(
+            **self.names(key), price_ticks=price, qty_lots=qty, stp=self.stp(), options=options, **terms
+        )
 
     def cancel_all(self) -> Command:
         market_id = 0 if self.maybe(0.4) else self.market_id()
@@ -273,9 +379,11 @@ class Stream:
         choice = self.random.random()
         if self.sent and choice < 0.06:
             return self.random.choice(self.sent[-40:])
-        if choice < 0.07:
+        if choice < 0.065:
             return kit.epoch_open(self.random.randint(1, 99))
-        is_operator = choice < 0.2 or not self.keys
+        if choice < 0.085:
+            return kit.time_passed()
+        is_operator = choice < 0.21 or not self.keys
         key = OPERATOR_KEY if is_operator else self.trader_key()
         if self.maybe(0.01):
             is_operator = not is_operator
@@ -286,6 +394,8 @@ class Stream:
             commands = [self.operator_command() for _ in range(size)]
         else:
             commands = [self.trader_command(key) for _ in range(size)]
+            if size > 1 and self.maybe(0.3):
+                commands[:2] = self.pair()
         frame = kit.batch(key, self.nonce(key), commands, shard)
         self.sent.append(frame)
         return frame
@@ -377,6 +487,60 @@ class Stream:
         for key in (maker, taker, other):
             self.trader(key, kit.cancel_all())
 
+    def deep_waiting(self) -> None:
+        """More orders that wait or expire than one command or record may handle, and slices without end."""
+        maker, taker, other = self.keys[:3]
+        self.reopen_markets()
+        self.operator(*(kit.deposit(account, asset, 10**6) for account in (1, 2, 3) for asset in (10, 3)))
+        for key in (maker, taker, other):
+            self.trader(key, kit.cancel_all())
+        ioc, gtd = TimeInForce.IOC, TimeInForce.GTD
+        resting = kit.order(Side.SELL, 1, 10, market_id=2)
+        trailing = kit.order(Side.BUY, 1, 20, market_id=2, trigger=Trigger.TRAILING, trigger_ticks=3)
+        for _ in range(16):
+            self.trader(other, *[trailing] * 64)
+        self.trader(other, trailing)
+        self.trader(maker, resting)
+        self.trader(taker, kit.order(Side.BUY, 1, 10, market_id=2, tif=ioc))
+        for price_ticks in (9, 8, 11):
+            self.trader(maker, kit.order(Side.SELL, 1, price_ticks, market_id=2))
+            self.trader(taker, kit.order(Side.BUY, 1, price_ticks, market_id=2, tif=ioc))
+        for _ in range(3):
+            self.apply(kit.time_passed())
+        self.trader(other, kit.cancel_all(), kit.cancel_all())
+
+        stop = kit.order(Side.BUY, 1, 20, market_id=2, trigger=Trigger.STOP, trigger_ticks=12)
+        for _ in range(2):
+            self.trader(other, *[stop] * 64)
+        for _ in range(2):
+            self.trader(maker, *[kit.order(Side.SELL, 1, 13, market_id=2)] * 64)
+        self.trader(taker, kit.order(Side.BUY, 1, 13, market_id=2, tif=ioc), kit.cancel_all())
+        self.apply(kit.time_passed())
+        self.duel.restore()
+        self.apply(kit.time_passed())
+
+        due_ns = self.now_ns + 10**12
+        for _ in range(17):
+            orders = kit.order(Side.SELL, 1, 14, market_id=2, tif=gtd, expire_time_ns=due_ns)
+            self.trader(maker, *[orders] * 64)
+        self.now_ns = due_ns
+        sizes = self.random.choice((1, 200)), self.random.choice((TimeInForce.FOK, ioc, TimeInForce.GTC))
+        self.trader(taker, kit.order(Side.BUY, sizes[0], 14, market_id=2, tif=sizes[1]))
+        self.duel.restore()
+        self.apply(kit.time_passed())
+
+        slices = kit.order(Side.SELL, 600, 15, market_id=2, display_qty_lots=1)
+        self.trader(maker, slices, slices, kit.order(Side.SELL, 5, 15, market_id=2))
+        fok = [
+            kit.order(Side.BUY, qty_lots, 15, market_id=2, tif=TimeInForce.FOK)
+            for qty_lots in (1_029, 1_028, 1_027)
+        ]
+        self.trader(taker, *fok)
+        self.trader(maker, slices, slices, slices)
+        self.trader(taker, kit.order(Side.BUY, 1_100, 15, market_id=2))
+        for key in (maker, taker, other):
+            self.trader(key, kit.cancel_all())
+
 
 def run(
     seed: int, commands: int, *, deep: bool = False, classes: Sequence[EngineClass] | None = None
@@ -389,6 +553,7 @@ def run(
         stream.begin()
         if deep:
             stream.deep_book()
+            stream.deep_waiting()
         while stream.duel.commands < commands:
             stream.step()
         stream.duel.check_from_outside()

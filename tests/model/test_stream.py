@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -20,8 +21,10 @@ from tests.model.stream import (
 )
 from zexchange.limits import NONCE_WINDOW
 from zexchange.reference import ReferenceEngine
+from zexchange.reference.matching import Matching
 from zexchange.reference.orders import OrderRules
-from zexchange.reference.state import Key, Order, State
+from zexchange.reference.state import Key, Market, Order, State
+from zexchange.reference.triggers import Triggers
 from zexchange.wire.messages import ReasonCode
 
 RUNS = [(seed, 1_800, False) for seed in range(1, 11)] + [(seed, 4_500, True) for seed in range(2)]
@@ -44,12 +47,12 @@ def test_engines_agree_everywhere() -> None:
     assert malformed > 20
 
 
-class ReleasesTooLittle(OrderRules):
+class ReleasesTooLittle(Matching):
     """Forgets one unit of the hold when an order is cancelled."""
 
-    def _cancel_leaves(self, context: Any, order: Order, *arguments: Any) -> int:
+    def end_taker(self, context: Any, order: Order, *arguments: Any) -> int:
         account = self._state.accounts[order.account_id]
-        number = super()._cancel_leaves(context, order, *arguments)
+        number = super().end_taker(context, order, *arguments)
         for balance in account.balances.values():
             if balance.available:
                 balance.available -= 1
@@ -58,26 +61,68 @@ class ReleasesTooLittle(OrderRules):
         return number
 
 
+class KeepsSlicesInFront(Matching):
+    """The next slice of an iceberg keeps the place of the one before."""
+
+    def enqueue(self, market: Market, order: Order) -> None:
+        number = order.priority_no
+        super().enqueue(market, order)
+        if number and order.display_lots:
+            market.queue(order.side).remove(order)
+            order.priority_no = number
+            bisect.insort(market.queue(order.side), order, key=Order.by_priority)
+
+
+class ForgetsPairs(Matching):
+    """One does not cancel other."""
+
+    def end_pair(self, context: Any, order: Order) -> None:
+        if order.pair_id:
+            self._state.accounts[order.account_id].orders[order.pair_id].pair_id = order.pair_id = 0
+
+
+class LetsOverdueTrade(Matching):
+    """An order trades until it is reported as expired."""
+
+    def is_overdue(self, order: Order) -> bool:
+        return super().is_overdue(order) and self._state.next_seq % 2 == 0
+
+
 class KeepsPriority(OrderRules):
     """An amend to more does not go to the back of its level."""
 
     def _amend(self, context: Any, command: Any) -> Any:
         orders = self._state.accounts[context.account_id].orders
-        places = {order_id: order.priority_seq for order_id, order in orders.items()}
+        places = {order_id: order.priority_no for order_id, order in orders.items()}
         outcome = super()._amend(context, command)
         order = orders.get(outcome.order_id)
         if order is not None and order.order_id in places:
-            order.priority_seq = places[order.order_id]
+            order.priority_no = places[order.order_id]
         return outcome
 
 
-def defective_orders(rules: type[OrderRules]) -> type[ReferenceEngine]:
-    """A reference engine with other rules for orders."""
+class FollowsBackwards(Triggers):
+    """A trailing order follows the price both ways."""
+
+    def follow_price(self, market: Market, *, on_reference: bool) -> None:
+        for order in market.waiting:
+            order.best_ticks = 0
+        super().follow_price(market, on_reference=on_reference)
+
+
+def with_defect(
+    matching: type[Matching] = Matching,
+    orders: type[OrderRules] = OrderRules,
+    triggers: type[Triggers] = Triggers,
+) -> type[ReferenceEngine]:
+    """A reference engine with some other rules."""
 
     class Defective(ReferenceEngine):
         def _use_state(self, state: State) -> None:
             super()._use_state(state)
-            self._orders = rules(state, self._reporter)
+            made = matching(state, self._reporter)
+            self._triggers = triggers(state, self._reporter, made)
+            self._orders = orders(state, self._reporter, made, self._triggers)
 
     return Defective
 
@@ -96,8 +141,16 @@ def forgets_nonces() -> type[ReferenceEngine]:
 
 @pytest.mark.parametrize(
     "defective",
-    [lambda: defective_orders(ReleasesTooLittle), lambda: defective_orders(KeepsPriority), forgets_nonces],
-    ids=["hold", "priority", "nonce"],
+    [
+        lambda: with_defect(ReleasesTooLittle),
+        lambda: with_defect(KeepsSlicesInFront),
+        lambda: with_defect(ForgetsPairs),
+        lambda: with_defect(LetsOverdueTrade),
+        lambda: with_defect(orders=KeepsPriority),
+        lambda: with_defect(triggers=FollowsBackwards),
+        forgets_nonces,
+    ],
+    ids=["hold", "slices", "pairs", "overdue", "priority", "trailing", "nonce"],
 )
 def test_a_defect_is_found(defective: Callable[[], type[ReferenceEngine]]) -> None:
     """Canaries: if these pass unnoticed, so would a real defect."""
@@ -113,7 +166,7 @@ def test_a_defect_is_found(defective: Callable[[], type[ReferenceEngine]]) -> No
 def test_a_divergence_can_be_shrunk() -> None:
     random = Random(1)
     genesis = stream_genesis(random, deep=False)
-    duel = Duel(genesis, SHARD, [defective_orders(ReleasesTooLittle), ReferenceEngine])
+    duel = Duel(genesis, SHARD, [with_defect(ReleasesTooLittle), ReferenceEngine])
     stream = Stream(duel, random)
 
     def run_some() -> None:

@@ -267,6 +267,19 @@ static void note_fill(void *context, uint32_t maker_slot, int64_t price_ticks, u
     seen->lots[seen->count++] = qty_lots;
 }
 
+/* Some orders are icebergs, some hidden. */
+static bool varied;
+
+static void set_terms(book_pool *pool, uint32_t slot, uint64_t id) {
+    if (!varied) return;
+    if (id % 5 == 0) {
+        book_set_flags(&pool->orders[slot], BOOK_ICEBERG);
+        pool->terms[slot].display_lots = 1 + id % 3;
+    } else if (id % 5 == 1) {
+        book_set_flags(&pool->orders[slot], BOOK_HIDDEN);
+    }
+}
+
 static uint32_t enter(
     book *market, uint64_t id, uint32_t owner, uint8_t side, int64_t price_ticks, uint64_t qty_lots,
     fills *seen
@@ -281,10 +294,11 @@ static uint32_t enter(
     CHECK(slot != ZX_NONE);
     book_take_slot(market->pool, slot);
     book_order *const order = &market->pool->orders[slot];
-    order->order_id = order->priority_seq = id;
+    order->order_id = id;
     order->qty_lots = qty_lots;
     order->leaves_lots = incoming.leaves_lots;
-    order->owner = owner;
+    book_set_owner(order, owner);
+    set_terms(market->pool, slot, id);
     CHECK(book_rest(market, slot, side, price_ticks));
     return slot;
 }
@@ -312,16 +326,59 @@ static void test_book_trades_by_price_then_time(void) {
     /* Never with its own owner; nothing of the incoming order rests because book_match() said so. */
     CHECK(enter(&market, 5, 1, BOOK_BUY, 103, 1, &seen) == ZX_NONE && seen.count == 0);
     book_incoming wanted = {
-        .price_ticks = 103, .leaves_lots = 3, .owner = 9, .makers_max = 1, .side = BOOK_BUY
+        .price_ticks = 103, .owner = 9, .makers_max = 1, .side = BOOK_BUY
     };
-    CHECK(book_can_fill(&market, &wanted));
-    wanted.leaves_lots = 4;
-    CHECK(!book_can_fill(&market, &wanted));
-    book_reduce(&market, later_price, 3); /* 2 of 5 are filled */
+    CHECK(book_reachable(&market, &wanted, 3, false) == 3);
+    CHECK(book_reachable(&market, &wanted, 4, false) == 3);
+    wanted.owner = 1;
+    CHECK(book_reachable(&market, &wanted, 3, false) == 0 && book_reachable(&market, &wanted, 3, true) == 0);
+    book_resize(&market, later_price, 3); /* 2 of 5 are filled */
     CHECK(pool.orders[later_price].leaves_lots == 1);
     book_remove(&market, later_price);
     CHECK(market.sides[BOOK_SELL].best == ZX_NONE && pool.taken.count == 0);
     arena_unmap(&memory);
+}
+
+/* What would be filled is what is filled, on a copy of the book's pool. */
+static void check_reach(const book *market, uint64_t id) {
+    enum { ORDERS = 300 };
+    static book_order orders[ORDERS];
+    static book_level levels[ORDERS];
+    static book_terms terms[ORDERS];
+    static uint64_t words[64];
+    if (id % 16 != 0) return;
+    book_pool pool = *market->pool;
+    memcpy(orders, pool.orders, sizeof orders);
+    memcpy(levels, pool.levels, sizeof levels);
+    memcpy(terms, pool.terms, sizeof terms);
+    memset(words, 0, sizeof words);
+    CHECK(slots_words(ORDERS) <= 64);
+    pool.orders = orders;
+    pool.levels = levels;
+    pool.terms = terms;
+    slots_init(&pool.taken, ORDERS, words);
+    for (uint32_t slot = slots_next_taken(&market->pool->taken, 0); slot != ZX_NONE;
+         slot = slots_next_taken(&market->pool->taken, slot + 1)) {
+        slots_take(&pool.taken, slot);
+    }
+    book copy = *market;
+    copy.pool = &pool;
+    book_incoming incoming = {
+        .price_ticks = 1 + (int64_t)(id % 400),
+        .leaves_lots = 1 + id % 97,
+        .owner = 7,
+        .makers_max = 1 + (uint32_t)(id % 29),
+        .side = id % 32 == 0 ? BOOK_BUY : BOOK_SELL,
+    };
+    const uint64_t wanted_lots = incoming.leaves_lots;
+    const uint64_t reachable_lots = book_reachable(market, &incoming, wanted_lots, false);
+    static fills seen;
+    seen.count = 0;
+    const book_listener listener = {.on_fill = note_fill, .context = &seen};
+    book_match(&copy, &incoming, &listener);
+    CHECK(wanted_lots - incoming.leaves_lots == reachable_lots);
+    uint32_t count = 0;
+    CHECK(book_check(&copy, &count) == NULL || copy.market != 0 || count == pool.taken.count);
 }
 
 static void test_book_keeps_its_invariants(uint64_t seed, uint32_t prices) {
@@ -346,7 +403,6 @@ static void test_book_keeps_its_invariants(uint64_t seed, uint32_t prices) {
             const uint8_t side = book_side_of(&pool, &pool.orders[picked]);
             const int64_t price_ticks = book_price_of(&pool, &pool.orders[picked]);
             book_unlink(its, picked);
-            pool.orders[picked].priority_seq = id;
             CHECK(book_rest(its, picked, side, price_ticks));
         } else if (pool.taken.count < ORDERS) {
             const uint8_t side = random_below(&seed, 2) ? BOOK_BUY : BOOK_SELL;
@@ -361,7 +417,46 @@ static void test_book_keeps_its_invariants(uint64_t seed, uint32_t prices) {
             CHECK(broken == NULL);
         }
         CHECK(orders == pool.taken.count);
+        check_reach(&markets[id % 2], id);
     }
+    arena_unmap(&memory);
+}
+
+static void test_icebergs_and_hidden_orders(void) {
+    arena memory = {0};
+    const book_pool_plan plan = book_pool_reserve(&memory, 8);
+    CHECK(arena_map(&memory) == ZX_OK);
+    book_pool pool;
+    book market;
+    fills seen;
+    book_pool_init(&pool, &plan, &memory);
+    book_init(&market, &pool, 0);
+    const uint32_t hidden = enter(&market, 1, 1, BOOK_SELL, 100, 2, &seen);
+    const uint32_t iceberg = enter(&market, 5, 2, BOOK_SELL, 100, 7, &seen); /* shows 3 at a time */
+    const uint32_t plain = enter(&market, 2, 3, BOOK_SELL, 100, 1, &seen);
+    const book_level *const level = &pool.levels[pool.orders[plain].level];
+    CHECK(level->total_lots == 4 && level->order_count == 3 && level->hidden_count == 1);
+    CHECK(level->head == iceberg && level->hidden_head == hidden && level->tail == hidden);
+
+    CHECK(enter(&market, 7, 4, BOOK_BUY, 100, 9, &seen) == ZX_NONE);
+    CHECK(seen.count == 5);
+    const uint32_t slots_in_turn[] = {iceberg, plain, iceberg, iceberg, hidden};
+    const uint64_t lots_in_turn[] = {3, 1, 3, 1, 1};
+    for (uint32_t at = 0; at < 5; at++) {
+        CHECK(seen.slots[at] == slots_in_turn[at] && seen.lots[at] == lots_in_turn[at]);
+    }
+    CHECK(level->total_lots == 0 && level->order_count == 1 && pool.orders[hidden].leaves_lots == 1);
+
+    /* Past its time an order stops the match; the caller takes it away. */
+    book_set_flags(&pool.orders[hidden], BOOK_TIMED);
+    pool.terms[hidden].expire_time_ns = 10;
+    const book_listener listener = {.on_fill = note_fill, .context = &seen};
+    book_incoming incoming = {.price_ticks = 100, .leaves_lots = 1, .now_ns = 10, .owner = 9, .makers_max = 9};
+    CHECK(book_reachable(&market, &incoming, 1, false) == 0);
+    CHECK(book_match(&market, &incoming, &listener) == BOOK_OVERDUE);
+    incoming.now_ns = 9;
+    CHECK(book_reachable(&market, &incoming, 1, false) == 1);
+    CHECK(book_match(&market, &incoming, &listener) == BOOK_DONE && pool.taken.count == 0);
     arena_unmap(&memory);
 }
 
@@ -376,7 +471,7 @@ static void test_book_refuses_a_level_that_would_overflow(void) {
     book_init(&market, &pool, 0);
     enter(&market, 1, 1, BOOK_BUY, 1, UINT64_MAX, &seen);
     book_take_slot(&pool, 1);
-    pool.orders[1].order_id = pool.orders[1].priority_seq = 2;
+    pool.orders[1].order_id = 2;
     pool.orders[1].qty_lots = pool.orders[1].leaves_lots = 1;
     CHECK(!book_rest(&market, 1, BOOK_BUY, 1));
     book_free_slot(&pool, 1);
@@ -401,6 +496,10 @@ int main(void) {
     test_book_refuses_a_level_that_would_overflow();
     test_book_keeps_its_invariants(31, 8);
     test_book_keeps_its_invariants(32, 400);
+    varied = true;
+    test_book_keeps_its_invariants(33, 8);
+    test_book_keeps_its_invariants(34, 400);
+    test_icebergs_and_hidden_orders();
     puts("ok");
     return 0;
 }

@@ -145,11 +145,17 @@ def outcome(genesis: Genesis, steps: list[Step]) -> str:
 def test_example_of_the_book_alone(build: Path, tmp_path: Path) -> None:
     """The twenty lines on the first page of lob.h, compiled and run as they stand."""
     page = (CSRC / "lob.h").read_text(encoding="utf-8").split("*/")[0]
-    lines = [line[7:] for line in page.splitlines() if line.startswith(" *     ") and not line.startswith(" *      ar")]
+    lines = [
+        line[7:]
+        for line in page.splitlines()
+        if line.startswith(" *     ") and not line.startswith(" *      ar")
+    ]
     begin = next(at for at, line in enumerate(lines) if line.startswith("lob *book;"))
     program = tmp_path / "example.c"
     program.write_text(
-        '#include <stdio.h>\n#include "lob.h"\nint main(void) {\n' + "\n".join(lines[begin:]) + "\nreturn 0;\n}\n"
+        '#include <stdio.h>\n#include "lob.h"\nint main(void) {\n'
+        + "\n".join(lines[begin:])
+        + "\nreturn 0;\n}\n"
     )
     names = ("arena", "base", "book", "idmap", "lob", "slots")
     objects = [build / f"{name}.o" for name in names]

@@ -450,10 +450,9 @@ def test_amend_to_more_or_another_price_loses_the_place(
     shard: Shard, price_ticks: int, qty_lots: int
 ) -> None:
     first, second = rest(shard, ALICE, BUY, 5, 100), rest(shard, BOB, BUY, 5, 100)
-    number = shard.engine.next_seq
     (report,) = shard.reports(ALICE, amend(first, price_ticks=price_ticks, qty_lots=qty_lots))
     assert (report.exec_type, report.order_id) == (ExecType.REPLACED, first)
-    assert shard.engine.open_orders(ALICE, 0, 0, 10)[0].priority_seq == number
+    assert shard.engine.open_orders(ALICE, 0, 0, 10)[0].priority_no == 3
     shard.send(ALICE, amend(first, price_ticks=100))
     reports = shard.send(CAROL, order(SELL, 1, 100))
     assert reports[1].split()[2] == f"#{second}"
@@ -463,7 +462,7 @@ def test_amend_that_changes_nothing_keeps_the_place(shard: Shard) -> None:
     first = rest(shard, ALICE, BUY, 5, 100)
     for command in (amend(first), amend(first, price_ticks=100), amend(first, price_ticks=100, qty_lots=5)):
         assert shard.send(ALICE, command) == [f"1: replaced #{first} buy 5@100 open 5 filled 0"]
-    assert shard.engine.open_orders(ALICE, 0, 0, 10)[0].priority_seq == first
+    assert shard.engine.open_orders(ALICE, 0, 0, 10)[0].priority_no == 1
 
 
 def test_amend_counts_what_is_filled(shard: Shard) -> None:

@@ -28,6 +28,7 @@ from zexchange.wire.messages import (
     Side,
     SignedBatch,
     TimeInForce,
+    TimePassed,
 )
 from zexchange.wire.signing import sign_batch
 
@@ -110,7 +111,7 @@ def test_well_formed(frame: bytes) -> None:
 
 
 FRAME = trader(NEW, CANCEL)
-SECOND = COMMANDS + 48
+SECOND = COMMANDS + 88
 MALFORMED: dict[str, tuple[bytes, ReasonCode]] = {
     "nothing": (b"", ReasonCode.FRAME_LENGTH_INVALID),
     "no whole header": (resized(FRAME[:13]), ReasonCode.FRAME_LENGTH_INVALID),
@@ -134,10 +135,10 @@ MALFORMED: dict[str, tuple[bytes, ReasonCode]] = {
     "a byte more": (resized(FRAME + b"\0"), ReasonCode.TRAILING_BYTES),
     "flags": (put(FRAME, BODY + 106, 1), ReasonCode.RESERVED_BITS_SET),
     "reserved of the batch": (put(FRAME, BODY + 107, 1), ReasonCode.RESERVED_BITS_SET),
-    "undefined option": (put(FRAME, COMMANDS + 5, 2), ReasonCode.RESERVED_BITS_SET),
-    "reserved1 of a command": (put(FRAME, COMMANDS + 6, 1), ReasonCode.RESERVED_BITS_SET),
-    "reserved2 of a command": (put(FRAME, COMMANDS + 15, 1), ReasonCode.RESERVED_BITS_SET),
-    "reserved of the second command": (put(FRAME, SECOND + 12, 1), ReasonCode.RESERVED_BITS_SET),
+    "another template of the log": (TimePassed().encode(), ReasonCode.TEMPLATE_UNKNOWN),
+    "undefined option": (put(FRAME, COMMANDS + 5, 32), ReasonCode.RESERVED_BITS_SET),
+    "reserved of a command": (put(FRAME, COMMANDS + 7, 1), ReasonCode.RESERVED_BITS_SET),
+    "reserved of the second command": (put(FRAME, SECOND + 7, 1), ReasonCode.RESERVED_BITS_SET),
     "no kind": (put(FRAME, COMMANDS, 0), ReasonCode.ENUM_VALUE_UNKNOWN),
     "unknown kind": (put(FRAME, COMMANDS, 5), ReasonCode.ENUM_VALUE_UNKNOWN),
     "reserved1 of an operator's command": (
@@ -163,17 +164,28 @@ def test_malformed(frame: bytes, reason: ReasonCode) -> None:
 
 SIDE, ORDER_TYPE, TIF, STP, OPTIONS = 1, 2, 3, 4, 5
 MARKET_ID, CLIENT_ORDER_ID, ORDER_ID, PRICE, QTY = 8, 16, 24, 32, 40
+TRIGGER, TRAIL_PPM, DISPLAY, MIN_QTY, TRIGGER_TICKS, EXPIRE, NOTIONAL = 6, 12, 48, 56, 64, 72, 80
+TERMS = dict.fromkeys((TRAIL_PPM, DISPLAY, MIN_QTY, TRIGGER_TICKS, EXPIRE, NOTIONAL), (1,))
 NOT_ALLOWED: dict[str, tuple[bytes, dict[int, tuple[int, ...]]]] = {
-    "new": (trader(NEW), {SIDE: (0, 3), ORDER_TYPE: (0, 3), TIF: (0, 4), STP: (0, 2), ORDER_ID: (1,)}),
+    "new": (
+        trader(NEW),
+        {SIDE: (0, 3), ORDER_TYPE: (0, 3), TIF: (0, 6), STP: (0, 5), TRIGGER: (4,), ORDER_ID: (1,)},
+    ),
     "cancel": (
         trader(CANCEL),
-        {SIDE: (1, 3), ORDER_TYPE: (1, 9), TIF: (1,), STP: (1,), OPTIONS: (1,), PRICE: (1,), QTY: (1,)},
+        {SIDE: (1, 3), ORDER_TYPE: (1, 9), TIF: (1,), STP: (1,), OPTIONS: (1,), PRICE: (1,), QTY: (1,)}
+        | {TRIGGER: (1,)}
+        | TERMS,
     ),
-    "amend": (trader(AMEND), {SIDE: (1,), ORDER_TYPE: (2,), TIF: (3,), STP: (0, 2)}),
+    "amend": (
+        trader(AMEND),
+        {SIDE: (1,), ORDER_TYPE: (2,), TIF: (3,), STP: (0, 5), TRIGGER: (1,), MIN_QTY: (1,), NOTIONAL: (1,)},
+    ),
     "cancel all": (
         trader(CANCEL_ALL),
         {SIDE: (3, 255), ORDER_TYPE: (1,), TIF: (1,), STP: (1,), OPTIONS: (1,)}
-        | {CLIENT_ORDER_ID: (1,), ORDER_ID: (1,), PRICE: (1,), QTY: (1,)},
+        | {CLIENT_ORDER_ID: (1,), ORDER_ID: (1,), PRICE: (1,), QTY: (1,), TRIGGER: (1,)}
+        | TERMS,
     ),
 }
 MARKET_STATE, OPERATOR_MARKET_ID, ACCOUNT_ID, AMOUNT, ASSET_ID, NEW_KEY = 1, 4, 8, 16, 24, 32
@@ -213,7 +225,7 @@ def test_the_first_failing_check_gives_the_reason() -> None:
     """Faults are added from the last check to the first; each one hides those before."""
     faults: list[tuple[Callable[[bytes], bytes], ReasonCode]] = [
         (lambda frame: put(frame, COMMANDS + SIDE, 9), ReasonCode.ENUM_VALUE_UNKNOWN),
-        (lambda frame: put(frame, COMMANDS + 12, 1), ReasonCode.RESERVED_BITS_SET),
+        (lambda frame: put(frame, COMMANDS + 7, 1), ReasonCode.RESERVED_BITS_SET),
         (lambda frame: resized(frame + b"\0"), ReasonCode.TRAILING_BYTES),
         (lambda frame: resized(frame[:-2]), ReasonCode.FRAME_TRUNCATED),
         (lambda frame: put(frame, GROUP + 2, 0), ReasonCode.COMMAND_COUNT_INVALID),

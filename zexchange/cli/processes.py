@@ -24,7 +24,11 @@ def ingress(data: Path, config_file: Path | None, worker: int) -> None:
 @click.command(hidden=True)
 @common_options
 @click.option(
-    "--ingress", "worker", type=click.IntRange(0), default=None, help="Also run this ingress worker in its thread."
+    "--ingress",
+    "worker",
+    type=click.IntRange(0),
+    default=None,
+    help="Also run this ingress worker in its thread.",
 )
 @click.argument("shard", type=click.IntRange(0))
 def matcher(data: Path, config_file: Path | None, worker: int | None, shard: int) -> None:

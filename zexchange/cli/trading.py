@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +16,11 @@ from zexchange.cli.output import message, print_json, print_table
 from zexchange.cli.session import OPERATOR_KEY, Where, decimal, key_option, plain, session, session_options
 
 if TYPE_CHECKING:
-    from zexchange.client import Client, Deposited, OrderResult, Withdrawn
+    from zexchange.client import Client, Deposited, Order, OrderResult, Withdrawn
 
 
 _ID = click.IntRange(1, 2**64 - 1)
+_SECONDS = click.FloatRange(min=0, min_open=True, max=1e9)
 _shard_option = click.option(
     "--shard",
     type=click.IntRange(0, 1023),
@@ -256,6 +258,12 @@ def order() -> None:
     """
 
 
+def _time_in_force(tif: str | None, expires: float | None, market_order: bool) -> str:
+    if expires is not None:
+        return "gtd"
+    return tif or ("ioc" if market_order else "gtc")
+
+
 def _enter_command(side: str) -> click.Command:
     """`order buy` and `order sell`: the same command twice."""
 
@@ -267,11 +275,35 @@ def _enter_command(side: str) -> click.Command:
     @click.option("--protect", type=decimal, default=None, help="Worst price a market order may trade at.")
     @click.option(
         "--tif",
-        type=click.Choice(["gtc", "ioc", "fok"]),
+        type=click.Choice(["gtc", "day", "ioc", "fok"]),
         default=None,
-        help="Good till cancelled (default), immediate or cancel, fill or kill.",
+        help="Good till cancelled (default), till midnight UTC, immediate or cancel, fill or kill.",
     )
+    @click.option("--expires", type=_SECONDS, default=None, help="Cancel what is left after so many seconds.")
     @click.option("--post-only", is_flag=True, help="Refuse the order if it would trade on entry.")
+    @click.option("--slide", is_flag=True, help="With --post-only: take the next price that does not trade.")
+    @click.option("--display", type=decimal, default=None, help="Iceberg: show so much at a time.")
+    @click.option("--hidden", is_flag=True, help="Show nothing.")
+    @click.option(
+        "--min", "minimum", type=decimal, default=None, help="With --tif ioc: fill at least so much."
+    )
+    @click.option(
+        "--spend", type=decimal, default=None, help="Market buy: spend at most so much, fees included."
+    )
+    @click.option("--stop", type=decimal, default=None, help="Wait until the price comes here against you.")
+    @click.option(
+        "--take-profit", type=decimal, default=None, help="Wait until the price comes here for you."
+    )
+    @click.option(
+        "--trail", type=decimal, default=None, help="A stop that follows the price at this distance."
+    )
+    @click.option("--on-reference", is_flag=True, help="Wait for the operator's reference price, not trades.")
+    @click.option(
+        "--stp",
+        type=click.Choice(["cancel_newest", "cancel_oldest", "cancel_both", "decrement"]),
+        default="cancel_newest",
+        help="What happens instead of a trade with your own account.",
+    )
     @click.option("--client-order-id", type=_ID, default=None, help="Your own number for the order.")
     @key_option
     @json_option
@@ -284,7 +316,18 @@ def _enter_command(side: str) -> click.Command:
         market_order: bool,
         protect: Decimal | None,
         tif: str | None,
+        expires: float | None,
         post_only: bool,
+        slide: bool,
+        display: Decimal | None,
+        hidden: bool,
+        minimum: Decimal | None,
+        spend: Decimal | None,
+        stop: Decimal | None,
+        take_profit: Decimal | None,
+        trail: Decimal | None,
+        on_reference: bool,
+        stp: str,
         client_order_id: int | None,
         key: str,
         data: Path,
@@ -296,13 +339,21 @@ def _enter_command(side: str) -> click.Command:
             raise click.UsageError("the price is given twice")
         limit = price if price is not None else price_argument
         if market_order:
-            if limit is not None or protect is None:
-                raise click.UsageError("a market order has no price; say the worst one with --protect")
+            if limit is not None or (protect is None and spend is None):
+                raise click.UsageError(
+                    "a market order has no price; say the worst one with --protect, or what to --spend at most"
+                )
             limit = protect
         elif limit is None:
             raise click.UsageError("give a price, or --market-order --protect PRICE")
-        elif protect is not None:
-            raise click.UsageError("--protect goes with --market-order")
+        elif protect is not None or spend is not None:
+            raise click.UsageError("--protect and --spend go with --market-order")
+        triggers = {"stop": stop, "take_profit": take_profit, "trailing": trail}
+        chosen = [name for name, price_of_it in triggers.items() if price_of_it is not None]
+        if len(chosen) > 1:
+            raise click.UsageError("an order waits for one thing: --stop, --take-profit or --trail")
+        if expires is not None and tif is not None:
+            raise click.UsageError("--expires is a time in force of its own")
         from zexchange.client import NewOrder
         from zexchange.client.rejections import Rejected
 
@@ -312,8 +363,19 @@ def _enter_command(side: str) -> click.Command:
             quantity=quantity,
             price=limit,
             order_type="market" if market_order else "limit",
-            time_in_force=tif or ("ioc" if market_order else "gtc"),  # type: ignore[arg-type]
+            time_in_force=_time_in_force(tif, expires, market_order),  # type: ignore[arg-type]
+            expire_time_ns=None if expires is None else time.time_ns() + round(expires * 1e9),
             post_only=post_only,
+            slide=slide,
+            display=display,
+            hidden=hidden,
+            min_quantity=minimum,
+            max_notional=spend,
+            trigger=chosen[0] if chosen else None,  # type: ignore[arg-type]
+            trigger_price=stop if stop is not None else take_profit,
+            trail=trail,
+            on_reference=on_reference,
+            self_trade_prevention=stp,  # type: ignore[arg-type]
             client_order_id=client_order_id,
         )
         with session(Where(data, connect, key)) as client:
@@ -327,6 +389,8 @@ def _enter_command(side: str) -> click.Command:
     \b
     zexchange order {side} BTC-USD 0.5 64000 --key alice
     zexchange order {side} BTC-USD 0.5 --market-order --protect 64100 --key alice
+    zexchange order {side} BTC-USD 0.5 64000 --stop 63000 --expires 3600 --key alice
+    zexchange order {side} BTC-USD 0.5 64000 --display 0.05 --key alice
     """
     return click.command(side)(enter)
 
@@ -457,7 +521,7 @@ def list_orders(
         message("no open orders")
         return
     print_table(
-        ("ORDER", "CLIENT ID", "MARKET", "SIDE", "PRICE", "QUANTITY", "FILLED", "OPEN"),
+        ("ORDER", "CLIENT ID", "MARKET", "SIDE", "PRICE", "QUANTITY", "FILLED", "OPEN", "TERMS"),
         [
             (
                 one.order_id,
@@ -468,11 +532,29 @@ def list_orders(
                 plain(one.quantity),
                 plain(one.filled),
                 plain(one.remaining),
+                _terms(one) or "-",
             )
             for one in orders
         ],
         right=(0, 1, 4, 5, 6, 7),
     )
+
+
+def _terms(order: Order) -> str:
+    """What an order has besides price and quantity."""
+    parts = []
+    if order.trigger is not None:
+        at = "" if order.trigger_price is None else f" {plain(order.trigger_price)}"
+        parts.append(f"{order.trigger}{at}")
+    if order.display is not None:
+        parts.append(f"shows {plain(order.display)}")
+    if order.hidden:
+        parts.append("hidden")
+    if order.expire_time_ns is not None:
+        parts.append(order.time_in_force)
+    if order.is_paired:
+        parts.append("paired")
+    return ", ".join(parts)
 
 
 # ---------------------------------------------------------------- looking

@@ -51,6 +51,7 @@ from zexchange.wire.messages import (
     ReasonCode,
     ReportFlags,
     TimeInForce,
+    Trigger,
 )
 from zexchange.wire.session import (
     ClientSession,
@@ -85,10 +86,11 @@ _HOPELESS = frozenset(
 )
 # The outcome of a nonce is no longer kept: after a resend this says nothing about the first try.
 _FORGOTTEN = frozenset({ReasonCode.NONCE_TOO_OLD, ReasonCode.NONCE_USED})
-_LAST_WORDS = frozenset(
-    {ExecType.REJECTED, ExecType.CANCELLED, ExecType.SELF_TRADE_PREVENTED, ExecType.MASS_CANCELLED}
-)
-_MAY_GO_ON = frozenset({ExecType.NEW, ExecType.REPLACED, ExecType.TRADE})
+_LAST_WORDS = frozenset({ExecType.REJECTED, ExecType.CANCELLED, ExecType.MASS_CANCELLED})
+_MAY_GO_ON = frozenset({ExecType.NEW, ExecType.REPLACED, ExecType.TRADE, ExecType.SELF_TRADE_PREVENTED})
+_SAME = ("market_id", "side", "qty_lots", "client_order_id")
+"""What a report repeats of a new order."""
+_RESTS = frozenset({TimeInForce.GTC, TimeInForce.DAY, TimeInForce.GTD})
 
 
 class Instant(NamedTuple):
@@ -610,7 +612,7 @@ def _needs_fence(command: wire.Command | wire.OperatorCommand) -> bool:
     if not isinstance(command, wire.Command) or OrderOptions.POST_ONLY in command.options:
         return False
     if command.kind is CommandKind.NEW:
-        return command.time_in_force is TimeInForce.GTC
+        return command.trigger is Trigger.NONE and command.time_in_force in _RESTS
     return command.kind is CommandKind.AMEND
 
 
@@ -622,9 +624,13 @@ def _answers(batch: AnyBatch, index: int, report: ExecutionReport) -> bool:
     if before:
         return report.order_id == before[0].order_id
     if command.kind is CommandKind.NEW:
+        # Otherwise the exchange has chosen the price.
+        keeps_price = report.exec_type is not ExecType.NEW or (
+            OrderOptions.SLIDE not in command.options and command.price_ticks != 0
+        )
+        names = (*_SAME, "price_ticks") if keeps_price else _SAME
         return report.exec_type in (ExecType.NEW, ExecType.REJECTED) and all(
-            getattr(report, name) == getattr(command, name)
-            for name in ("market_id", "side", "price_ticks", "qty_lots", "client_order_id")
+            getattr(report, name) == getattr(command, name) for name in names
         )
     if command.order_id:
         return report.order_id == command.order_id
@@ -642,6 +648,8 @@ def _is_last(command: wire.Command | wire.OperatorCommand, report: ExecutionRepo
     if report.exec_type in _LAST_WORDS:
         return True
     if report.exec_type not in _MAY_GO_ON:
+        return True
+    if command.kind is CommandKind.NEW and command.trigger is not Trigger.NONE:
         return True
     return report.leaves_lots == 0 or OrderOptions.POST_ONLY in command.options
 

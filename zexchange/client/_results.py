@@ -26,7 +26,9 @@ from zexchange.client.types import (
     OrderStatus,
     OrderUpdate,
     SideName,
+    TimeInForceName,
     Trade,
+    TriggerName,
     Withdrawn,
 )
 from zexchange.client.units import lots_to_quantity, ticks_to_price, units_to_amount
@@ -39,9 +41,13 @@ from zexchange.wire.messages import (
     Liquidity,
     MarketState,
     OperatorCommandKind,
+    OrderOptions,
+    OrderType,
     ReasonCode,
     ReportFlags,
     Side,
+    TimeInForce,
+    Trigger,
 )
 
 __all__ = ["OperatorOutcome", "Outcome", "Results"]
@@ -50,17 +56,34 @@ Outcome: TypeAlias = OrderResult | CancelResult | CancelAllResult | Rejected
 OperatorOutcome: TypeAlias = AccountOpened | KeyRegistered | Deposited | Withdrawn | MarketStateSet | Rejected
 
 _SIDES: dict[Side, SideName] = {Side.BUY: "buy", Side.SELL: "sell"}
+_TIMES_IN_FORCE: dict[TimeInForce, TimeInForceName] = {
+    TimeInForce.GTC: "gtc",
+    TimeInForce.IOC: "ioc",
+    TimeInForce.FOK: "fok",
+    TimeInForce.DAY: "day",
+    TimeInForce.GTD: "gtd",
+}
+_TRIGGERS: dict[Trigger, TriggerName] = {
+    Trigger.STOP: "stop",
+    Trigger.TAKE_PROFIT: "take_profit",
+    Trigger.TRAILING: "trailing",
+}
 _STATES: dict[MarketState, MarketStateName] = {
     MarketState.CLOSED: "closed",
     MarketState.CONTINUOUS: "continuous",
     MarketState.HALTED: "halted",
 }
-_UPDATES: dict[ExecType, Literal["new", "rejected", "replaced", "cancelled"]] = {
+_UPDATES: dict[
+    ExecType,
+    Literal["new", "rejected", "replaced", "cancelled", "expired", "triggered", "self_trade_prevented"],
+] = {
     ExecType.NEW: "new",
     ExecType.REJECTED: "rejected",
     ExecType.REPLACED: "replaced",
     ExecType.CANCELLED: "cancelled",
-    ExecType.SELF_TRADE_PREVENTED: "cancelled",
+    ExecType.EXPIRED: "expired",
+    ExecType.TRIGGERED: "triggered",
+    ExecType.SELF_TRADE_PREVENTED: "self_trade_prevented",
 }
 
 
@@ -80,7 +103,7 @@ class Results:
         if command.kind is CommandKind.CANCEL_ALL:
             return self._cancel_all(reports)
         if command.kind is CommandKind.CANCEL:
-            return self._cancelled(reports[-1])
+            return self._cancelled(first)
         return self._order(command, reports)
 
     def operator_outcome(
@@ -243,6 +266,14 @@ class Results:
             price=ticks_to_price(market, order.price_ticks),
             quantity=lots_to_quantity(market, order.qty_lots),
             remaining=lots_to_quantity(market, order.leaves_lots),
+            order_type="market" if order.order_type is OrderType.MARKET else "limit",
+            time_in_force=_TIMES_IN_FORCE[order.time_in_force],
+            hidden=OrderOptions.HIDDEN in order.options,
+            display=lots_to_quantity(market, order.display_qty_lots) if order.display_qty_lots else None,
+            trigger=_TRIGGERS.get(order.trigger),
+            trigger_price=ticks_to_price(market, order.trigger_ticks) if order.trigger_ticks else None,
+            expire_time_ns=order.expire_time_ns or None,
+            is_paired=OrderOptions.OCO_WITH_PREVIOUS in order.options,
         )
 
     def trade(self, market: Market, trade: wire.TradePrint) -> Trade:

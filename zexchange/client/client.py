@@ -63,6 +63,7 @@ from zexchange.client.types import (
     NewOrder,
     Order,
     OrderResult,
+    SelfTradePreventionName,
     ShardState,
     SideName,
     Status,
@@ -329,6 +330,13 @@ class Client:
             market, "sell", quantity, protection_price, time_in_force, False, client_order_id, at_market=True
         )
 
+    def enter(self, order: NewOrder) -> OrderResult:
+        """An order of any kind: stops, icebergs, hidden orders, and whatever else `NewOrder` can say.
+
+        Raises Rejected, OutcomeUnknown, Disconnected.
+        """
+        return _expect(self._one(order), OrderResult)
+
     def cancel(
         self,
         *,
@@ -374,13 +382,21 @@ class Client:
         client_order_id: int | None = None,
         price: DecimalLike | None = None,
         quantity: DecimalLike | None = None,
+        display: DecimalLike | None = None,
+        trigger_price: DecimalLike | None = None,
+        trail: DecimalLike | None = None,
+        trail_ppm: int | None = None,
+        expire_time_ns: int | None = None,
         post_only: bool = False,
+        slide: bool = False,
+        self_trade_prevention: SelfTradePreventionName = "cancel_newest",
         market: str | None = None,
     ) -> OrderResult:
-        """Change price, total quantity (fills included) or both; None keeps it.
+        """Change price, total quantity (fills included), displayed quantity, trigger or expiry; None keeps it.
 
-        A smaller quantity at the same price keeps the order's place in the queue, anything else loses it. Without
-        `market` the order is looked up first, which takes one more round trip; with several shards it is needed.
+        A smaller quantity at the same price keeps the order's place in the queue, and so does another expiry; anything
+        else loses it. Without `market` the order is looked up first, which takes one more round trip; with several
+        shards it is needed.
         """
         if market is None:
             market = self._market_of(order_id, client_order_id)
@@ -389,7 +405,14 @@ class Client:
             client_order_id=client_order_id,
             price=price,
             quantity=quantity,
+            display=display,
+            trigger_price=trigger_price,
+            trail=trail,
+            trail_ppm=trail_ppm,
+            expire_time_ns=expire_time_ns,
             post_only=post_only,
+            slide=slide,
+            self_trade_prevention=self_trade_prevention,
             market=market,
         )
         return _expect(self._one(command), OrderResult)

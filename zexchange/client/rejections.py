@@ -347,6 +347,72 @@ class UnknownOrder(Rejected):
     reason = ReasonCode.UNKNOWN_ORDER
 
 
+class SlideWithoutPostOnly(Rejected):
+    """Only a post-only order slides."""
+
+    reason = ReasonCode.SLIDE_WITHOUT_POST_ONLY
+
+
+class DisplayInvalid(Rejected):
+    """A displayed quantity is at most the quantity; only an order that rests is hidden or shown in part, not both."""
+
+    reason = ReasonCode.DISPLAY_INVALID
+
+
+class MinQtyInvalid(Rejected):
+    """A minimum is at most the quantity, of an immediate-or-cancel order without trigger."""
+
+    reason = ReasonCode.MIN_QTY_INVALID
+
+
+class MaxNotionalInvalid(Rejected):
+    """Only a market buy, immediate or cancel, without trigger, has a maximum notional, in 1 to 2^63-1."""
+
+    reason = ReasonCode.MAX_NOTIONAL_INVALID
+
+
+class TriggerInvalid(Rejected):
+    """A trigger price or distance is missing, out of range, or given without its trigger."""
+
+    reason = ReasonCode.TRIGGER_INVALID
+
+
+class ExpiryInvalid(Rejected):
+    """Good till date names a time after log time; other times in force name none."""
+
+    reason = ReasonCode.EXPIRY_INVALID
+
+
+class OcoInvalid(Rejected):
+    """The command before it in the batch entered no open, unpaired order of this market and side, or this order cannot stay open."""
+
+    reason = ReasonCode.OCO_INVALID
+
+
+class TriggerMet(Rejected):
+    """What the order would wait for is there already."""
+
+    reason = ReasonCode.TRIGGER_MET
+
+
+class TrailingLimit(Rejected):
+    """The market has as many trailing orders as it can."""
+
+    reason = ReasonCode.TRAILING_LIMIT
+
+
+class MinQtyNotFillable(Rejected):
+    """Less than the minimum can be filled at once."""
+
+    reason = ReasonCode.MIN_QTY_NOT_FILLABLE
+
+
+class AmendInvalid(Rejected):
+    """The amend changes what the order does not have, or carries an option that only a new order takes."""
+
+    reason = ReasonCode.AMEND_INVALID
+
+
 class CancelledByUser(Rejected):
     """Cancelled by the account."""
 
@@ -381,6 +447,24 @@ class MassCancel(Rejected):
     """Cancelled by cancelAll."""
 
     reason = ReasonCode.MASS_CANCEL
+
+
+class OrderExpired(Rejected):
+    """Its time in force is over."""
+
+    reason = ReasonCode.ORDER_EXPIRED
+
+
+class OneCancelsOther(Rejected):
+    """Its pair traded, was triggered or ended."""
+
+    reason = ReasonCode.ONE_CANCELS_OTHER
+
+
+class MaxNotionalReached(Rejected):
+    """No further lot fits in the maximum notional."""
+
+    reason = ReasonCode.MAX_NOTIONAL_REACHED
 
 
 class UnknownAccount(Rejected):
@@ -514,12 +598,26 @@ _REJECTIONS: dict[ReasonCode, type[Rejected]] = {
     ReasonCode.POST_ONLY_WOULD_CROSS: PostOnlyWouldCross,
     ReasonCode.FOK_NOT_FILLABLE: FokNotFillable,
     ReasonCode.UNKNOWN_ORDER: UnknownOrder,
+    ReasonCode.SLIDE_WITHOUT_POST_ONLY: SlideWithoutPostOnly,
+    ReasonCode.DISPLAY_INVALID: DisplayInvalid,
+    ReasonCode.MIN_QTY_INVALID: MinQtyInvalid,
+    ReasonCode.MAX_NOTIONAL_INVALID: MaxNotionalInvalid,
+    ReasonCode.TRIGGER_INVALID: TriggerInvalid,
+    ReasonCode.EXPIRY_INVALID: ExpiryInvalid,
+    ReasonCode.OCO_INVALID: OcoInvalid,
+    ReasonCode.TRIGGER_MET: TriggerMet,
+    ReasonCode.TRAILING_LIMIT: TrailingLimit,
+    ReasonCode.MIN_QTY_NOT_FILLABLE: MinQtyNotFillable,
+    ReasonCode.AMEND_INVALID: AmendInvalid,
     ReasonCode.CANCELLED_BY_USER: CancelledByUser,
     ReasonCode.IMMEDIATE_REMAINDER: ImmediateRemainder,
     ReasonCode.SELF_TRADE: SelfTrade,
     ReasonCode.AMENDED_BELOW_FILLED: AmendedBelowFilled,
     ReasonCode.MATCH_LIMIT: MatchLimit,
     ReasonCode.MASS_CANCEL: MassCancel,
+    ReasonCode.ORDER_EXPIRED: OrderExpired,
+    ReasonCode.ONE_CANCELS_OTHER: OneCancelsOther,
+    ReasonCode.MAX_NOTIONAL_REACHED: MaxNotionalReached,
     ReasonCode.UNKNOWN_ACCOUNT: UnknownAccount,
     ReasonCode.UNKNOWN_ASSET: UnknownAsset,
     ReasonCode.ACCOUNT_EXISTS: AccountExists,

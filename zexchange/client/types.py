@@ -36,16 +36,20 @@ __all__ = [
     "OrderResult",
     "OrderStatus",
     "OrderUpdate",
+    "SelfTradePreventionName",
     "ShardState",
     "SideName",
     "Status",
     "TimeInForceName",
     "Trade",
+    "TriggerName",
     "Withdrawn",
 ]
 
 SideName: TypeAlias = Literal["buy", "sell"]
-TimeInForceName: TypeAlias = Literal["gtc", "ioc", "fok"]
+TimeInForceName: TypeAlias = Literal["gtc", "ioc", "fok", "day", "gtd"]
+TriggerName: TypeAlias = Literal["stop", "take_profit", "trailing"]
+SelfTradePreventionName: TypeAlias = Literal["cancel_newest", "cancel_oldest", "cancel_both", "decrement"]
 MarketStateName: TypeAlias = Literal["closed", "continuous", "halted"]
 # open: rests in the book, perhaps partly filled. filled: all of it. cancelled: what was not filled is gone.
 OrderStatus: TypeAlias = Literal["open", "filled", "cancelled"]
@@ -55,16 +59,33 @@ OrderStatus: TypeAlias = Literal["open", "filled", "cancelled"]
 
 
 class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """Enter an order. `order_type` "market" makes `price` the protection price: no fill is worse, nothing rests."""
+    """Enter an order.
+
+    `order_type` "market" makes `price` the protection price: no fill is worse, nothing rests. With `max_notional`, the
+    most a market buy spends in the quote asset, fees included, the price may be left out.
+    """
 
     market: str
     side: SideName
     quantity: DecimalLike
-    price: DecimalLike
+    price: DecimalLike | None = None
     order_type: Literal["limit", "market"] = "limit"
     time_in_force: TimeInForceName = "gtc"
     post_only: bool = False
+    slide: bool = False  # with post_only: take the next price that does not trade instead of being refused
     client_order_id: int | None = None
+    self_trade_prevention: SelfTradePreventionName = "cancel_newest"
+    hidden: bool = False
+    display: DecimalLike | None = None  # quantity shown at a time
+    min_quantity: DecimalLike | None = None  # of an "ioc" order: refuse it if less can be filled
+    max_notional: DecimalLike | None = None
+    expire_time_ns: int | None = None  # of a "gtd" order
+    trigger: TriggerName | None = None
+    trigger_price: DecimalLike | None = None
+    trail: DecimalLike | None = None  # of a "trailing" order: distance from the best price,
+    trail_ppm: int | None = None  # or in parts per million of it
+    on_reference: bool = False  # wait for the operator's reference price instead of trades
+    oco_with_previous: bool = False  # one cancels other: pair it with the order before it in the same batch
 
 
 class CancelOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,13 +97,20 @@ class CancelOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AmendOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """Change price, quantity or both. `quantity` is the intended total, fills included; None keeps what is there."""
+    """Change an order; None keeps what is there. `quantity` is the intended total, fills included."""
 
     order_id: int | None = None
     client_order_id: int | None = None
     price: DecimalLike | None = None
     quantity: DecimalLike | None = None
+    display: DecimalLike | None = None
+    trigger_price: DecimalLike | None = None
+    trail: DecimalLike | None = None
+    trail_ppm: int | None = None
+    expire_time_ns: int | None = None
     post_only: bool = False
+    slide: bool = False
+    self_trade_prevention: SelfTradePreventionName = "cancel_newest"
     market: str | None = None
 
 
@@ -224,6 +252,14 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     price: Decimal
     quantity: Decimal
     remaining: Decimal
+    order_type: Literal["limit", "market"] = "limit"
+    time_in_force: TimeInForceName = "gtc"
+    hidden: bool = False
+    display: Decimal | None = None
+    trigger: TriggerName | None = None  # what it waits for; None once it rests
+    trigger_price: Decimal | None = None  # None while a trailing order has none yet
+    expire_time_ns: int | None = None
+    is_paired: bool = False  # one cancels other
 
     @property
     def filled(self) -> Decimal:
@@ -300,9 +336,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OrderUpdate(msgspec.Struct, frozen=True, kw_only=True):
-    """Something happened to an order of the account that this client did not ask for: another session of it did."""
+    """Something happened to an order of the account that this client did not ask for.
 
-    kind: Literal["new", "rejected", "replaced", "cancelled"]
+    Another session of the account did, or it happened by itself: it expired, was triggered, or ended with its pair.
+    """
+
+    kind: Literal["new", "rejected", "replaced", "cancelled", "expired", "triggered", "self_trade_prevented"]
     order_id: int
     client_order_id: int
     market: str

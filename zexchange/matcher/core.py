@@ -41,6 +41,7 @@ from zexchange.wire.messages import (
     OpenOrdersRequest,
     ReasonCode,
     ShardStatusRequest,
+    TimePassed,
     TradesRequest,
     WireError,
     decode,
@@ -50,6 +51,7 @@ ANSWERS_PER_DRAIN_MAX = 128
 """Queries and logons answered with one drain: an answer can take a tenth of a millisecond, and orders wait
 meanwhile."""
 
+_TIME_PASSED = TimePassed().encode()
 _EXEC_TYPE_OFFSET = 157
 _BINDS_KEYS = (int(ExecType.ACCOUNT_OPENED), int(ExecType.KEY_REGISTERED))
 _ASKS = frozenset({int(Kind.OPEN), int(Kind.QUERY)})
@@ -131,6 +133,8 @@ class MatcherCore:
         self._by_number: dict[int, _Link] = {}
         self._next_link = 0
         self.routes = Routes(accounts_max)
+        self._time_passes = False
+        """The next record only moves log time."""
         self._unbound: dict[bytes, list[_Session]] = {}
         self._unknown: list[Release] = []
 
@@ -148,7 +152,20 @@ class MatcherCore:
     @property
     def pending(self) -> bool:
         """A drain has something to do."""
-        return bool(self._direct_frames or self._queue or self._unknown)
+        return bool(self._direct_frames or self._queue or self._unknown or self._time_passes)
+
+    @property
+    def next_due_ns(self) -> int | None:
+        """Time from which on `let_time_pass` makes something happen: 0 if it would at once; None if nothing is ahead.
+
+        Log time may be ahead of the clock, and what may happen at the next record does not wait for the clock.
+        """
+        due_ns = self._engine.next_due_ns
+        return 0 if due_ns is not None and due_ns <= self._engine.log_time_ns + 1 else due_ns
+
+    def let_time_pass(self) -> None:
+        """The next drain is a record that only moves log time."""
+        self._time_passes = True
 
     @property
     def sessions(self) -> int:
@@ -213,7 +230,7 @@ class MatcherCore:
     def only_direct(self) -> bool:
         """Nothing but frames of the ingress in this thread is waiting, and no session waits for its key to be
         registered: the ingress may have the frames applied, and hand out their reports, itself."""
-        return not (self._queue or self._unknown or self._unbound)
+        return not (self._queue or self._unknown or self._unbound or self._time_passes)
 
     def direct_frames_added(self, identity: bytes, count: int) -> None:
         """The one ingress in this thread has put so many well-formed, verified frames into the inbox.
@@ -250,6 +267,11 @@ class MatcherCore:
         the next drain.
         """
         assert self._drained is None, "one batch is in flight at a time"
+        if self._time_passes:
+            self._time_passes = False
+            batch, first_record_no, _, events = self.seal.apply(_TIME_PASSED, now_ns)
+            self._drained = [], events, first_record_no
+            return Batch(first_record_no, batch)
         inbox = self.inbox
         direct = self._direct_frames
         if direct:

@@ -52,7 +52,9 @@ class Inbox:
         handle = self._handle
         found = lib.inbox_receive(handle, link, message, len(message))
         if found < 0:
-            raise LinkMessageInvalid(f"a link message of {len(message)} bytes does not hold whole, known entries")
+            raise LinkMessageInvalid(
+                f"a link message of {len(message)} bytes does not hold whole, known entries"
+            )
         items = []
         for index in range(found):
             item = handle.items[index]
@@ -67,9 +69,7 @@ class Inbox:
     def take(self, frames_max: int, body_max: int, link: int, asked: list[int]) -> int:
         """Add frames to the body, in order, until it would exceed `body_max` bytes or the next one is of `link`
         and one of these sessions. Returns how many; `frames_max` if nothing stopped it."""
-        return int(
-            lib.inbox_take(self._handle, frames_max, body_max, link, asked or ffi.NULL, len(asked))
-        )
+        return int(lib.inbox_take(self._handle, frames_max, body_max, link, asked or ffi.NULL, len(asked)))
 
     @property
     def taken(self) -> int:

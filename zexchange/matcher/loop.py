@@ -160,7 +160,7 @@ class MatcherLoop:
         if (self._look or self._held) and self._core_has_room:
             return 0
         if not self.busy:
-            return 0 if self._core.pending else _LONGEST_WAIT_MS
+            return 0 if self._core.pending else self._due_in_ms()
         deadline_ms = self.appender.deadline_ms()
         return _LONGEST_WAIT_MS if deadline_ms is None else max(0, deadline_ms - now_ms)
 
@@ -173,6 +173,8 @@ class MatcherLoop:
         if self.busy:
             self.appender.tick(now_ms)
             return
+        if accept and not self._core.pending and self._due_in_ms() == 0:
+            self._core.let_time_pass()
         while accept and self._core.pending:
             begun_ns = time.monotonic_ns()
             batch = self._core.drain(time.time_ns())
@@ -186,6 +188,13 @@ class MatcherLoop:
             self.appender.begin(batch.first_record_no, batch.raw, now_ms)
             if self.busy:
                 return
+
+    def _due_in_ms(self) -> int:
+        """How long until something happens although nothing arrives, rounded up."""
+        due_ns = self._core.next_due_ns
+        if due_ns is None:
+            return _LONGEST_WAIT_MS
+        return min(_LONGEST_WAIT_MS, max(0, -((time.time_ns() - due_ns) // 1_000_000)))
 
     def landed(self) -> None:
         """The batch in flight is on disk: only now may anyone hear of it."""

@@ -199,9 +199,7 @@ def _retry(context: ProcessContext) -> Retry:
     )
 
 
-def _serve(
-    context: ProcessContext, loop: MatcherLoop, reactor: Reactor, companion: Companion | None
-) -> None:
+def _serve(context: ProcessContext, loop: MatcherLoop, reactor: Reactor, companion: Companion | None) -> None:
     """Turn by turn until asked to stop, and then until the batch in flight is on disk."""
     # The loop makes no reference cycles; a collection in the middle of a burst would only stop the shard.
     gc.collect()

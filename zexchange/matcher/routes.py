@@ -54,9 +54,7 @@ class Routes:
         """The session is gone."""
         lib.routes_remove(self._handle, slot)
 
-    def collect(
-        self, events: bytes, origins: Any, first_record_no: int
-    ) -> Iterator[tuple[int, memoryview]]:
+    def collect(self, events: bytes, origins: Any, first_record_no: int) -> Iterator[tuple[int, memoryview]]:
         """(link, encoded REPORTS entries) for the sessions that hear of these event blocks. A view is valid
         until the next step of the iteration.
 

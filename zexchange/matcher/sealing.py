@@ -57,7 +57,9 @@ class NativeSeal:
 
     def apply(self, body: bytes, now_ns: int) -> Sealed:
         shard = self._shard
-        return self._sealed(lib.seal_apply(self._seal, shard, body, len(body), max(shard.log_time_ns + 1, now_ns)))
+        return self._sealed(
+            lib.seal_apply(self._seal, shard, body, len(body), max(shard.log_time_ns + 1, now_ns))
+        )
 
     def apply_taken(self, inbox: Inbox, now_ns: int) -> Sealed:
         shard = self._shard

@@ -7,9 +7,11 @@ code with the C engine except the message codec, the genesis file and the Merkle
 * `state`: accounts, keys, orders, markets (section 2)
 * `engine`: a record, nonces, duplicates; queries (section 3)
 * `reports`: how commands are answered (section 4)
-* `orders`: new, cancel, amend, cancel all; matching (sections 5 and 6)
-* `operator_commands`: accounts, keys, deposits (section 7)
-* `check`: the standing truths (section 8)
+* `matching`: what happens between orders, and how an order ends (sections 5 and 6)
+* `triggers`: what happens by itself: expiry, waiting orders (section 7)
+* `orders`: new, cancel, amend, cancel all (sections 5 and 6)
+* `operator_commands`: accounts, keys, deposits (section 8)
+* `check`: the standing truths (section 9)
 * `encoding`: state root and snapshot (docs/formats.md sections 3 and 4)
 """
 

@@ -1,4 +1,4 @@
-"""The standing truths of the rule book (docs/rules.md section 8), walked over the whole state."""
+"""The standing truths of the rule book (docs/rules.md section 9), walked over the whole state."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ import itertools
 from zexchange import limits
 from zexchange.engine_types import InvariantBroken
 from zexchange.reference.amounts import held_asset, order_hold
-from zexchange.reference.state import Balance, Market, State
-from zexchange.wire.messages import ExecType, ReasonCode, Side
+from zexchange.reference.state import Balance, Market, Order, State
+from zexchange.reference.triggers import stays_open
+from zexchange.wire.messages import (
+    ExecType,
+    OrderType,
+    ReasonCode,
+    SelfTradePrevention,
+    Side,
+    TimeInForce,
+    Trigger,
+)
 
 __all__ = ["check_state"]
 
@@ -24,11 +33,19 @@ def check_state(state: State) -> None:
         _truth(order.leaves_lots + order.cum_qty_lots == order.qty_lots, f"order {order.order_id}: filled")
         _truth(1 <= order.price_ticks <= limits.PRICE_TICKS_MAX, f"order {order.order_id}: price")
         _truth(order.qty_lots <= limits.QTY_LOTS_MAX, f"order {order.order_id}: quantity")
-        _truth(1 <= order.order_id <= order.priority_seq < state.next_seq, f"order {order.order_id}: numbers")
+        _truth(1 <= order.order_id < state.next_seq, f"order {order.order_id}: number")
+        has_place = not order.is_waiting or order.trigger_ticks > 0
+        _truth(
+            (1 if has_place else 0) <= order.priority_no < (state.next_priority_no if has_place else 1),
+            f"order {order.order_id}: priority",
+        )
+        _check_terms(state, order)
         owner = state.accounts[order.account_id]
         _truth(owner.orders.get(order.order_id) is order, f"order {order.order_id}: not found by its id")
         _truth(owner.account_id != limits.OPERATOR_ACCOUNT_ID, f"order {order.order_id}: of the operator")
-    queued = sum(len(market.buys) + len(market.sells) for market in state.markets.values())
+    queued = sum(
+        len(market.buys) + len(market.sells) + len(market.waiting) for market in state.markets.values()
+    )
     owned = sum(len(account.orders) for account in state.accounts.values())
     _truth(len(orders) == queued == owned, "orders are lost between slots, queues and accounts")
     _truth(len({order.order_id for order in orders}) == len(orders), "an order id twice")
@@ -36,6 +53,42 @@ def check_state(state: State) -> None:
         named = [order.client_order_id for order in account.orders.values() if order.client_order_id]
         _truth(len(named) == len(set(named)), f"account {account.account_id}: a client order id twice")
     _check_pools(state)
+
+
+def _check_terms(state: State, order: Order) -> None:
+    """Standing truth 6: the terms of an open order fit together, and with its pair."""
+    where = f"order {order.order_id}"
+    may_rest = stays_open(order.time_in_force)
+    _truth(may_rest or order.is_waiting, f"{where}: it should be gone")
+    expires = order.time_in_force in (TimeInForce.DAY, TimeInForce.GTD)
+    _truth((order.expire_time_ns > 0) is expires, f"{where}: expiry")
+    _truth(order.side is not Side.NONE and order.order_type is not OrderType.NONE, f"{where}: side, type")
+    slice_max = 0 if order.is_waiting else min(order.display_lots, order.leaves_lots)
+    _truth(order.shown_lots <= slice_max, f"{where}: shows too much")
+    _truth(order.is_waiting or (order.shown_lots > 0) is (order.display_lots > 0), f"{where}: shows nothing")
+    _truth(not (order.is_hidden and order.display_lots), f"{where}: hidden and shown")
+    _truth((order.is_hidden or order.display_lots == 0) or may_rest, f"{where}: hidden or shown in part")
+    is_trailing = order.trigger is Trigger.TRAILING
+    _truth(is_trailing is (bool(order.trail_ticks) is not bool(order.trail_ppm)), f"{where}: distance")
+    _truth(order.trail_ppm < limits.PPM and order.trail_ticks <= limits.PRICE_TICKS_MAX, f"{where}: distance")
+    _truth(is_trailing or order.best_ticks == 0, f"{where}: follows a price")
+    _truth(order.is_waiting or not (order.trigger_ticks or order.on_reference), f"{where}: trigger")
+    _truth(
+        (0 if is_trailing or not order.is_waiting else 1) <= order.trigger_ticks <= limits.PRICE_TICKS_MAX,
+        f"{where}: trigger price",
+    )
+    is_terse = order.order_type is OrderType.LIMIT and order.self_trade_prevention is SelfTradePrevention.NONE
+    _truth(is_terse or order.is_waiting, f"{where}: it rests and still says how it came")
+    says_how = order.self_trade_prevention is not SelfTradePrevention.NONE
+    _truth(says_how or not order.is_waiting, f"{where}: it waits and does not say how it comes")
+    if order.pair_id:
+        other = state.accounts[order.account_id].orders.get(order.pair_id)
+        _truth(other is not None and other is not order, f"{where}: its pair is gone")
+        assert other is not None
+        _truth(other.pair_id == order.order_id, f"{where}: its pair has another pair")
+        _truth(
+            (other.market_id, other.side) == (order.market_id, order.side), f"{where}: pair of another side"
+        )
 
 
 def _check_money(state: State) -> None:
@@ -58,6 +111,8 @@ def _check_money(state: State) -> None:
 
 
 def _check_queues(market: Market) -> None:
+    for price_ticks in (market.last_ticks, market.reference_ticks):
+        _truth(price_ticks <= limits.PRICE_TICKS_MAX, f"market {market.definition.market_id}: price")
     for side, queue in ((Side.BUY, market.buys), (Side.SELL, market.sells)):
         keys = [order.by_priority() for order in queue]
         where = f"market {market.definition.market_id}"
@@ -81,22 +136,32 @@ def _check_pools(state: State) -> None:
     _truth(operator.public_key == state.genesis.operator_public_key, "key 0 is not the genesis operator's")
     _truth(operator.account_id == limits.OPERATOR_ACCOUNT_ID, "the operator's key is another account's")
     for market in state.markets.values():
+        trailing = sum(order.trigger is Trigger.TRAILING for order in market.waiting)
+        _truth(trailing <= limits.TRAILING_PER_MARKET_MAX, f"market {market.definition.market_id}: trailing")
         has_fees = market.definition.quote_asset_id in state.accounts[0].balances
         _truth(has_fees, f"market {market.definition.market_id}: no balance for its fees")
-    _truth(min(state.next_record_no, state.next_seq, state.next_trade_id) >= 1, "a number starts below 1")
+    _truth(
+        min(state.next_record_no, state.next_seq, state.next_trade_id, state.next_priority_no) >= 1,
+        "a number starts below 1",
+    )
     cached = sum(len(batch) for batch in state.cached_batches.values())
     _truth(state.outcomes_count == cached, "cached outcomes miscounted")
     _truth(state.outcomes_count <= len(state.ring) <= allowed.max_outcomes, "more outcomes than kept")
     _truth(len({key.public_key for key in state.keys}) == len(state.keys), "a public key twice")
     for outcome in state.ring:
         code = outcome.reason
-        answers = code is ReasonCode.NONE or ReasonCode.UNKNOWN_MARKET <= code <= ReasonCode.SUPPLY_OVERFLOW
+        answers = code is ReasonCode.NONE or is_answer(code)
         _truth(answers and outcome.exec_type is not ExecType.NONE, f"outcome of seq {outcome.seq}: no answer")
     for index, key in enumerate(state.keys):
         _truth(key.key_index == index and key.account_id in state.accounts, f"key {index}: misplaced")
         window = range(max(0, key.highest_nonce - limits.NONCE_WINDOW + 1), key.highest_nonce + 1)
         _truth(key.highest_nonce in key.used_nonces, f"key {index}: the highest nonce is unused")
         _truth(all(nonce in window for nonce in key.used_nonces), f"key {index}: nonces outside the window")
+
+
+def is_answer(code: ReasonCode) -> bool:
+    """Whether a command can be answered with this reason."""
+    return 300 < code < 500
 
 
 def _truth(holds: bool, what: str) -> None:

@@ -14,7 +14,16 @@ from zexchange.engine_types import SnapshotInvalid
 from zexchange.genesis import Genesis
 from zexchange.reference.state import Account, Balance, Key, Market, Order, Outcome, State, genesis_state
 from zexchange.verification import merkle
-from zexchange.wire.messages import ExecType, MarketState, ReasonCode, Side
+from zexchange.wire.messages import (
+    ExecType,
+    MarketState,
+    OrderType,
+    ReasonCode,
+    SelfTradePrevention,
+    Side,
+    TimeInForce,
+    Trigger,
+)
 
 __all__ = ["decode_snapshot", "encode_snapshot", "state_root"]
 
@@ -22,13 +31,14 @@ NO_ENTRY = b"ZXN1"
 SNAPSHOT_HEADER = struct.Struct("<4sI7Q")
 SNAPSHOT_VERSION = 1
 TOP_LEAF = struct.Struct("<4sIQ32s")
-META = struct.Struct("<4s32sHHQQQQQQ")
+META = struct.Struct("<4s32sHHQQQQQQQ")
 ACCOUNT = struct.Struct("<4sQQI")
 ACCOUNT_BALANCE = struct.Struct("<IQQ")
 KEY = struct.Struct("<4sI32sQQ128s")
-MARKET = struct.Struct("<4sIIIIQQII")
+MARKET = struct.Struct("<4sIIIIQQIIQQ")
 ASSET = struct.Struct("<4sIQ")
 ORDER = struct.Struct("<4sQQQQQQQII")
+ORDER_TERMS = struct.Struct("<QQQQQQQIBBBBBB6x")
 OUTCOME = struct.Struct("<4sIQQQQQQQQIHBB")
 
 
@@ -59,6 +69,7 @@ def _meta_leaf(state: State) -> bytes:
         state.next_record_no,
         state.next_seq,
         state.next_trade_id,
+        state.next_priority_no,
         state.log_time_ns,
         state.outcomes_head,
         state.outcomes_count,
@@ -94,21 +105,41 @@ def _market_leaf(market: Market) -> bytes:
         definition.quote_units_per_tick_lot,
         definition.maker_fee_ppm,
         definition.taker_fee_ppm,
+        market.last_ticks,
+        market.reference_ticks,
     )
 
 
 def _order_leaf(order: Order) -> bytes:
-    return ORDER.pack(
-        b"ZXO1",
+    head = ORDER.pack(
+        b"ZXO1" if order.is_plain else b"ZXO2",
         order.order_id,
         order.client_order_id,
         order.account_id,
-        order.priority_seq,
+        order.priority_no,
         order.price_ticks,
         order.qty_lots,
         order.leaves_lots,
         order.market_id,
         order.side,
+    )
+    if order.is_plain:
+        return head
+    return head + ORDER_TERMS.pack(
+        order.display_lots,
+        order.shown_lots,
+        order.expire_time_ns,
+        order.trigger_ticks,
+        order.trail_ticks,
+        order.best_ticks,
+        order.pair_id,
+        order.trail_ppm,
+        order.order_type,
+        order.time_in_force,
+        order.self_trade_prevention,
+        order.trigger,
+        order.is_hidden,
+        order.on_reference,
     )
 
 
@@ -165,7 +196,9 @@ def decode_snapshot(genesis: Genesis, shard: int, snapshot: bytes) -> State:
         state.accounts = dict(_read_accounts(state, accounts))
         state.keys = [_read_key(state, data) for data in keys]
         for market, data in zip(state.markets.values(), markets, strict=True):
-            market.state = MarketState(MARKET.unpack(data)[4])
+            values = MARKET.unpack(data)
+            market.state = MarketState(values[4])
+            market.last_ticks, market.reference_ticks = values[9:]
         for (asset_id, _), data in zip(list(state.supply.items()), assets, strict=True):
             state.supply[asset_id] = ASSET.unpack(data)[2]
         state.slots = [None if data == NO_ENTRY else _read_order(state, data) for data in orders]
@@ -211,9 +244,9 @@ def _split_snapshot(snapshot: bytes) -> list[list[bytes]]:
 def _read_meta(state: State, meta: list[bytes]) -> int:
     """Fills the counters; returns how many outcomes are in the cache."""
     numbers = META.unpack(meta[0])
-    state.next_record_no, state.next_seq, state.next_trade_id, state.log_time_ns = numbers[4:8]
-    state.outcomes_head = numbers[8]
-    return int(numbers[9])
+    state.next_record_no, state.next_seq, state.next_trade_id, state.next_priority_no = numbers[4:8]
+    state.log_time_ns, state.outcomes_head = numbers[8:10]
+    return int(numbers[10])
 
 
 def _read_accounts(state: State, leaves: list[bytes]) -> Iterator[tuple[int, Account]]:
@@ -241,8 +274,8 @@ def _read_key(state: State, data: bytes) -> Key:
 
 
 def _read_order(state: State, data: bytes) -> Order:
-    _, order_id, client_order_id, account_id, priority_seq, price, qty, leaves, market_id, side = (
-        ORDER.unpack(data)
+    _, order_id, client_order_id, account_id, priority_no, price, qty, leaves, market_id, side = (
+        ORDER.unpack_from(data)
     )
     _require(market_id in state.markets, "an order of an unknown market")
     order = Order(
@@ -255,20 +288,37 @@ def _read_order(state: State, data: bytes) -> Order:
         qty_lots=qty,
         leaves_lots=leaves,
         cum_qty_lots=qty - leaves,
-        priority_seq=priority_seq,
+        priority_no=priority_no,
     )
+    if len(data) > ORDER.size:
+        order_type, time_in_force, self_trade_prevention, trigger, is_hidden, on_reference = _read_terms(
+            order, data[ORDER.size :]
+        )
+        order.order_type, order.time_in_force = OrderType(order_type), TimeInForce(time_in_force)
+        order.self_trade_prevention = SelfTradePrevention(self_trade_prevention)
+        order.trigger = Trigger(trigger)
+        order.is_hidden, order.on_reference = bool(is_hidden), bool(on_reference)
     state.accounts[account_id].orders[order_id] = order
     return order
+
+
+def _read_terms(order: Order, data: bytes) -> tuple[int, ...]:
+    """Fills in the numbers of the terms and returns the rest of them."""
+    values = ORDER_TERMS.unpack(data)
+    order.display_lots, order.shown_lots, order.expire_time_ns, order.trigger_ticks = values[:4]
+    order.trail_ticks, order.best_ticks, order.pair_id, order.trail_ppm = values[4:8]
+    return values[8:]
 
 
 def _rebuild_queues(state: State) -> None:
     _require(not state.slots or state.slots[-1] is not None, "the last slot is free")
     for order in state.open_orders():
         market = state.markets[order.market_id]
-        market.queue(order.side).append(order)
+        (market.waiting if order.is_waiting else market.queue(order.side)).append(order)
     for market in state.markets.values():
         market.buys.sort(key=Order.by_priority)
         market.sells.sort(key=Order.by_priority)
+        market.waiting.sort(key=lambda order: order.order_id)
     for account in state.accounts.values():
         account.orders = dict(sorted(account.orders.items()))
 

@@ -11,10 +11,12 @@ from zexchange.engine_types import Applied, Counts, Depth, InvariantBroken, Malf
 from zexchange.genesis import Genesis
 from zexchange.reference import encoding
 from zexchange.reference.check import check_state
+from zexchange.reference.matching import Matching
 from zexchange.reference.operator_commands import OperatorRules
 from zexchange.reference.orders import OrderRules
 from zexchange.reference.reports import CommandContext, Rejection, Reporter, rejected_fields
 from zexchange.reference.state import Key, Order, Outcome, State, genesis_state
+from zexchange.reference.triggers import Triggers
 from zexchange.wire.messages import (
     FRAME_HEADER_BYTES,
     Balance,
@@ -25,16 +27,20 @@ from zexchange.wire.messages import (
     OpenOrder,
     OperatorBatch,
     OperatorCommand,
+    OrderOptions,
     ReasonCode,
     ReportFlags,
     SignedBatch,
+    TimePassed,
     WireError,
     decode,
 )
 
 __all__ = ["ReferenceEngine"]
 
+END_OF_TIME_NS = 2**64 - 1
 Batch = SignedBatch | OperatorBatch
+Record = Batch | EpochOpen | TimePassed
 
 
 class ReferenceEngine:
@@ -51,7 +57,9 @@ class ReferenceEngine:
     def _use_state(self, state: State) -> None:
         self._state = state
         self._reporter = Reporter(state)
-        self._orders = OrderRules(state, self._reporter)
+        matching = Matching(state, self._reporter)
+        self._triggers = Triggers(state, self._reporter, matching)
+        self._orders = OrderRules(state, self._reporter, matching, self._triggers)
         self._operator = OperatorRules(state, self._reporter)
 
     @property
@@ -74,6 +82,15 @@ class ReferenceEngine:
     def log_time_ns(self) -> int:
         return self._state.log_time_ns
 
+    @property
+    def next_due_ns(self) -> int | None:
+        """See `MatchingEngine.next_due_ns`."""
+        if self._triggers.is_anything_due():
+            return self._state.log_time_ns + 1
+        times = (order.expire_time_ns for order in self._state.open_orders() if order.expire_time_ns)
+        first_ns = min(times, default=END_OF_TIME_NS)
+        return None if first_ns == END_OF_TIME_NS else first_ns
+
     # -------------------------------------------------------------- section 3: a record
 
     def apply(self, body: bytes | memoryview, log_time_ns: int) -> Applied:
@@ -87,8 +104,9 @@ class ReferenceEngine:
             if not self._has_room(message):
                 break
             self._state.log_time_ns = log_time_ns
-            if not isinstance(message, EpochOpen):
-                self._apply_batch(message)
+            self._triggers.expire(self._context_of_time())
+            if isinstance(message, EpochOpen | TimePassed) or not self._apply_batch(message):
+                self._triggers.run(self._context_of_time())
             self._state.next_record_no += 1
             consumed_bytes = end
         return Applied(
@@ -98,30 +116,33 @@ class ReferenceEngine:
             events=self._reporter.take_events(),
         )
 
-    def _has_room(self, message: Batch | EpochOpen) -> bool:
+    def _has_room(self, message: Record) -> bool:
         """Whether the worst that a frame can cause fits behind the events that are there already."""
-        if isinstance(message, EpochOpen):
-            return True
-        worst = len(message.commands) * limits.REPORTS_PER_COMMAND_MAX * limits.EXECUTION_REPORT_BYTES
+        commands = 1 if isinstance(message, EpochOpen | TimePassed) else len(message.commands)
+        reports = commands * limits.REPORTS_PER_COMMAND_MAX + limits.REPORTS_OF_TIME_MAX
+        worst = reports * limits.EXECUTION_REPORT_BYTES
         return self._reporter.events_bytes + worst <= limits.EVENTS_BYTES_MAX
 
-    def _apply_batch(self, batch: Batch) -> None:
+    def _apply_batch(self, batch: Batch) -> bool:
+        """Whether its commands were applied; not if it was refused or seen before."""
         key = self._state.key(batch.public_key)
         reason = self._batch_refusal(batch, key)
         if reason is not None:
             self._refuse_batch(batch, key, reason)
-            return
+            return False
         assert key is not None, "an unknown key is a refusal"
         if (key.key_index, batch.nonce) in self._state.cached_batches:
             self._repeat_outcomes(key, batch.nonce)
-            return
+            return False
         _use_nonce(key, batch.nonce)
+        self._orders.previous_order_id = 0
         commands: Sequence[Command | OperatorCommand] = batch.commands
         outcomes = [
             self._apply_command(self._context(batch, key, index), command)
             for index, command in enumerate(commands)
         ]
         self._cache_outcomes(key, batch.nonce, outcomes)
+        return True
 
     def _batch_refusal(self, batch: Batch, key: Key | None) -> ReasonCode | None:
         """The first of the checks that fails, or None if the batch is a duplicate or is to be applied."""
@@ -207,13 +228,27 @@ class ReferenceEngine:
         )
 
     def _apply_command(self, context: CommandContext, command: Command | OperatorCommand) -> Outcome:
-        """Applies one command and returns its answer."""
+        """Applies one command, then what it triggers, and returns its answer."""
         try:
             if isinstance(command, OperatorCommand):
-                return self._operator.apply(context, command)
-            return self._orders.apply(context, command)
+                outcome = self._operator.apply(context, command)
+            else:
+                outcome = self._orders.apply(context, command)
         except Rejection as rejection:
-            return self._reporter.reject(context, command, rejection.reason)
+            outcome = self._reporter.reject(context, command, rejection.reason)
+        self._triggers.run(self._context_of_time(context.command_index))
+        return outcome
+
+    def _context_of_time(self, command_index: int = 0) -> CommandContext:
+        """Of what nobody sent: it comes behind the last command that has a number."""
+        return CommandContext(
+            record_no=self._state.next_record_no,
+            seq=self._state.next_seq - 1,
+            nonce=0,
+            command_index=command_index,
+            account_id=limits.ACCOUNT_NONE,
+            key=None,
+        )
 
     # ------------------------------------------------------------------ state, queries
 
@@ -276,9 +311,16 @@ class ReferenceEngine:
                 price_ticks=order.price_ticks,
                 qty_lots=order.qty_lots,
                 leaves_lots=order.leaves_lots,
-                priority_seq=order.priority_seq,
+                priority_no=order.priority_no,
                 market_id=order.market_id,
                 side=order.side,
+                order_type=order.order_type,
+                time_in_force=order.time_in_force,
+                trigger=order.trigger,
+                display_qty_lots=order.display_lots,
+                trigger_ticks=order.trigger_ticks,
+                expire_time_ns=order.expire_time_ns,
+                options=_options(order),
             )
             for order in orders
             if order.order_id > after_order_id and market_id in (0, order.market_id)
@@ -303,7 +345,7 @@ class ReferenceEngine:
         check_state(self._state)
 
 
-def _messages(body: bytes) -> Iterator[tuple[Batch | EpochOpen, int]]:
+def _messages(body: bytes) -> Iterator[tuple[Record, int]]:
     """The frames of a body, decoded one by one, each with the offset behind it.
 
     Raises MalformedFrame when it comes to a bad one.
@@ -317,7 +359,7 @@ def _messages(body: bytes) -> Iterator[tuple[Batch | EpochOpen, int]]:
             message = decode(body[offset:end])
         except WireError as error:
             raise MalformedFrame(offset, str(error)) from error
-        if not isinstance(message, SignedBatch | OperatorBatch | EpochOpen):
+        if not isinstance(message, SignedBatch | OperatorBatch | EpochOpen | TimePassed):
             raise MalformedFrame(offset, f"{type(message).__name__} is not a record of the log")
         yield message, end
         offset = end
@@ -329,11 +371,24 @@ def _use_nonce(key: Key, nonce: int) -> None:
     key.used_nonces = {used for used in key.used_nonces | {nonce} if used >= lowest_kept}
 
 
+def _options(order: Order) -> OrderOptions:
+    """The options that an open order still has."""
+    options = OrderOptions(0)
+    if order.is_hidden:
+        options |= OrderOptions.HIDDEN
+    if order.on_reference:
+        options |= OrderOptions.ON_REFERENCE
+    if order.pair_id:
+        options |= OrderOptions.OCO_WITH_PREVIOUS
+    return options
+
+
 def _levels(queue: list[Order], levels: int) -> list[Level]:
-    """Orders in priority order, summed by price."""
-    grouped = itertools.groupby(queue, key=lambda order: order.price_ticks)
+    """What is shown of orders in priority order, summed by price."""
+    shown = (order for order in queue if not order.is_hidden)
+    grouped = itertools.groupby(shown, key=lambda order: order.price_ticks)
     result = []
     for price_ticks, orders in itertools.islice(grouped, levels):
-        open_lots = [order.leaves_lots for order in orders]
-        result.append(Level(price_ticks=price_ticks, qty_lots=sum(open_lots), orders=len(open_lots)))
+        lots = [order.visible_lots for order in orders]
+        result.append(Level(price_ticks=price_ticks, qty_lots=sum(lots), orders=len(lots)))
     return result

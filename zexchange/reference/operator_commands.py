@@ -1,4 +1,4 @@
-"""Operator commands (docs/rules.md section 7): accounts, keys, deposits, withdrawals, market states."""
+"""Operator commands (docs/rules.md section 8): accounts, keys, deposits, withdrawals, market states."""
 
 from __future__ import annotations
 

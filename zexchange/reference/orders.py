@@ -1,41 +1,52 @@
-"""Orders (docs/rules.md sections 5 and 6): new order, matching, fills, cancel, amend, cancel all."""
+"""The commands of traders (docs/rules.md sections 5 and 6): new order, cancel, amend, cancel all."""
 
 from __future__ import annotations
 
-import bisect
-
 from zexchange import limits
 from zexchange.genesis import Market as MarketDefinition
-from zexchange.reference.amounts import credited_asset, fee, held_asset, notional, order_hold
+from zexchange.reference.amounts import credited_asset, held_asset, notional, order_hold
+from zexchange.reference.matching import Matching, would_trade
 from zexchange.reference.reports import CommandContext, Rejection, Reporter
 from zexchange.reference.state import Account, Balance, Market, Order, Outcome, State
+from zexchange.reference.triggers import Triggers, is_met, stays_open
 from zexchange.wire.messages import (
     Command,
     CommandKind,
     ExecType,
-    Liquidity,
     MarketState,
     OrderOptions,
     OrderType,
     ReasonCode,
+    SelfTradePrevention,
     Side,
     TimeInForce,
+    Trigger,
 )
 
 __all__ = ["OrderRules"]
+
+DAY_NS = 86_400_000_000_000
+AMEND_OPTIONS = OrderOptions.POST_ONLY | OrderOptions.SLIDE
 
 
 class OrderRules:
     """The commands of traders."""
 
-    def __init__(self, state: State, reporter: Reporter) -> None:
+    def __init__(self, state: State, reporter: Reporter, matching: Matching, triggers: Triggers) -> None:
         self._state = state
         self._reporter = reporter
+        self._matching = matching
+        self._triggers = triggers
+        self.previous_order_id = 0
+        """The order that the command before entered, in the same batch; 0 if it entered none."""
 
     def apply(self, context: CommandContext, command: Command) -> Outcome:
         """Applies one command and returns its answer. Raises Rejection, and then nothing has changed."""
+        previous_order_id, self.previous_order_id = self.previous_order_id, 0
         if command.kind is CommandKind.NEW:
-            return self._new_order(context, command)
+            outcome = self._new_order(context, command, previous_order_id)
+            self.previous_order_id = context.seq
+            return outcome
         if command.kind is CommandKind.CANCEL:
             return self._cancel(context, command)
         if command.kind is CommandKind.AMEND:
@@ -44,154 +55,143 @@ class OrderRules:
 
     # ------------------------------------------------------------------ section 5: new order
 
-    def _new_order(self, context: CommandContext, command: Command) -> Outcome:
+    def _new_order(self, context: CommandContext, command: Command, previous_order_id: int) -> Outcome:
         state = self._state
         account = state.accounts[context.account_id]
-        side, price_ticks, qty_lots = command.side, command.price_ticks, command.qty_lots
-        is_gtc = command.time_in_force is TimeInForce.GTC
-        is_market_order = command.order_type is OrderType.MARKET
-        is_post_only = OrderOptions.POST_ONLY in command.options
-
         market = state.markets.get(command.market_id)
         if market is None:
             raise Rejection(ReasonCode.UNKNOWN_MARKET)  # 1
         definition = market.definition
         _require_continuous(market)  # 2
-        if not 1 <= price_ticks <= limits.PRICE_TICKS_MAX:
+        is_by_notional = command.max_notional != 0
+        if not (0 if is_by_notional else 1) <= command.price_ticks <= limits.PRICE_TICKS_MAX:
             raise Rejection(ReasonCode.PRICE_TICKS_OUT_OF_RANGE)  # 3
-        if not 1 <= qty_lots <= limits.QTY_LOTS_MAX:
+        if not 1 <= command.qty_lots <= limits.QTY_LOTS_MAX:
             raise Rejection(ReasonCode.QTY_LOTS_OUT_OF_RANGE)  # 4
-        if is_market_order and is_gtc:
-            raise Rejection(ReasonCode.MARKET_ORDER_CANNOT_REST)  # 5
-        if is_post_only and (is_market_order or not is_gtc):
-            raise Rejection(ReasonCode.POST_ONLY_MUST_REST)  # 6
-        _require_no_overflow(definition, side, price_ticks, qty_lots)  # 7
-        if command.client_order_id and command.client_order_id in _client_order_ids(account):
-            raise Rejection(ReasonCode.CLIENT_ORDER_ID_IN_USE)  # 8
-        if is_gtc and len(state.open_orders()) >= state.genesis.limits.max_orders:
-            raise Rejection(ReasonCode.ORDER_POOL_FULL)  # 9
-        hold = order_hold(definition, side, price_ticks, qty_lots)
-        paying = account.balances.get(held_asset(definition, side))
-        if paying is None or hold > paying.available:
-            raise Rejection(ReasonCode.INSUFFICIENT_FUNDS)  # 10
-        credited = credited_asset(definition, side)
-        if credited not in account.balances and state.balance_pool_is_full():
-            raise Rejection(ReasonCode.BALANCE_POOL_FULL)  # 11
-        if is_post_only and _would_trade(market, side, price_ticks):
-            raise Rejection(ReasonCode.POST_ONLY_WOULD_CROSS)  # 12
-        if command.time_in_force is TimeInForce.FOK and not _is_fillable(market, account, command):
-            raise Rejection(ReasonCode.FOK_NOT_FILLABLE)  # 13
-
-        account.balances.setdefault(credited, Balance())
-        paying.available -= hold
-        paying.held += hold
+        _require_terms_fit(command)  # 5 to 10
+        expire_time_ns = self._expire_time_ns(command)  # 11
+        paired = self._pair(context, command, previous_order_id)  # 12
+        slides = OrderOptions.SLIDE in command.options
+        price_ticks = command.price_ticks or limits.PRICE_TICKS_MAX
+        if slides and would_trade(market, command.side, price_ticks):
+            price_ticks = _slid_price(market, command.side) or price_ticks
         order = Order(
             order_id=context.seq,
             client_order_id=command.client_order_id,
             account_id=account.account_id,
             market_id=command.market_id,
-            side=side,
+            side=command.side,
             price_ticks=price_ticks,
-            qty_lots=qty_lots,
-            leaves_lots=qty_lots,
+            qty_lots=command.qty_lots,
+            leaves_lots=command.qty_lots,
             cum_qty_lots=0,
-            priority_seq=context.seq,
+            order_type=command.order_type,
+            time_in_force=command.time_in_force,
+            self_trade_prevention=command.self_trade_prevention,
+            is_hidden=OrderOptions.HIDDEN in command.options,
+            display_lots=command.display_qty_lots,
+            expire_time_ns=expire_time_ns,
+            trigger=command.trigger,
+            on_reference=OrderOptions.ON_REFERENCE in command.options,
+            trigger_ticks=0 if command.trigger is Trigger.TRAILING else command.trigger_ticks,
+            trail_ticks=command.trigger_ticks if command.trigger is Trigger.TRAILING else 0,
+            trail_ppm=command.trail_ppm,
+            is_by_notional=is_by_notional,
+            notional_left=command.max_notional,
         )
-        report_seq = self._reporter.report_order(context, order, ExecType.NEW)
-        self._match(context, market, order)
-        if order.leaves_lots and is_gtc:
+        may_stay = order.is_waiting or stays_open(command.time_in_force)
+        hold = command.max_notional
+        if not is_by_notional:
+            _require_no_overflow(definition, order.side, price_ticks, order.qty_lots)  # 13
+            hold = order_hold(definition, order.side, price_ticks, order.qty_lots)
+        if command.client_order_id and command.client_order_id in _client_order_ids(account):
+            raise Rejection(ReasonCode.CLIENT_ORDER_ID_IN_USE)  # 14
+        if may_stay and len(state.open_orders()) >= state.genesis.limits.max_orders:
+            raise Rejection(ReasonCode.ORDER_POOL_FULL)  # 15
+        if command.trigger is Trigger.TRAILING and _trailing_count(market) >= limits.TRAILING_PER_MARKET_MAX:
+            raise Rejection(ReasonCode.TRAILING_LIMIT)  # 16
+        paying = account.balances.get(held_asset(definition, order.side))
+        if paying is None or hold > paying.available:
+            raise Rejection(ReasonCode.INSUFFICIENT_FUNDS)  # 17
+        credited = credited_asset(definition, order.side)
+        if credited not in account.balances and state.balance_pool_is_full():
+            raise Rejection(ReasonCode.BALANCE_POOL_FULL)  # 18
+        if order.is_waiting and is_met(order, market.trigger_price_ticks(order.on_reference)):
+            raise Rejection(ReasonCode.TRIGGER_MET)  # 19
+        if OrderOptions.POST_ONLY in command.options and would_trade(market, order.side, price_ticks):
+            raise Rejection(ReasonCode.POST_ONLY_WOULD_CROSS)  # 20
+        self._require_fillable(market, order, command.min_qty_lots)  # 21
+
+        account.balances.setdefault(credited, Balance())
+        paying.available -= hold
+        paying.held += hold
+        if paired is not None:
+            order.pair_id, paired.pair_id = paired.order_id, order.order_id
+        if order.is_waiting:
+            report_seq = self._reporter.report_order(context, order, ExecType.NEW)
             state.take_slot(order)
-            _enqueue(market, order)
+            self._triggers.wait(market, order)
+            return self._reporter.order_outcome(context, report_seq, ExecType.NEW, order)
+        order.order_type = OrderType.LIMIT
+        report_seq = self._reporter.report_order(context, order, ExecType.NEW)
+        self._trade(context, market, order)
+        if order.leaves_lots and may_stay:
+            state.take_slot(order)
+            self._rest(market, order)
         elif order.leaves_lots:
-            self._cancel_leaves(context, order, ReasonCode.IMMEDIATE_REMAINDER)
+            self._matching.end_taker(context, order, ReasonCode.IMMEDIATE_REMAINDER)
         return self._reporter.order_outcome(context, report_seq, ExecType.NEW, order)
 
-    def _match(self, context: CommandContext, market: Market, taker: Order) -> None:
-        """Trades the order, which is in no queue, while prices agree and quantity is left."""
-        opposite = market.opposite_queue(taker.side)
-        makers_filled = 0
-        while (
-            taker.leaves_lots
-            and opposite
-            and _crosses(taker.side, taker.price_ticks, opposite[0].price_ticks)
+    def _expire_time_ns(self, command: Command) -> int:
+        """When the order expires; 0 if it does not. Raises Rejection."""
+        now_ns = self._state.log_time_ns
+        if command.time_in_force is TimeInForce.GTD:
+            if command.expire_time_ns <= now_ns:
+                raise Rejection(ReasonCode.EXPIRY_INVALID)
+            return command.expire_time_ns
+        if command.expire_time_ns:
+            raise Rejection(ReasonCode.EXPIRY_INVALID)
+        if command.time_in_force is not TimeInForce.DAY:
+            return 0
+        midnight_ns = (now_ns // DAY_NS + 1) * DAY_NS
+        if midnight_ns >= 2**64:
+            raise Rejection(ReasonCode.EXPIRY_INVALID)
+        return midnight_ns
+
+    def _pair(self, context: CommandContext, command: Command, previous_order_id: int) -> Order | None:
+        """The order that this one is to be paired with, if any. Raises Rejection."""
+        if OrderOptions.OCO_WITH_PREVIOUS not in command.options:
+            return None
+        other = self._state.accounts[context.account_id].orders.get(previous_order_id)
+        if (
+            other is None
+            or other.pair_id
+            or (other.market_id, other.side) != (command.market_id, command.side)
+            or not (command.trigger is not Trigger.NONE or stays_open(command.time_in_force))
         ):
-            maker = opposite[0]
-            if maker.account_id == taker.account_id:
-                self._cancel_leaves(context, taker, ReasonCode.SELF_TRADE, ExecType.SELF_TRADE_PREVENTED)
-                return
-            if makers_filled == limits.MAKERS_PER_COMMAND_MAX:
-                self._cancel_leaves(context, taker, ReasonCode.MATCH_LIMIT)
-                return
-            self._fill(context, market, maker, taker)
-            makers_filled += 1
+            raise Rejection(ReasonCode.OCO_INVALID)
+        return other
 
-    def _fill(self, context: CommandContext, market: Market, maker: Order, taker: Order) -> None:
-        """One trade, at the maker's price."""
-        definition = market.definition
-        qty_lots, price_ticks = min(taker.leaves_lots, maker.leaves_lots), maker.price_ticks
-        trade_id = self._state.next_trade_id
-        self._state.next_trade_id += 1
-        maker_fee = fee(definition, price_ticks, qty_lots, definition.maker_fee_ppm)
-        taker_fee = fee(definition, price_ticks, qty_lots, definition.taker_fee_ppm)
+    def _require_fillable(self, market: Market, order: Order, min_qty_lots: int) -> None:
+        """Rule 21: what has to be filled at once is there."""
+        if order.is_waiting:
+            return
+        if order.time_in_force is TimeInForce.FOK:
+            if self._matching.reachable_lots(market, order, order.qty_lots) < order.qty_lots:
+                raise Rejection(ReasonCode.FOK_NOT_FILLABLE)
+        elif self._matching.reachable_lots(market, order, min_qty_lots) < min_qty_lots:
+            raise Rejection(ReasonCode.MIN_QTY_NOT_FILLABLE)
 
-        self._settle_side(definition, maker, price_ticks, qty_lots, maker_fee)
-        self._settle_side(definition, taker, price_ticks, qty_lots, taker_fee)
-        operator = self._state.accounts[limits.OPERATOR_ACCOUNT_ID]
-        operator.balances[definition.quote_asset_id].available += maker_fee + taker_fee
-        if maker.leaves_lots == 0:
-            market.queue(maker.side).remove(maker)
-            self._state.free_slot(maker)
+    def _trade(self, context: CommandContext, market: Market, order: Order) -> None:
+        """An order comes to the book; trailing orders follow the last price."""
+        first_trade_id = self._state.next_trade_id
+        self._matching.match(context, market, order)
+        if self._state.next_trade_id > first_trade_id:
+            self._triggers.follow_price(market, on_reference=False)
 
-        for order, its_fee, liquidity in (
-            (maker, maker_fee, Liquidity.MAKER),
-            (taker, taker_fee, Liquidity.TAKER),
-        ):
-            self._reporter.report_order(
-                context,
-                order,
-                ExecType.TRADE,
-                last_price_ticks=price_ticks,
-                last_qty_lots=qty_lots,
-                fee=its_fee,
-                trade_id=trade_id,
-                liquidity=liquidity,
-            )
-
-    def _settle_side(
-        self, definition: MarketDefinition, order: Order, price_ticks: int, qty_lots: int, its_fee: int
-    ) -> None:
-        """Moves the money of one side of a fill; what the hold has beyond the cost is returned."""
-        balances = self._state.accounts[order.account_id].balances
-        base, quote = balances[definition.base_asset_id], balances[definition.quote_asset_id]
-        hold = order_hold(definition, order.side, order.price_ticks, qty_lots)
-        value = notional(definition, price_ticks, qty_lots)
-        if order.side is Side.BUY:
-            quote.held -= hold
-            quote.available += hold - (value + its_fee)
-            base.available += qty_lots * definition.base_units_per_lot
-        else:
-            base.held -= hold
-            quote.available += value - its_fee
-        order.leaves_lots -= qty_lots
-        order.cum_qty_lots += qty_lots
-
-    def _cancel_leaves(
-        self,
-        context: CommandContext,
-        order: Order,
-        reason: ReasonCode,
-        exec_type: ExecType = ExecType.CANCELLED,
-    ) -> int:
-        """Ends an order that is in no queue: releases its hold, reports it, returns the report's number."""
-        definition = self._state.markets[order.market_id].definition
-        hold = order_hold(definition, order.side, order.price_ticks, order.leaves_lots)
-        balance = self._state.accounts[order.account_id].balances[held_asset(definition, order.side)]
-        balance.held -= hold
-        balance.available += hold
-        removed_lots, order.leaves_lots = order.leaves_lots, 0
-        return self._reporter.report_order(
-            context, order, exec_type, last_qty_lots=removed_lots, reason=reason
-        )
+    def _rest(self, market: Market, order: Order) -> None:
+        order.self_trade_prevention = SelfTradePrevention.NONE
+        self._matching.enqueue(market, order)
 
     # -------------------------------------------------------------- section 6: cancel, amend, cancel all
 
@@ -211,12 +211,10 @@ class OrderRules:
 
     def _cancel(self, context: CommandContext, command: Command) -> Outcome:
         order = self._named_order(context, command)
-        return self._cancel_resting(context, order, ReasonCode.CANCELLED_BY_USER)
+        return self._cancel_open(context, order, ReasonCode.CANCELLED_BY_USER)
 
-    def _cancel_resting(self, context: CommandContext, order: Order, reason: ReasonCode) -> Outcome:
-        self._state.markets[order.market_id].queue(order.side).remove(order)
-        self._state.free_slot(order)
-        report_seq = self._cancel_leaves(context, order, reason)
+    def _cancel_open(self, context: CommandContext, order: Order, reason: ReasonCode) -> Outcome:
+        report_seq = self._matching.end_resting(context, order, reason)
         return self._reporter.order_outcome(context, report_seq, ExecType.CANCELLED, order, reason)
 
     def _amend(self, context: CommandContext, command: Command) -> Outcome:
@@ -224,14 +222,25 @@ class OrderRules:
         market = self._state.markets[order.market_id]
         definition = market.definition
         _require_continuous(market)
+        _require_amendable(order, command)
         if not 0 <= command.price_ticks <= limits.PRICE_TICKS_MAX:
             raise Rejection(ReasonCode.PRICE_TICKS_OUT_OF_RANGE)
         if not 0 <= command.qty_lots <= limits.QTY_LOTS_MAX:
             raise Rejection(ReasonCode.QTY_LOTS_OUT_OF_RANGE)
+        if OrderOptions.SLIDE in command.options and OrderOptions.POST_ONLY not in command.options:
+            raise Rejection(ReasonCode.SLIDE_WITHOUT_POST_ONLY)
         new_price_ticks = command.price_ticks or order.price_ticks
         new_qty_lots = command.qty_lots or order.qty_lots
+        new_display_lots = command.display_qty_lots or order.display_lots
         if new_qty_lots <= order.cum_qty_lots:
-            return self._cancel_resting(context, order, ReasonCode.AMENDED_BELOW_FILLED)
+            return self._cancel_open(context, order, ReasonCode.AMENDED_BELOW_FILLED)
+        if command.display_qty_lots > new_qty_lots:
+            raise Rejection(ReasonCode.DISPLAY_INVALID)
+        if 0 < command.expire_time_ns <= self._state.log_time_ns:
+            raise Rejection(ReasonCode.EXPIRY_INVALID)
+        slides = OrderOptions.SLIDE in command.options
+        if slides and would_trade(market, order.side, new_price_ticks):
+            new_price_ticks = _slid_price(market, order.side) or new_price_ticks
 
         new_leaves_lots = new_qty_lots - order.cum_qty_lots
         _require_no_overflow(definition, order.side, new_price_ticks, new_leaves_lots)
@@ -240,11 +249,22 @@ class OrderRules:
         new_hold = order_hold(definition, order.side, new_price_ticks, new_leaves_lots)
         if new_hold - old_hold > balance.available:
             raise Rejection(ReasonCode.INSUFFICIENT_FUNDS)
-        keeps_place = new_price_ticks == order.price_ticks and new_qty_lots <= order.qty_lots
+        moves_trigger = command.trigger_ticks or command.trail_ppm
+        if moves_trigger and order.trigger is not Trigger.TRAILING:
+            old_trigger_ticks, order.trigger_ticks = order.trigger_ticks, command.trigger_ticks
+            met = is_met(order, market.trigger_price_ticks(order.on_reference))
+            order.trigger_ticks = old_trigger_ticks
+            if met:
+                raise Rejection(ReasonCode.TRIGGER_MET)
+        keeps_place = order.is_waiting or (
+            new_price_ticks == order.price_ticks
+            and new_qty_lots <= order.qty_lots
+            and new_display_lots == order.display_lots
+        )
         if (
             OrderOptions.POST_ONLY in command.options
             and not keeps_place
-            and _would_trade(market, order.side, new_price_ticks)
+            and would_trade(market, order.side, new_price_ticks)
         ):
             raise Rejection(ReasonCode.POST_ONLY_WOULD_CROSS)
 
@@ -253,14 +273,25 @@ class OrderRules:
         balance.available -= new_hold - old_hold
         balance.held += new_hold - old_hold
         order.price_ticks, order.qty_lots, order.leaves_lots = new_price_ticks, new_qty_lots, new_leaves_lots
+        order.display_lots = new_display_lots
+        order.shown_lots = min(order.shown_lots, new_leaves_lots)
+        order.expire_time_ns = command.expire_time_ns or order.expire_time_ns
+        if moves_trigger and order.trigger is Trigger.TRAILING:
+            order.trail_ticks, order.trail_ppm = command.trigger_ticks, command.trail_ppm
+            self._triggers.follow_anew(order)
+        elif moves_trigger:
+            order.trigger_ticks = command.trigger_ticks
+            order.priority_no = self._state.take_priority_no()
         report_seq = self._reporter.report_order(context, order, ExecType.REPLACED)
         if not keeps_place:
-            self._match(context, market, order)
+            order.self_trade_prevention = command.self_trade_prevention
+            self._trade(context, market, order)
             if order.leaves_lots:
-                order.priority_seq = context.seq
-                _enqueue(market, order)
+                self._rest(market, order)
             else:
                 self._state.free_slot(order)
+        elif order.is_waiting:
+            order.self_trade_prevention = command.self_trade_prevention
         return self._reporter.order_outcome(context, report_seq, ExecType.REPLACED, order)
 
     def _cancel_all(self, context: CommandContext, command: Command) -> Outcome:
@@ -274,7 +305,10 @@ class OrderRules:
         ]
         cancelled = matching[: limits.MAKERS_PER_COMMAND_MAX]
         for order in cancelled:
-            self._cancel_resting(context, order, ReasonCode.MASS_CANCEL)
+            if order.pair_id:  # the other is cancelled in its turn
+                account.orders[order.pair_id].pair_id = 0
+                order.pair_id = 0
+            self._cancel_open(context, order, ReasonCode.MASS_CANCEL)
         still_open = len(matching) - len(cancelled)
         report_seq = self._reporter.report(
             context,
@@ -297,10 +331,72 @@ def _require_continuous(market: Market) -> None:
         raise Rejection(ReasonCode.MARKET_HALTED)
 
 
+def _require_terms_fit(command: Command) -> None:
+    """Section 5, rules 5 to 10: the terms of a new order fit together. Raises Rejection."""
+    options = command.options
+    is_market_order = command.order_type is OrderType.MARKET
+    is_waiting = command.trigger is not Trigger.NONE
+    may_rest = stays_open(command.time_in_force)
+    is_post_only, is_hidden = OrderOptions.POST_ONLY in options, OrderOptions.HIDDEN in options
+    if is_market_order and may_rest:
+        raise Rejection(ReasonCode.MARKET_ORDER_CANNOT_REST)  # 5
+    if is_post_only and (is_market_order or not may_rest or is_waiting):
+        raise Rejection(ReasonCode.POST_ONLY_MUST_REST)  # 6
+    if OrderOptions.SLIDE in options and not is_post_only:
+        raise Rejection(ReasonCode.SLIDE_WITHOUT_POST_ONLY)  # 6
+    if (
+        command.display_qty_lots > command.qty_lots
+        or (is_hidden and command.display_qty_lots)
+        or ((is_hidden or command.display_qty_lots) and not may_rest)
+    ):
+        raise Rejection(ReasonCode.DISPLAY_INVALID)  # 7
+    if command.min_qty_lots and (
+        command.time_in_force is not TimeInForce.IOC
+        or command.min_qty_lots > command.qty_lots
+        or is_waiting
+        or command.max_notional
+    ):
+        raise Rejection(ReasonCode.MIN_QTY_INVALID)  # 8
+    if command.max_notional and (
+        not is_market_order
+        or command.side is not Side.BUY
+        or command.time_in_force is not TimeInForce.IOC
+        or is_waiting
+        or command.max_notional > limits.AMOUNT_MAX
+    ):
+        raise Rejection(ReasonCode.MAX_NOTIONAL_INVALID)  # 9
+    if command.trigger is Trigger.NONE:
+        is_sound = not (command.trigger_ticks or command.trail_ppm or OrderOptions.ON_REFERENCE in options)
+    elif command.trigger is Trigger.TRAILING and command.trail_ppm:
+        is_sound = command.trail_ppm < limits.PPM and command.trigger_ticks == 0
+    else:
+        is_sound = 1 <= command.trigger_ticks <= limits.PRICE_TICKS_MAX and command.trail_ppm == 0
+    if not is_sound:
+        raise Rejection(ReasonCode.TRIGGER_INVALID)  # 10
+
+
+def _require_amendable(order: Order, command: Command) -> None:
+    """What the amend changes the order has. Raises Rejection."""
+    is_trailing = order.trigger is Trigger.TRAILING
+    if (
+        command.options & ~AMEND_OPTIONS
+        or (command.options and order.is_waiting)
+        or (command.display_qty_lots and (order.is_hidden or not stays_open(order.time_in_force)))
+        or (command.expire_time_ns and order.time_in_force is not TimeInForce.GTD)
+        or (command.trigger_ticks and not order.is_waiting)
+        or (command.trail_ppm and not is_trailing)
+        or (command.trigger_ticks and is_trailing and not order.trail_ticks)
+        or (command.trail_ppm and not order.trail_ppm)
+    ):
+        raise Rejection(ReasonCode.AMEND_INVALID)
+    if not 0 <= command.trigger_ticks <= limits.PRICE_TICKS_MAX or command.trail_ppm >= limits.PPM:
+        raise Rejection(ReasonCode.TRIGGER_INVALID)
+
+
 def _require_no_overflow(
     definition: MarketDefinition, side: Side, price_ticks: int, leaves_lots: int
 ) -> None:
-    """Section 5, rule 7: neither the hold nor what a sale brings may be beyond 63 bits."""
+    """Neither the hold nor what a sale brings may be beyond 63 bits."""
     worst = order_hold(definition, side, price_ticks, leaves_lots)
     if side is Side.SELL:
         worst = max(worst, notional(definition, price_ticks, leaves_lots))
@@ -312,31 +408,12 @@ def _client_order_ids(account: Account) -> set[int]:
     return {order.client_order_id for order in account.orders.values()}
 
 
-def _enqueue(market: Market, order: Order) -> None:
-    """To the back of its level."""
-    bisect.insort(market.queue(order.side), order, key=Order.by_priority)
+def _trailing_count(market: Market) -> int:
+    return sum(order.trigger is Trigger.TRAILING for order in market.waiting)
 
 
-def _crosses(side: Side, price_ticks: int, resting_price_ticks: int) -> bool:
-    """Whether an order of this side and limit trades with a resting order of the other side."""
-    return resting_price_ticks <= price_ticks if side is Side.BUY else resting_price_ticks >= price_ticks
-
-
-def _would_trade(market: Market, side: Side, price_ticks: int) -> bool:
-    """Whether the best opposite price is within the limit, whoever owns it."""
-    opposite = market.opposite_queue(side)
-    return bool(opposite) and _crosses(side, price_ticks, opposite[0].price_ticks)
-
-
-def _is_fillable(market: Market, account: Account, command: Command) -> bool:
-    """Section 5, rule 13: whether a fill-or-kill order reaches its quantity."""
-    reached_lots = 0
-    for resting in market.opposite_queue(command.side)[: limits.MAKERS_PER_COMMAND_MAX]:
-        if not _crosses(command.side, command.price_ticks, resting.price_ticks):
-            return False
-        if resting.account_id == account.account_id:
-            return False
-        reached_lots += resting.leaves_lots
-        if reached_lots >= command.qty_lots:
-            return True
-    return False
+def _slid_price(market: Market, side: Side) -> int:
+    """The best price that does not trade with the best opposite order; 0 if there is none."""
+    best_ticks = market.opposite_queue(side)[0].price_ticks
+    price_ticks = best_ticks - 1 if side is Side.BUY else best_ticks + 1
+    return price_ticks if 1 <= price_ticks <= limits.PRICE_TICKS_MAX else 0

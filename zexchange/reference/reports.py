@@ -29,8 +29,9 @@ class CommandContext(Struct, frozen=True, kw_only=True):
     nonce: int
     command_index: int
     account_id: int
-    """The sender's account."""
-    key: Key
+    """The sender's account; `limits.ACCOUNT_NONE` of what nobody sent."""
+    key: Key | None
+    """The sender's key."""
 
 
 class Reporter:
@@ -114,6 +115,7 @@ class Reporter:
             "market_id": 0,
             "reason": ReasonCode.NONE,
         }
+        assert context.key is not None, "what nobody sent is no answer"
         return Outcome(
             key_index=context.key.key_index,
             nonce=context.nonce,

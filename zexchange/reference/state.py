@@ -6,7 +6,16 @@ from dataclasses import dataclass, field
 
 from zexchange.genesis import Genesis
 from zexchange.genesis import Market as MarketDefinition
-from zexchange.wire.messages import ExecType, MarketState, ReasonCode, Side
+from zexchange.wire.messages import (
+    ExecType,
+    MarketState,
+    OrderType,
+    ReasonCode,
+    SelfTradePrevention,
+    Side,
+    TimeInForce,
+    Trigger,
+)
 
 __all__ = ["Account", "Balance", "Key", "Market", "Order", "Outcome", "State", "genesis_state"]
 
@@ -21,7 +30,11 @@ class Balance:
 
 @dataclass(slots=True, eq=False)
 class Order:
-    """An order. While it is open, `leaves_lots + cum_qty_lots = qty_lots`."""
+    """An order. While it is open, `leaves_lots + cum_qty_lots = qty_lots`.
+
+    It rests in a queue, or waits for its trigger and is in no queue. Once it rests its type, trigger and self-trade
+    prevention are those of any resting order: what they said was for the time when it came to the book.
+    """
 
     order_id: int
     client_order_id: int
@@ -32,11 +45,65 @@ class Order:
     qty_lots: int
     leaves_lots: int
     cum_qty_lots: int
-    priority_seq: int
+    priority_no: int = 0
+    """Its place: lower comes first, in its queue or among the waiting orders of the same trigger price."""
+    order_type: OrderType = OrderType.LIMIT
+    time_in_force: TimeInForce = TimeInForce.GTC
+    self_trade_prevention: SelfTradePrevention = SelfTradePrevention.NONE
+    is_hidden: bool = False
+    display_lots: int = 0
+    """An iceberg's quantity shown at a time; 0 if it is none."""
+    shown_lots: int = 0
+    """What is left of the slice that an iceberg shows."""
+    expire_time_ns: int = 0
+    """0 if it does not expire."""
+    trigger: Trigger = Trigger.NONE
+    """What it waits for; none once it rests."""
+    on_reference: bool = False
+    """Whether it waits for the reference price instead of trades."""
+    trigger_ticks: int = 0
+    """Price that it waits for; 0 while a trailing order has none."""
+    trail_ticks: int = 0
+    trail_ppm: int = 0
+    best_ticks: int = 0
+    """Of a trailing order: the best price for it since it was entered; 0 if there was none."""
+    pair_id: int = 0
+    """Order id of the other of a pair; 0 if it is alone."""
+    is_by_notional: bool = False
+    """Whether it is a market order with a maximum notional, which holds that instead of its worst case."""
+    notional_left: int = 0
+    """What such an order may still spend."""
 
-    def by_priority(self) -> tuple[int, int]:
-        """Sort key within one side of a book: best price first, then first come."""
-        return (-self.price_ticks if self.side is Side.BUY else self.price_ticks), self.priority_seq
+    @property
+    def is_waiting(self) -> bool:
+        return self.trigger is not Trigger.NONE
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing but price and quantity makes it up."""
+        return not (
+            self.is_hidden or self.display_lots or self.expire_time_ns or self.is_waiting or self.pair_id
+        )
+
+    @property
+    def triggers_upwards(self) -> bool:
+        """Whether it waits for a price at or above its trigger price, not at or below."""
+        return (self.side is Side.BUY) is not (self.trigger is Trigger.TAKE_PROFIT)
+
+    @property
+    def tradable_lots(self) -> int:
+        """What the next fill may take of it at most."""
+        return self.shown_lots if self.display_lots else self.leaves_lots
+
+    @property
+    def visible_lots(self) -> int:
+        """What the depth shows of it."""
+        return 0 if self.is_hidden else self.tradable_lots
+
+    def by_priority(self) -> tuple[int, bool, int]:
+        """Sort key within one side of a book: best price first, what is shown before what is hidden, first come."""
+        price = -self.price_ticks if self.side is Side.BUY else self.price_ticks
+        return price, self.is_hidden, self.priority_no
 
 
 @dataclass(slots=True, eq=False)
@@ -64,9 +131,19 @@ class Market:
     definition: MarketDefinition
     state: MarketState = MarketState.CONTINUOUS
     buys: list[Order] = field(default_factory=list)
-    """Resting buy orders in priority order: highest price first, then lowest `priority_seq`."""
+    """Resting buy orders in priority order: highest price first, then lowest `priority_no`."""
     sells: list[Order] = field(default_factory=list)
-    """Resting sell orders in priority order: lowest price first, then lowest `priority_seq`."""
+    """Resting sell orders in priority order: lowest price first, then lowest `priority_no`."""
+    waiting: list[Order] = field(default_factory=list)
+    """Orders that wait for their trigger, by order id."""
+    last_ticks: int = 0
+    """Price of the last trade; 0 before the first."""
+    reference_ticks: int = 0
+    """The operator's reference price; 0 before the first."""
+
+    def trigger_price_ticks(self, on_reference: bool) -> int:
+        """The price that orders of this kind wait for; 0 if there is none yet."""
+        return self.reference_ticks if on_reference else self.last_ticks
 
     def queue(self, side: Side) -> list[Order]:
         """The resting orders of this side."""
@@ -108,6 +185,7 @@ class State:
     next_record_no: int
     next_seq: int
     next_trade_id: int
+    next_priority_no: int
     log_time_ns: int
     accounts: dict[int, Account]
     keys: list[Key]
@@ -147,6 +225,11 @@ class State:
         """The registered key, or None."""
         return next((key for key in self.keys if key.public_key == public_key), None)
 
+    def take_priority_no(self) -> int:
+        """The next place in any queue."""
+        self.next_priority_no += 1
+        return self.next_priority_no - 1
+
     def balance_count(self) -> int:
         """Balances that exist, of all accounts."""
         return sum(len(account.balances) for account in self.accounts.values())
@@ -167,6 +250,7 @@ def genesis_state(genesis: Genesis, shard: int) -> State:
         next_record_no=1,
         next_seq=1,
         next_trade_id=1,
+        next_priority_no=1,
         log_time_ns=0,
         accounts={0: operator},
         keys=[Key(key_index=0, public_key=genesis.operator_public_key, account_id=0)],

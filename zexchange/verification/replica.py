@@ -23,6 +23,7 @@ from zexchange.log import journal
 from zexchange.log.journal import BatchInvalid, ChainState, EntryId, LogBatch
 from zexchange.verification.checkpoint import ShardTip
 from zexchange.verification.merkle import CompactRange, leaf_hash
+from zexchange.wire.messages import OperatorBatch, SignedBatch
 
 if TYPE_CHECKING:
     from zexchange.verification.quick_replay import QuickReplay
@@ -62,7 +63,7 @@ _COUNT = struct.Struct("<I")
 _COUNT_OFFSET = 32
 _TEMPLATE_ID = struct.Struct("<H")
 _TEMPLATE_ID_OFFSET = 8
-_EPOCH_OPEN_TEMPLATE_ID = 3
+_SIGNED_TEMPLATE_IDS = (SignedBatch.TEMPLATE_ID, OperatorBatch.TEMPLATE_ID)
 
 
 class Mismatch(Exception):
@@ -258,7 +259,7 @@ class Replica:
         except (BatchInvalid, struct.error):
             return lambda: False
         deployment_id = self._genesis.deployment_id
-        signed = [frame for frame in frames if not _is_epoch_open(frame)]
+        signed = [frame for frame in frames if _is_signed(frame)]
         if not signed:
             return lambda: True
         check: object = self._check_signatures
@@ -390,7 +391,7 @@ class Replica:
         check = self._check_signatures
         if check is None:
             return []
-        signed = [index for index, frame in enumerate(frames) if not _is_epoch_open(frame)]
+        signed = [index for index, frame in enumerate(frames) if _is_signed(frame)]
         if not signed:
             return []
         verdicts = check([frames[index] for index in signed], self._genesis.deployment_id)
@@ -442,6 +443,7 @@ def _grouped(batches: Iterable[StoredBatch]) -> Iterator[list[StoredBatch]]:
         yield group
 
 
-def _is_epoch_open(frame: bytes) -> bool:
+def _is_signed(frame: bytes) -> bool:
+    """Whether somebody sent the frame; the others are the matcher's own."""
     template_id: int = _TEMPLATE_ID.unpack_from(frame, _TEMPLATE_ID_OFFSET)[0]
-    return template_id == _EPOCH_OPEN_TEMPLATE_ID
+    return template_id in _SIGNED_TEMPLATE_IDS

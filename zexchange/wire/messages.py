@@ -74,6 +74,8 @@ class TimeInForce(IntEnum):
     GTC = 1
     IOC = 2
     FOK = 3
+    DAY = 4
+    GTD = 5
 
 
 class SelfTradePrevention(IntEnum):
@@ -81,6 +83,18 @@ class SelfTradePrevention(IntEnum):
 
     NONE = 0
     CANCEL_NEWEST = 1
+    CANCEL_OLDEST = 2
+    CANCEL_BOTH = 3
+    DECREMENT = 4
+
+
+class Trigger(IntEnum):
+    """What an order waits for before it comes to the book."""
+
+    NONE = 0
+    STOP = 1
+    TAKE_PROFIT = 2
+    TRAILING = 3
 
 
 class OrderOptions(IntFlag):
@@ -88,6 +102,10 @@ class OrderOptions(IntFlag):
 
     NONE = 0
     POST_ONLY = 1
+    SLIDE = 2
+    HIDDEN = 4
+    ON_REFERENCE = 8
+    OCO_WITH_PREVIOUS = 16
 
 
 class MarketState(IntEnum):
@@ -117,6 +135,7 @@ class ExecType(IntEnum):
     DEPOSITED = 12
     WITHDRAWN = 13
     MARKET_STATE_SET = 14
+    TRIGGERED = 15
 
 
 class Liquidity(IntEnum):
@@ -204,12 +223,26 @@ class ReasonCode(IntEnum):
     POST_ONLY_WOULD_CROSS = 313
     FOK_NOT_FILLABLE = 314
     UNKNOWN_ORDER = 315
+    SLIDE_WITHOUT_POST_ONLY = 330
+    DISPLAY_INVALID = 331
+    MIN_QTY_INVALID = 332
+    MAX_NOTIONAL_INVALID = 333
+    TRIGGER_INVALID = 334
+    EXPIRY_INVALID = 335
+    OCO_INVALID = 336
+    TRIGGER_MET = 337
+    TRAILING_LIMIT = 338
+    MIN_QTY_NOT_FILLABLE = 339
+    AMEND_INVALID = 340
     CANCELLED_BY_USER = 320
     IMMEDIATE_REMAINDER = 321
     SELF_TRADE = 322
     AMENDED_BELOW_FILLED = 323
     MATCH_LIMIT = 324
     MASS_CANCEL = 325
+    ORDER_EXPIRED = 326
+    ONE_CANCELS_OTHER = 327
+    MAX_NOTIONAL_REACHED = 328
     UNKNOWN_ACCOUNT = 401
     UNKNOWN_ASSET = 402
     ACCOUNT_EXISTS = 403
@@ -279,12 +312,26 @@ REASON_DESCRIPTIONS: dict[ReasonCode, str] = {
     ReasonCode.POST_ONLY_WOULD_CROSS: "The post-only order would trade on entry.",
     ReasonCode.FOK_NOT_FILLABLE: "The fill-or-kill order cannot be filled completely at once.",
     ReasonCode.UNKNOWN_ORDER: "The account has no such open order.",
+    ReasonCode.SLIDE_WITHOUT_POST_ONLY: "Only a post-only order slides.",
+    ReasonCode.DISPLAY_INVALID: "A displayed quantity is at most the quantity; only an order that rests is hidden or shown in part, not both.",
+    ReasonCode.MIN_QTY_INVALID: "A minimum is at most the quantity, of an immediate-or-cancel order without trigger.",
+    ReasonCode.MAX_NOTIONAL_INVALID: "Only a market buy, immediate or cancel, without trigger, has a maximum notional, in 1 to 2^63-1.",
+    ReasonCode.TRIGGER_INVALID: "A trigger price or distance is missing, out of range, or given without its trigger.",
+    ReasonCode.EXPIRY_INVALID: "Good till date names a time after log time; other times in force name none.",
+    ReasonCode.OCO_INVALID: "The command before it in the batch entered no open, unpaired order of this market and side, or this order cannot stay open.",
+    ReasonCode.TRIGGER_MET: "What the order would wait for is there already.",
+    ReasonCode.TRAILING_LIMIT: "The market has as many trailing orders as it can.",
+    ReasonCode.MIN_QTY_NOT_FILLABLE: "Less than the minimum can be filled at once.",
+    ReasonCode.AMEND_INVALID: "The amend changes what the order does not have, or carries an option that only a new order takes.",
     ReasonCode.CANCELLED_BY_USER: "Cancelled by the account.",
     ReasonCode.IMMEDIATE_REMAINDER: "The rest of an immediate-or-cancel order.",
     ReasonCode.SELF_TRADE: "The next fill would have been against the same account.",
     ReasonCode.AMENDED_BELOW_FILLED: "Amended to a total not above what was filled already.",
     ReasonCode.MATCH_LIMIT: "One command fills at most 1,024 resting orders; the rest is cancelled.",
     ReasonCode.MASS_CANCEL: "Cancelled by cancelAll.",
+    ReasonCode.ORDER_EXPIRED: "Its time in force is over.",
+    ReasonCode.ONE_CANCELS_OTHER: "Its pair traded, was triggered or ended.",
+    ReasonCode.MAX_NOTIONAL_REACHED: "No further lot fits in the maximum notional.",
     ReasonCode.UNKNOWN_ACCOUNT: "No such account on this shard.",
     ReasonCode.UNKNOWN_ASSET: "No such asset.",
     ReasonCode.ACCOUNT_EXISTS: "The account id is taken.",
@@ -375,7 +422,8 @@ _SIDE = {member.value: member for member in Side}
 _ORDER_TYPE = {member.value: member for member in OrderType}
 _TIME_IN_FORCE = {member.value: member for member in TimeInForce}
 _SELF_TRADE_PREVENTION = {member.value: member for member in SelfTradePrevention}
-_ORDER_OPTIONS = {value: OrderOptions(value) for value in range(2)}
+_TRIGGER = {member.value: member for member in Trigger}
+_ORDER_OPTIONS = {value: OrderOptions(value) for value in range(32)}
 _MARKET_STATE = {member.value: member for member in MarketState}
 _EXEC_TYPE = {member.value: member for member in ExecType}
 _LIQUIDITY = {member.value: member for member in Liquidity}
@@ -385,16 +433,17 @@ _SESSION_OPTIONS = {value: SessionOptions(value) for value in range(2)}
 _REASON_CODE = {member.value: member for member in ReasonCode}
 
 
-_COMMAND = struct.Struct("<BBBBBBHIIQQqQ")
+_COMMAND = struct.Struct("<BBBBBBBBIIQQqQQQqQQ")
 _OPERATOR_COMMAND = struct.Struct("<BBHIQQII32s")
 _SHARD_SESSION = struct.Struct("<HHIQQ")
 _BALANCE = struct.Struct("<IIQQ")
-_OPEN_ORDER = struct.Struct("<QQqQQQIBBH")
+_OPEN_ORDER = struct.Struct("<QQqQQQIBBBBQqQBBHI")
 _LEVEL = struct.Struct("<qQQ")
 _TRADE_PRINT = struct.Struct("<QqQQBBHI")
 _SIGNED_BATCH = struct.Struct("<64s32sQHBB")
 _OPERATOR_BATCH = struct.Struct("<64s32sQHBB")
 _EPOCH_OPEN = struct.Struct("<QQQ32s")
+_TIME_PASSED = struct.Struct("<II")
 _CHALLENGE = struct.Struct("<32s32sQ")
 _ESTABLISH = struct.Struct("<64s32s32sIBBHQ")
 _ESTABLISHMENT_ACK = struct.Struct("<32sQIBBH")
@@ -420,6 +469,7 @@ _QUERY_REJECT = struct.Struct("<QHHI")
 EXECUTION_REPORT_BLOCK_LENGTH = 168
 EXECUTION_REPORT = _EXECUTION_REPORT
 _EPOCH_OPEN_PREFIX = _frame_prefix(3, 56, 56)
+_TIME_PASSED_PREFIX = _frame_prefix(4, 8, 8)
 _CHALLENGE_PREFIX = _frame_prefix(10, 72, 72)
 _ESTABLISH_PREFIX = _frame_prefix(11, 144, 144)
 _ESTABLISHMENT_REJECT_PREFIX = _frame_prefix(13, 2, 2)
@@ -446,15 +496,25 @@ class Command(msgspec.Struct, kw_only=True, gc=False):
     time_in_force: new: required; otherwise none
     self_trade_prevention: new and amend: required; otherwise none
     options: new and amend; otherwise zero
+    trigger: new: what it waits for; otherwise none
     market_id: new: required; cancel and amend: 0 or the order's; cancelAll: 0 for all
+    trail_ppm: new, trailing: distance in parts per million of the best price, 0 if it is in ticks; amend: new
+        distance, 0 keeps it
     client_order_id: new: optional; cancel and amend: the order if orderId is 0, otherwise 0 or the order's;
         cancelAll: 0
     order_id: cancel and amend: the order, or 0 to name it by clientOrderId; otherwise 0
     price_ticks: new: limit or protection price; amend: new price, 0 keeps it; otherwise 0
     qty_lots: new: quantity; amend: new total quantity including fills, 0 keeps it; otherwise 0
+    display_qty_lots: new: quantity shown at a time, 0 shows all; amend: new one, 0 keeps it; otherwise 0
+    min_qty_lots: new, immediate or cancel: refuse the order if less can be filled; otherwise 0
+    trigger_ticks: new: trigger price; trailing: distance in ticks, 0 if it is in trailPpm; amend: new one, 0
+        keeps it; otherwise 0
+    expire_time_ns: new, gtd: when it expires; amend: new time, 0 keeps it; otherwise 0
+    max_notional: new, market buy: most it spends, fees included, in base units of the quote asset; otherwise
+        0
     """
 
-    BLOCK_LENGTH: ClassVar[int] = 48
+    BLOCK_LENGTH: ClassVar[int] = 88
 
     kind: CommandKind
     side: Side = Side.NONE
@@ -462,11 +522,18 @@ class Command(msgspec.Struct, kw_only=True, gc=False):
     time_in_force: TimeInForce = TimeInForce.NONE
     self_trade_prevention: SelfTradePrevention = SelfTradePrevention.NONE
     options: OrderOptions = OrderOptions.NONE
+    trigger: Trigger = Trigger.NONE
     market_id: int = 0
+    trail_ppm: int = 0
     client_order_id: int = 0
     order_id: int = 0
     price_ticks: int = 0
     qty_lots: int = 0
+    display_qty_lots: int = 0
+    min_qty_lots: int = 0
+    trigger_ticks: int = 0
+    expire_time_ns: int = 0
+    max_notional: int = 0
 
     def encode_block(self) -> bytes:
         """The fields alone, without any header."""
@@ -478,21 +545,27 @@ class Command(msgspec.Struct, kw_only=True, gc=False):
                 self.time_in_force,
                 self.self_trade_prevention,
                 self.options,
+                self.trigger,
                 0,
                 self.market_id,
-                0,
+                self.trail_ppm,
                 self.client_order_id,
                 self.order_id,
                 self.price_ticks,
                 self.qty_lots,
+                self.display_qty_lots,
+                self.min_qty_lots,
+                self.trigger_ticks,
+                self.expire_time_ns,
+                self.max_notional,
             )
         except struct.error as error:
             raise EncodeError(f"Command: {error}") from None
 
     @staticmethod
     def decode_block(buffer: Buffer, offset: int = 0) -> Command:
-        """The record in the 48 bytes at `offset`. Raises WireError."""
-        if len(buffer) < offset + 48:
+        """The record in the 88 bytes at `offset`. Raises WireError."""
+        if len(buffer) < offset + 88:
             raise WireError(ReasonCode.FRAME_TRUNCATED)
         (
             kind,
@@ -501,15 +574,21 @@ class Command(msgspec.Struct, kw_only=True, gc=False):
             time_in_force,
             self_trade_prevention,
             options,
-            reserved1,
+            trigger,
+            reserved,
             market_id,
-            reserved2,
+            trail_ppm,
             client_order_id,
             order_id,
             price_ticks,
             qty_lots,
+            display_qty_lots,
+            min_qty_lots,
+            trigger_ticks,
+            expire_time_ns,
+            max_notional,
         ) = _COMMAND.unpack_from(buffer, offset)
-        if reserved1 or reserved2 or options > 1:
+        if reserved or options > 31:
             raise WireError(ReasonCode.RESERVED_BITS_SET)
         try:
             record = Command(
@@ -519,11 +598,18 @@ class Command(msgspec.Struct, kw_only=True, gc=False):
                 time_in_force=_TIME_IN_FORCE[time_in_force],
                 self_trade_prevention=_SELF_TRADE_PREVENTION[self_trade_prevention],
                 options=_ORDER_OPTIONS[options],
+                trigger=_TRIGGER[trigger],
                 market_id=market_id,
+                trail_ppm=trail_ppm,
                 client_order_id=client_order_id,
                 order_id=order_id,
                 price_ticks=price_ticks,
                 qty_lots=qty_lots,
+                display_qty_lots=display_qty_lots,
+                min_qty_lots=min_qty_lots,
+                trigger_ticks=trigger_ticks,
+                expire_time_ns=expire_time_ns,
+                max_notional=max_notional,
             )
         except KeyError as error:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, str(error)) from None
@@ -535,26 +621,30 @@ _COMMAND_ALLOWED: dict[CommandKind, tuple[frozenset[int], ...]] = {
     CommandKind.NEW: (
         frozenset({Side.BUY, Side.SELL}),
         frozenset({OrderType.LIMIT, OrderType.MARKET}),
-        frozenset({TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK}),
-        frozenset({SelfTradePrevention.CANCEL_NEWEST}),
+        frozenset({TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK, TimeInForce.DAY, TimeInForce.GTD}),
+        frozenset({SelfTradePrevention.CANCEL_NEWEST, SelfTradePrevention.CANCEL_OLDEST, SelfTradePrevention.CANCEL_BOTH, SelfTradePrevention.DECREMENT}),
+        frozenset({Trigger.NONE, Trigger.STOP, Trigger.TAKE_PROFIT, Trigger.TRAILING}),
     ),
     CommandKind.CANCEL: (
         frozenset({Side.NONE}),
         frozenset({OrderType.NONE}),
         frozenset({TimeInForce.NONE}),
         frozenset({SelfTradePrevention.NONE}),
+        frozenset({Trigger.NONE}),
     ),
     CommandKind.AMEND: (
         frozenset({Side.NONE}),
         frozenset({OrderType.NONE}),
         frozenset({TimeInForce.NONE}),
-        frozenset({SelfTradePrevention.CANCEL_NEWEST}),
+        frozenset({SelfTradePrevention.CANCEL_NEWEST, SelfTradePrevention.CANCEL_OLDEST, SelfTradePrevention.CANCEL_BOTH, SelfTradePrevention.DECREMENT}),
+        frozenset({Trigger.NONE}),
     ),
     CommandKind.CANCEL_ALL: (
         frozenset({Side.NONE, Side.BUY, Side.SELL}),
         frozenset({OrderType.NONE}),
         frozenset({TimeInForce.NONE}),
         frozenset({SelfTradePrevention.NONE}),
+        frozenset({Trigger.NONE}),
     ),
 }
 
@@ -570,6 +660,8 @@ def _check_command(record: Command) -> None:
         raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: time_in_force")
     if record.self_trade_prevention not in allowed[3]:
         raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: self_trade_prevention")
+    if record.trigger not in allowed[4]:
+        raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: trigger")
     if kind is CommandKind.NEW:
         if record.order_id:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: order_id")
@@ -580,6 +672,23 @@ def _check_command(record: Command) -> None:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: price_ticks")
         if record.qty_lots:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: qty_lots")
+        if record.trail_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: trail_ppm")
+        if record.display_qty_lots:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: display_qty_lots")
+        if record.min_qty_lots:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: min_qty_lots")
+        if record.trigger_ticks:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: trigger_ticks")
+        if record.expire_time_ns:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: expire_time_ns")
+        if record.max_notional:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: max_notional")
+    elif kind is CommandKind.AMEND:
+        if record.min_qty_lots:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: min_qty_lots")
+        if record.max_notional:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: max_notional")
     elif kind is CommandKind.CANCEL_ALL:
         if record.options:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: options")
@@ -591,6 +700,18 @@ def _check_command(record: Command) -> None:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: price_ticks")
         if record.qty_lots:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: qty_lots")
+        if record.trail_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: trail_ppm")
+        if record.display_qty_lots:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: display_qty_lots")
+        if record.min_qty_lots:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: min_qty_lots")
+        if record.trigger_ticks:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: trigger_ticks")
+        if record.expire_time_ns:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: expire_time_ns")
+        if record.max_notional:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: max_notional")
 
 
 class OperatorCommand(msgspec.Struct, kw_only=True, gc=False):
@@ -816,19 +937,30 @@ class Balance(msgspec.Struct, kw_only=True, gc=False):
 class OpenOrder(msgspec.Struct, kw_only=True, gc=False):
     """Open order.
 
-    priority_seq: seq of the command that gave it its place in the queue
+    priority_no: number of its place: in a queue lower comes first; 0 while it waits for a first price
+    trigger: what it waits for; none once it rests
+    display_qty_lots: shown at a time; 0 shows all, or nothing if hidden
+    trigger_ticks: price it waits for, 0 if none yet
+    expire_time_ns: 0 if it does not expire
     """
 
-    BLOCK_LENGTH: ClassVar[int] = 56
+    BLOCK_LENGTH: ClassVar[int] = 88
 
     order_id: int = 0
     client_order_id: int = 0
     price_ticks: int = 0
     qty_lots: int = 0
     leaves_lots: int = 0
-    priority_seq: int = 0
+    priority_no: int = 0
     market_id: int = 0
     side: Side = Side.NONE
+    order_type: OrderType = OrderType.NONE
+    time_in_force: TimeInForce = TimeInForce.NONE
+    trigger: Trigger = Trigger.NONE
+    display_qty_lots: int = 0
+    trigger_ticks: int = 0
+    expire_time_ns: int = 0
+    options: OrderOptions = OrderOptions.NONE
 
     def encode_block(self) -> bytes:
         """The fields alone, without any header."""
@@ -839,9 +971,17 @@ class OpenOrder(msgspec.Struct, kw_only=True, gc=False):
                 self.price_ticks,
                 self.qty_lots,
                 self.leaves_lots,
-                self.priority_seq,
+                self.priority_no,
                 self.market_id,
                 self.side,
+                self.order_type,
+                self.time_in_force,
+                self.trigger,
+                self.display_qty_lots,
+                self.trigger_ticks,
+                self.expire_time_ns,
+                self.options,
+                0,
                 0,
                 0,
             )
@@ -850,8 +990,8 @@ class OpenOrder(msgspec.Struct, kw_only=True, gc=False):
 
     @staticmethod
     def decode_block(buffer: Buffer, offset: int = 0) -> OpenOrder:
-        """The record in the 56 bytes at `offset`. Raises WireError."""
-        if len(buffer) < offset + 56:
+        """The record in the 88 bytes at `offset`. Raises WireError."""
+        if len(buffer) < offset + 88:
             raise WireError(ReasonCode.FRAME_TRUNCATED)
         (
             order_id,
@@ -859,13 +999,21 @@ class OpenOrder(msgspec.Struct, kw_only=True, gc=False):
             price_ticks,
             qty_lots,
             leaves_lots,
-            priority_seq,
+            priority_no,
             market_id,
             side,
+            order_type,
+            time_in_force,
+            trigger,
+            display_qty_lots,
+            trigger_ticks,
+            expire_time_ns,
+            options,
             reserved1,
             reserved2,
+            reserved3,
         ) = _OPEN_ORDER.unpack_from(buffer, offset)
-        if reserved1 or reserved2:
+        if reserved1 or reserved2 or reserved3 or options > 31:
             raise WireError(ReasonCode.RESERVED_BITS_SET)
         try:
             return OpenOrder(
@@ -874,9 +1022,16 @@ class OpenOrder(msgspec.Struct, kw_only=True, gc=False):
                 price_ticks=price_ticks,
                 qty_lots=qty_lots,
                 leaves_lots=leaves_lots,
-                priority_seq=priority_seq,
+                priority_no=priority_no,
                 market_id=market_id,
                 side=_SIDE[side],
+                order_type=_ORDER_TYPE[order_type],
+                time_in_force=_TIME_IN_FORCE[time_in_force],
+                trigger=_TRIGGER[trigger],
+                display_qty_lots=display_qty_lots,
+                trigger_ticks=trigger_ticks,
+                expire_time_ns=expire_time_ns,
+                options=_ORDER_OPTIONS[options],
             )
         except KeyError as error:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, str(error)) from None
@@ -1004,13 +1159,13 @@ class SignedBatch(msgspec.Struct, kw_only=True):
             )
         except struct.error as error:
             raise EncodeError(f"SignedBatch: {error}") from None
-        body += _encode_group("commands", [entry.encode_block() for entry in self.commands], 48, 1, 64)
+        body += _encode_group("commands", [entry.encode_block() for entry in self.commands], 88, 1, 64)
         return _frame_prefix(1, 108, len(body)) + body
 
 
 def _decode_signed_batch(frame: Buffer) -> SignedBatch:
     commands_offset = BODY_OFFSET + 108
-    commands_end = _group_end(frame, commands_offset, 48, 1, 64)
+    commands_end = _group_end(frame, commands_offset, 88, 1, 64)
     _check_end(frame, commands_end)
     (
         signature,
@@ -1030,7 +1185,7 @@ def _decode_signed_batch(frame: Buffer) -> SignedBatch:
     )
     message.commands = [
         Command.decode_block(frame, offset)
-        for offset in range(commands_offset + GROUP_HEADER_BYTES, commands_end, 48)
+        for offset in range(commands_offset + GROUP_HEADER_BYTES, commands_end, 88)
     ]
     return message
 
@@ -1145,6 +1300,47 @@ class EpochOpen(msgspec.Struct, kw_only=True, gc=False):
 def _decode_epoch_open(frame: Buffer) -> EpochOpen:
     _check_end(frame, BODY_OFFSET + 56)
     return EpochOpen.decode_block(frame, BODY_OFFSET)
+
+
+class TimePassed(msgspec.Struct, kw_only=True, gc=False):
+    """Written by a matcher, never accepted from a client: moves log time when something is due and no command comes."""
+
+    TEMPLATE_ID: ClassVar[int] = 4
+    BLOCK_LENGTH: ClassVar[int] = 8
+
+
+    def encode(self) -> bytes:
+        """The whole frame. Raises EncodeError."""
+        return _TIME_PASSED_PREFIX + self.encode_block()
+
+    def encode_block(self) -> bytes:
+        """The fields alone, without any header."""
+        try:
+            return _TIME_PASSED.pack(
+                0,
+                0,
+            )
+        except struct.error as error:
+            raise EncodeError(f"TimePassed: {error}") from None
+
+    @staticmethod
+    def decode_block(buffer: Buffer, offset: int = 0) -> TimePassed:
+        """The record in the 8 bytes at `offset`. Raises WireError."""
+        if len(buffer) < offset + 8:
+            raise WireError(ReasonCode.FRAME_TRUNCATED)
+        (
+            reserved1,
+            reserved2,
+        ) = _TIME_PASSED.unpack_from(buffer, offset)
+        if reserved1 or reserved2:
+            raise WireError(ReasonCode.RESERVED_BITS_SET)
+        return TimePassed(
+        )
+
+
+def _decode_time_passed(frame: Buffer) -> TimePassed:
+    _check_end(frame, BODY_OFFSET + 8)
+    return TimePassed.decode_block(frame, BODY_OFFSET)
 
 
 class Challenge(msgspec.Struct, kw_only=True, gc=False):
@@ -1938,13 +2134,13 @@ class OpenOrders(msgspec.Struct, kw_only=True):
             )
         except struct.error as error:
             raise EncodeError(f"OpenOrders: {error}") from None
-        body += _encode_group("orders", [entry.encode_block() for entry in self.orders], 56, 0, 65534)
+        body += _encode_group("orders", [entry.encode_block() for entry in self.orders], 88, 0, 65534)
         return _frame_prefix(35, 24, len(body)) + body
 
 
 def _decode_open_orders(frame: Buffer) -> OpenOrders:
     orders_offset = BODY_OFFSET + 24
-    orders_end = _group_end(frame, orders_offset, 56, 0, 65534)
+    orders_end = _group_end(frame, orders_offset, 88, 0, 65534)
     _check_end(frame, orders_end)
     (
         request_id,
@@ -1958,7 +2154,7 @@ def _decode_open_orders(frame: Buffer) -> OpenOrders:
     )
     message.orders = [
         OpenOrder.decode_block(frame, offset)
-        for offset in range(orders_offset + GROUP_HEADER_BYTES, orders_end, 56)
+        for offset in range(orders_offset + GROUP_HEADER_BYTES, orders_end, 88)
     ]
     return message
 
@@ -2380,6 +2576,7 @@ Message: TypeAlias = (
     SignedBatch
     | OperatorBatch
     | EpochOpen
+    | TimePassed
     | Challenge
     | Establish
     | EstablishmentAck
@@ -2408,6 +2605,7 @@ MESSAGES: dict[int, type[Message]] = {
     1: SignedBatch,
     2: OperatorBatch,
     3: EpochOpen,
+    4: TimePassed,
     10: Challenge,
     11: Establish,
     12: EstablishmentAck,
@@ -2435,6 +2633,7 @@ _DECODERS: dict[int, Callable[[Any], Message]] = {
     1: _decode_signed_batch,
     2: _decode_operator_batch,
     3: _decode_epoch_open,
+    4: _decode_time_passed,
     10: _decode_challenge,
     11: _decode_establish,
     12: _decode_establishment_ack,

@@ -193,7 +193,7 @@ def test_wrong_arguments_are_refused_before_anything_is_sent(alice: Client, serv
     with pytest.raises(TypeError, match="float"):
         alice.buy(BTC, 0.5, "100")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="time_in_force must be one of"):
-        alice.buy(BTC, "0.5", "100", time_in_force="day")  # type: ignore[arg-type]
+        alice.buy(BTC, "0.5", "100", time_in_force="week")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="client_order_id"):
         alice.buy(BTC, "0.5", "100", client_order_id=0)
     assert len(served.exchange.applied) == applied

@@ -433,7 +433,7 @@ MALFORMED = {
     "one byte short": (resized(ORDER[:-1]), ReasonCode.FRAME_TRUNCATED),
     "reserved byte": (patched(ORDER, 121, b"\x01"), ReasonCode.RESERVED_BITS_SET),
     "batch flag": (patched(ORDER, 120, b"\x01"), ReasonCode.RESERVED_BITS_SET),
-    "order option": (patched(ORDER, COMMAND_OFFSET + 5, b"\x02"), ReasonCode.RESERVED_BITS_SET),
+    "order option": (patched(ORDER, COMMAND_OFFSET + 5, b"\x20"), ReasonCode.RESERVED_BITS_SET),
     "side": (patched(ORDER, COMMAND_OFFSET + 1, b"\x03"), ReasonCode.ENUM_VALUE_UNKNOWN),
     "command kind": (patched(ORDER, COMMAND_OFFSET, b"\x09"), ReasonCode.ENUM_VALUE_UNKNOWN),
     "query too long": (resized(GenesisRequest().encode() + b"\0"), ReasonCode.TRAILING_BYTES),
@@ -464,7 +464,7 @@ def test_malformed_frame_is_not_applied_and_the_session_goes_on(bench: Bench, na
     [
         (b"\0\0\0\0\xeb\x50", ReasonCode.FRAME_LENGTH_INVALID),
         (b"\0\0\0\x0d\xeb\x50", ReasonCode.FRAME_LENGTH_INVALID),
-        (b"\0\0\x12\x01\xeb\x50", ReasonCode.FRAME_LENGTH_INVALID),
+        (b"\0\0\x18\x01\xeb\x50", ReasonCode.FRAME_LENGTH_INVALID),
         (b"\xff\xff\xff\xff\xeb\x50", ReasonCode.FRAME_LENGTH_INVALID),
         (b"GET / ", ReasonCode.FRAME_LENGTH_INVALID),
         (b"\0\0\0\x20\x50\xeb", ReasonCode.ENCODING_TYPE_UNKNOWN),

@@ -103,7 +103,7 @@ def test_queue_keeps_its_order_when_its_memory_wraps() -> None:
     big = [frame(n, commands=64) for n in range(8)]
     for _ in range(600):
         entries = []
-        for _ in range(random.randrange(200)):
+        for _ in range(random.randrange(170)):
             number += 1
             entries.append((Kind.BATCH, number, big[number % 8]))
         if entries and inbox.has_room:

@@ -359,8 +359,8 @@ export function assessDraft(): Assessment | null {
 }
 
 const NO_COMMAND: Command = {
-  kind: 'cancel', side: 'none', orderType: 'none', timeInForce: 'none', selfTradePrevention: 'none', options: [], marketId: 0, clientOrderId: 0n, orderId: 0n,
-  priceTicks: 0n, qtyLots: 0n,
+  kind: 'cancel', side: 'none', orderType: 'none', timeInForce: 'none', selfTradePrevention: 'none', options: [], trigger: 'none', marketId: 0,
+  clientOrderId: 0n, orderId: 0n, priceTicks: 0n, qtyLots: 0n, displayQtyLots: 0n, minQtyLots: 0n, triggerTicks: 0n, trailPpm: 0, expireTimeNs: 0n, maxNotional: 0n,
 };
 
 let lastClientOrderId = 0n;

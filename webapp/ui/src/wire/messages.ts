@@ -66,29 +66,61 @@ export type TimeInForce =
   | 'none'
   | 'gtc'
   | 'ioc'
-  | 'fok';
+  | 'fok'
+  | 'day'
+  | 'gtd';
 
 const TimeInForceTable: EnumTable = {
   none: 0,
   gtc: 1,
   ioc: 2,
   fok: 3,
+  day: 4,
+  gtd: 5,
 };
 
 export type SelfTradePrevention =
   | 'none'
-  | 'cancelNewest';
+  | 'cancelNewest'
+  | 'cancelOldest'
+  | 'cancelBoth'
+  | 'decrement';
 
 const SelfTradePreventionTable: EnumTable = {
   none: 0,
   cancelNewest: 1,
+  cancelOldest: 2,
+  cancelBoth: 3,
+  decrement: 4,
+};
+
+/** What an order waits for before it comes to the book. */
+export type Trigger =
+  | 'none'
+  | 'stop'
+  | 'takeProfit'
+  | 'trailing';
+
+const TriggerTable: EnumTable = {
+  none: 0,
+  stop: 1,
+  takeProfit: 2,
+  trailing: 3,
 };
 
 export type OrderOptions =
-  | 'postOnly';
+  | 'postOnly'
+  | 'slide'
+  | 'hidden'
+  | 'onReference'
+  | 'ocoWithPrevious';
 
 const OrderOptionsTable: EnumTable = {
   postOnly: 1,
+  slide: 2,
+  hidden: 4,
+  onReference: 8,
+  ocoWithPrevious: 16,
 };
 
 export type MarketState =
@@ -119,7 +151,8 @@ export type ExecType =
   | 'keyRegistered'
   | 'deposited'
   | 'withdrawn'
-  | 'marketStateSet';
+  | 'marketStateSet'
+  | 'triggered';
 
 const ExecTypeTable: EnumTable = {
   none: 0,
@@ -137,6 +170,7 @@ const ExecTypeTable: EnumTable = {
   deposited: 12,
   withdrawn: 13,
   marketStateSet: 14,
+  triggered: 15,
 };
 
 export type Liquidity =
@@ -229,12 +263,26 @@ export type ReasonCode =
   | 'postOnlyWouldCross'
   | 'fokNotFillable'
   | 'unknownOrder'
+  | 'slideWithoutPostOnly'
+  | 'displayInvalid'
+  | 'minQtyInvalid'
+  | 'maxNotionalInvalid'
+  | 'triggerInvalid'
+  | 'expiryInvalid'
+  | 'ocoInvalid'
+  | 'triggerMet'
+  | 'trailingLimit'
+  | 'minQtyNotFillable'
+  | 'amendInvalid'
   | 'cancelledByUser'
   | 'immediateRemainder'
   | 'selfTrade'
   | 'amendedBelowFilled'
   | 'matchLimit'
   | 'massCancel'
+  | 'orderExpired'
+  | 'oneCancelsOther'
+  | 'maxNotionalReached'
   | 'unknownAccount'
   | 'unknownAsset'
   | 'accountExists'
@@ -303,12 +351,26 @@ const ReasonCodeTable: EnumTable = {
   postOnlyWouldCross: 313,
   fokNotFillable: 314,
   unknownOrder: 315,
+  slideWithoutPostOnly: 330,
+  displayInvalid: 331,
+  minQtyInvalid: 332,
+  maxNotionalInvalid: 333,
+  triggerInvalid: 334,
+  expiryInvalid: 335,
+  ocoInvalid: 336,
+  triggerMet: 337,
+  trailingLimit: 338,
+  minQtyNotFillable: 339,
+  amendInvalid: 340,
   cancelledByUser: 320,
   immediateRemainder: 321,
   selfTrade: 322,
   amendedBelowFilled: 323,
   matchLimit: 324,
   massCancel: 325,
+  orderExpired: 326,
+  oneCancelsOther: 327,
+  maxNotionalReached: 328,
   unknownAccount: 401,
   unknownAsset: 402,
   accountExists: 403,
@@ -379,12 +441,26 @@ export const REASON_DESCRIPTIONS: Readonly<Record<ReasonCode, string>> = {
   postOnlyWouldCross: "The post-only order would trade on entry.",
   fokNotFillable: "The fill-or-kill order cannot be filled completely at once.",
   unknownOrder: "The account has no such open order.",
+  slideWithoutPostOnly: "Only a post-only order slides.",
+  displayInvalid: "A displayed quantity is at most the quantity; only an order that rests is hidden or shown in part, not both.",
+  minQtyInvalid: "A minimum is at most the quantity, of an immediate-or-cancel order without trigger.",
+  maxNotionalInvalid: "Only a market buy, immediate or cancel, without trigger, has a maximum notional, in 1 to 2^63-1.",
+  triggerInvalid: "A trigger price or distance is missing, out of range, or given without its trigger.",
+  expiryInvalid: "Good till date names a time after log time; other times in force name none.",
+  ocoInvalid: "The command before it in the batch entered no open, unpaired order of this market and side, or this order cannot stay open.",
+  triggerMet: "What the order would wait for is there already.",
+  trailingLimit: "The market has as many trailing orders as it can.",
+  minQtyNotFillable: "Less than the minimum can be filled at once.",
+  amendInvalid: "The amend changes what the order does not have, or carries an option that only a new order takes.",
   cancelledByUser: "Cancelled by the account.",
   immediateRemainder: "The rest of an immediate-or-cancel order.",
   selfTrade: "The next fill would have been against the same account.",
   amendedBelowFilled: "Amended to a total not above what was filled already.",
   matchLimit: "One command fills at most 1,024 resting orders; the rest is cancelled.",
   massCancel: "Cancelled by cancelAll.",
+  orderExpired: "Its time in force is over.",
+  oneCancelsOther: "Its pair traded, was triggered or ended.",
+  maxNotionalReached: "No further lot fits in the maximum notional.",
   unknownAccount: "No such account on this shard.",
   unknownAsset: "No such asset.",
   accountExists: "The account id is taken.",
@@ -415,8 +491,12 @@ export interface Command {
   selfTradePrevention: SelfTradePrevention;
   /** New and amend; otherwise zero. */
   options: OrderOptions[];
+  /** New: what it waits for; otherwise none. */
+  trigger: Trigger;
   /** New: required; cancel and amend: 0 or the order's; cancelAll: 0 for all. */
   marketId: number;
+  /** New, trailing: distance in parts per million of the best price, 0 if it is in ticks; amend: new distance, 0 keeps it. */
+  trailPpm: number;
   /** New: optional; cancel and amend: the order if orderId is 0, otherwise 0 or the order's; cancelAll: 0. */
   clientOrderId: bigint;
   /** Cancel and amend: the order, or 0 to name it by clientOrderId; otherwise 0. */
@@ -425,10 +505,20 @@ export interface Command {
   priceTicks: bigint;
   /** New: quantity; amend: new total quantity including fills, 0 keeps it; otherwise 0. */
   qtyLots: bigint;
+  /** New: quantity shown at a time, 0 shows all; amend: new one, 0 keeps it; otherwise 0. */
+  displayQtyLots: bigint;
+  /** New, immediate or cancel: refuse the order if less can be filled; otherwise 0. */
+  minQtyLots: bigint;
+  /** New: trigger price; trailing: distance in ticks, 0 if it is in trailPpm; amend: new one, 0 keeps it; otherwise 0. */
+  triggerTicks: bigint;
+  /** New, gtd: when it expires; amend: new time, 0 keeps it; otherwise 0. */
+  expireTimeNs: bigint;
+  /** New, market buy: most it spends, fees included, in base units of the quote asset; otherwise 0. */
+  maxNotional: bigint;
 }
 
 const CommandTable: BlockTable = {
-  length: 48,
+  length: 88,
   fields: [
     ['kind', 'enum', 1, CommandKindTable],
     ['side', 'enum', 1, SideTable],
@@ -436,19 +526,25 @@ const CommandTable: BlockTable = {
     ['timeInForce', 'enum', 1, TimeInForceTable],
     ['selfTradePrevention', 'enum', 1, SelfTradePreventionTable],
     ['options', 'set', 1, OrderOptionsTable],
-    ['reserved1', 'reserved', 2],
+    ['trigger', 'enum', 1, TriggerTable],
+    ['reserved', 'reserved', 1],
     ['marketId', 'u32', 4],
-    ['reserved2', 'reserved', 4],
+    ['trailPpm', 'u32', 4],
     ['clientOrderId', 'u64', 8],
     ['orderId', 'u64', 8],
     ['priceTicks', 'i64', 8],
     ['qtyLots', 'u64', 8],
+    ['displayQtyLots', 'u64', 8],
+    ['minQtyLots', 'u64', 8],
+    ['triggerTicks', 'i64', 8],
+    ['expireTimeNs', 'u64', 8],
+    ['maxNotional', 'u64', 8],
   ],
   rules: {
-    new: { allowed: { side: ['buy', 'sell'], orderType: ['limit', 'market'], timeInForce: ['gtc', 'ioc', 'fok'], selfTradePrevention: ['cancelNewest'] }, zero: ['orderId'] },
-    cancel: { allowed: { side: ['none'], orderType: ['none'], timeInForce: ['none'], selfTradePrevention: ['none'] }, zero: ['options', 'priceTicks', 'qtyLots'] },
-    amend: { allowed: { side: ['none'], orderType: ['none'], timeInForce: ['none'], selfTradePrevention: ['cancelNewest'] }, zero: [] },
-    cancelAll: { allowed: { side: ['none', 'buy', 'sell'], orderType: ['none'], timeInForce: ['none'], selfTradePrevention: ['none'] }, zero: ['options', 'clientOrderId', 'orderId', 'priceTicks', 'qtyLots'] },
+    new: { allowed: { side: ['buy', 'sell'], orderType: ['limit', 'market'], timeInForce: ['gtc', 'ioc', 'fok', 'day', 'gtd'], selfTradePrevention: ['cancelNewest', 'cancelOldest', 'cancelBoth', 'decrement'], trigger: ['none', 'stop', 'takeProfit', 'trailing'] }, zero: ['orderId'] },
+    cancel: { allowed: { side: ['none'], orderType: ['none'], timeInForce: ['none'], trigger: ['none'], selfTradePrevention: ['none'] }, zero: ['options', 'priceTicks', 'qtyLots', 'trailPpm', 'displayQtyLots', 'minQtyLots', 'triggerTicks', 'expireTimeNs', 'maxNotional'] },
+    amend: { allowed: { side: ['none'], orderType: ['none'], timeInForce: ['none'], trigger: ['none'], selfTradePrevention: ['cancelNewest', 'cancelOldest', 'cancelBoth', 'decrement'] }, zero: ['minQtyLots', 'maxNotional'] },
+    cancelAll: { allowed: { side: ['none', 'buy', 'sell'], orderType: ['none'], timeInForce: ['none'], trigger: ['none'], selfTradePrevention: ['none'] }, zero: ['options', 'clientOrderId', 'orderId', 'priceTicks', 'qtyLots', 'trailPpm', 'displayQtyLots', 'minQtyLots', 'triggerTicks', 'expireTimeNs', 'maxNotional'] },
   },
 };
 
@@ -531,25 +627,44 @@ export interface OpenOrder {
   priceTicks: bigint;
   qtyLots: bigint;
   leavesLots: bigint;
-  /** Seq of the command that gave it its place in the queue. */
-  prioritySeq: bigint;
+  /** Number of its place: in a queue lower comes first; 0 while it waits for a first price. */
+  priorityNo: bigint;
   marketId: number;
   side: Side;
+  orderType: OrderType;
+  timeInForce: TimeInForce;
+  /** What it waits for; none once it rests. */
+  trigger: Trigger;
+  /** Shown at a time; 0 shows all, or nothing if hidden. */
+  displayQtyLots: bigint;
+  /** Price it waits for, 0 if none yet. */
+  triggerTicks: bigint;
+  /** 0 if it does not expire. */
+  expireTimeNs: bigint;
+  options: OrderOptions[];
 }
 
 const OpenOrderTable: BlockTable = {
-  length: 56,
+  length: 88,
   fields: [
     ['orderId', 'u64', 8],
     ['clientOrderId', 'u64', 8],
     ['priceTicks', 'i64', 8],
     ['qtyLots', 'u64', 8],
     ['leavesLots', 'u64', 8],
-    ['prioritySeq', 'u64', 8],
+    ['priorityNo', 'u64', 8],
     ['marketId', 'u32', 4],
     ['side', 'enum', 1, SideTable],
+    ['orderType', 'enum', 1, OrderTypeTable],
+    ['timeInForce', 'enum', 1, TimeInForceTable],
+    ['trigger', 'enum', 1, TriggerTable],
+    ['displayQtyLots', 'u64', 8],
+    ['triggerTicks', 'i64', 8],
+    ['expireTimeNs', 'u64', 8],
+    ['options', 'set', 1, OrderOptionsTable],
     ['reserved1', 'reserved', 1],
     ['reserved2', 'reserved', 2],
+    ['reserved3', 'reserved', 4],
   ],
 };
 
@@ -667,6 +782,21 @@ const EpochOpenTable: MessageTable = {
     ['tipEpoch', 'u64', 8],
     ['tipRecordNo', 'u64', 8],
     ['tipChain', 'bytes', 32],
+  ],
+};
+
+/** Written by a matcher, never accepted from a client: moves log time when something is due and no command comes. */
+export interface TimePassed {
+  readonly message: 'TimePassed';
+}
+
+const TimePassedTable: MessageTable = {
+  name: 'TimePassed',
+  templateId: 4,
+  length: 8,
+  fields: [
+    ['reserved1', 'reserved', 4],
+    ['reserved2', 'reserved', 4],
   ],
 };
 
@@ -1197,6 +1327,7 @@ export type Message =
   | SignedBatch
   | OperatorBatch
   | EpochOpen
+  | TimePassed
   | Challenge
   | Establish
   | EstablishmentAck
@@ -1223,6 +1354,7 @@ export const MESSAGES: readonly MessageTable[] = [
   SignedBatchTable,
   OperatorBatchTable,
   EpochOpenTable,
+  TimePassedTable,
   ChallengeTable,
   EstablishTable,
   EstablishmentAckTable,

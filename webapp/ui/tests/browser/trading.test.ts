@@ -176,8 +176,8 @@ describe('orders', () => {
     const shown = await text(page, 'dialog .bytes code');
     const tag = Buffer.from('zx.v1/batch').toString('hex');
     expect(shown.startsWith(tag)).toBe(true);
-    // 100,000 ticks and 7 lots, little-endian, at the very end.
-    expect(shown.endsWith('a086010000000000' + '0700000000000000')).toBe(true);
+    // 100,000 ticks and 7 lots, little-endian, then the terms that a plain order does not have.
+    expect(shown.endsWith('a086010000000000' + '0700000000000000' + '00'.repeat(40))).toBe(true);
     await page.click('dialog .submit');
     await page.waitForSelector('#tab-orders .count');
     const { frame } = (await make('last-batch')) as { frame: string };
