@@ -237,6 +237,7 @@ bool book_restore(book *self, uint32_t slot, uint8_t side, int64_t price_ticks) 
         return false;
     }
     const bool is_hidden = (order->flags & BOOK_HIDDEN) != 0;
+    if (order->flags & (BOOK_ICEBERG | BOOK_HIDDEN)) level->is_veiled = 1;
     order->level = index;
     order->next = is_hidden ? ZX_NONE : level->hidden_head;
     order->prev = order->next == ZX_NONE ? level->tail : pool->orders[order->next].prev;
@@ -322,6 +323,22 @@ static bool is_overdue(const book_pool *pool, uint32_t slot, uint64_t now_ns) {
     return pool->orders[slot].flags & BOOK_TIMED && pool->terms[slot].expire_time_ns <= now_ns;
 }
 
+uint64_t book_open_lots(const book_pool *pool, uint32_t level) {
+    if (!pool->levels[level].is_veiled) return pool->levels[level].total_lots;
+    uint64_t lots = 0;
+    for (uint32_t slot = pool->levels[level].head; slot != ZX_NONE; slot = pool->orders[slot].next) {
+        lots += pool->orders[slot].leaves_lots;
+    }
+    return lots;
+}
+
+static bool is_same_owner(const book_incoming *incoming, const book_order *maker) {
+    if (maker->owner == incoming->owner) return true;
+    if (__builtin_expect(incoming->groups == NULL, 1)) return false;
+    const uint32_t group = incoming->groups[incoming->owner];
+    return group != 0 && group == incoming->groups[maker->owner];
+}
+
 /* How far an order that is looked at would come. */
 typedef struct reach {
     const book *book;
@@ -350,7 +367,7 @@ static bool reach_queue(reach *self, uint32_t slot, uint32_t end) {
     for (; slot != end; slot = pool->orders[slot].next) {
         const book_order *const maker = &pool->orders[slot];
         bool passes_over = is_overdue(pool, slot, self->incoming->now_ns);
-        if (maker->owner == self->incoming->owner && !passes_over) {
+        if (!passes_over && is_same_owner(self->incoming, maker)) {
             if (!self->passes_own) return false;
             passes_over = true;
         }
@@ -408,6 +425,35 @@ uint64_t book_reachable(
     return found.reached_lots;
 }
 
+/* A resting order gives so many of its tradable lots. */
+static void take_lots(book_pool *pool, uint32_t slot, uint64_t qty_lots) {
+    book_order *const order = &pool->orders[slot];
+    order->leaves_lots -= qty_lots;
+    if (!(order->flags & BOOK_HIDDEN)) pool->levels[order->level].total_lots -= qty_lots;
+    if (__builtin_expect(order->flags & BOOK_ICEBERG, 0)) pool->terms[slot].shown_lots -= qty_lots;
+}
+
+/* It is gone if nothing is left; an iceberg shows its next slice. */
+static void go_on_after_fill(book *self, uint32_t slot) {
+    book_pool *const pool = self->pool;
+    const book_order *const order = &pool->orders[slot];
+    if (order->leaves_lots == 0) {
+        book_remove(self, slot);
+    } else if (__builtin_expect(order->flags & BOOK_ICEBERG, 0) && pool->terms[slot].shown_lots == 0) {
+        const uint8_t side = book_side_of(pool, order);
+        const int64_t price_ticks = book_price_of(pool, order);
+        book_unlink(self, slot);
+        const bool rested = book_rest(self, slot, side, price_ticks);
+        ZX_ASSERT(rested); /* it showed more before */
+    }
+}
+
+void book_fill(book *self, uint32_t slot, uint64_t qty_lots) {
+    ZX_ASSERT(qty_lots > 0 && qty_lots <= book_tradable_lots(self->pool, slot));
+    take_lots(self->pool, slot, qty_lots);
+    go_on_after_fill(self, slot);
+}
+
 enum book_match_end book_match(book *self, book_incoming *incoming, const book_listener *listener) {
     book_pool *const pool = self->pool;
     const uint8_t other = incoming->side ^ 1;
@@ -422,7 +468,7 @@ enum book_match_end book_match(book *self, book_incoming *incoming, const book_l
         if (__builtin_expect(maker->flags & BOOK_TIMED, 0) && is_overdue(pool, slot, incoming->now_ns)) {
             return BOOK_OVERDUE;
         }
-        if (maker->owner == incoming->owner) return BOOK_OWN_ORDER;
+        if (is_same_owner(incoming, maker)) return BOOK_OWN_ORDER;
         if (incoming->makers_used == incoming->makers_max) return BOOK_MAKERS_USED;
         const uint64_t tradable_lots = book_tradable_lots(pool, slot);
         const int64_t price_ticks = book_level_price(level);
@@ -433,18 +479,10 @@ enum book_match_end book_match(book *self, book_incoming *incoming, const book_l
             if (fill_lots > lots_max) fill_lots = lots_max;
         }
         incoming->makers_used++;
-        maker->leaves_lots -= fill_lots;
         incoming->leaves_lots -= fill_lots;
-        if (!(maker->flags & BOOK_HIDDEN)) level->total_lots -= fill_lots;
-        if (__builtin_expect(maker->flags & BOOK_ICEBERG, 0)) pool->terms[slot].shown_lots -= fill_lots;
+        take_lots(pool, slot, fill_lots);
         listener->on_fill(listener->context, slot, price_ticks, fill_lots);
-        if (maker->leaves_lots == 0) {
-            book_remove(self, slot);
-        } else if (__builtin_expect(maker->flags & BOOK_ICEBERG, 0) && pool->terms[slot].shown_lots == 0) {
-            book_unlink(self, slot);
-            const bool rested = book_rest(self, slot, other, price_ticks);
-            ZX_ASSERT(rested); /* it showed more before */
-        }
+        go_on_after_fill(self, slot);
     }
     return BOOK_DONE;
 }

@@ -50,6 +50,7 @@ enum book_side_index { BOOK_BUY = 0, BOOK_SELL = 1 };
 #define BOOK_TIMED 4u    /* it does not trade at terms.expire_time_ns or later */
 #define BOOK_USER_FLAG_1 8u
 #define BOOK_USER_FLAG_2 16u
+#define BOOK_USER_FLAG_3 32u
 
 #define BOOK_OWNER_BITS 26 /* owners are below 2^26, or ZX_NONE in an incoming order: nobody */
 
@@ -84,7 +85,8 @@ typedef struct book_level {
     uint32_t market; /* index of the book, as given to book_init() */
     uint8_t side;    /* enum book_side_index */
     uint8_t height;  /* of the subtree; 1 for a leaf */
-    uint16_t reserved1; /* zero */
+    uint8_t is_veiled; /* an iceberg or a hidden order has rested in it: total_lots may not be all */
+    uint8_t reserved;  /* zero */
     uint32_t hidden_head;  /* oldest hidden order, or ZX_NONE; all behind it are hidden */
     uint32_t hidden_count; /* hidden orders in the queue */
 } book_level;
@@ -137,6 +139,7 @@ typedef struct book_incoming {
     int64_t price_ticks;  /* worst price it accepts */
     uint64_t leaves_lots; /* still wanted; book_match() reduces it */
     uint64_t now_ns;      /* orders that expire at this time or before do not trade with it */
+    const uint32_t *groups; /* by owner: those of one group, not 0, are like one owner; or NULL */
     uint32_t owner;       /* does not trade with resting orders of the same owner */
     uint32_t makers_max;  /* most resting orders it may use */
     uint32_t makers_used; /* those it has used; book_match() counts its fills */
@@ -174,6 +177,10 @@ uint64_t book_reachable(const book *self, const book_incoming *incoming, uint64_
 /* Trades `incoming` against the other side until one of the ends. What to do about the next maker is the caller's; it
  * may call again. */
 enum book_match_end book_match(book *self, book_incoming *incoming, const book_listener *listener);
+
+/* Fills so many of a resting order's tradable lots, away from book_match(): it is gone if nothing is left, and an
+ * iceberg shows its next slice. */
+void book_fill(book *self, uint32_t slot, uint64_t qty_lots);
 
 /* The resting order that comes next for an incoming order of `side`; there is one. */
 static inline uint32_t book_next_maker(const book *self, uint8_t side) {
@@ -224,6 +231,9 @@ static inline void book_set_flags(book_order *order, uint32_t flags) {
 static inline void book_clear_flags(book_order *order, uint32_t flags) {
     order->flags = order->flags & ~flags & ((1u << (32 - BOOK_OWNER_BITS)) - 1);
 }
+
+/* All that is open in a level, shown or not. */
+uint64_t book_open_lots(const book_pool *pool, uint32_t level);
 
 static inline uint8_t book_side_of(const book_pool *pool, const book_order *order) {
     return pool->levels[order->level].side;

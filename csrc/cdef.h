@@ -94,9 +94,9 @@ void inbox_commit(inbox *self, uint32_t applied);
 /* express.h */
 typedef struct {
     uint8_t *frames;
-    uint32_t lengths[192];
-    uint64_t sessions[192];
-    uint8_t verdicts[192];
+    uint32_t lengths[144];
+    uint64_t sessions[144];
+    uint8_t verdicts[144];
     uint32_t pending;
     uint32_t bytes;
     ...;
@@ -178,7 +178,7 @@ typedef struct {
     uint32_t market_id;
     uint32_t base_asset;
     uint32_t quote_asset;
-    uint32_t maker_fee_ppm;
+    int32_t maker_fee_ppm;
     uint32_t taker_fee_ppm;
     uint32_t reserved;
 } engine_market_config;
@@ -224,6 +224,11 @@ typedef struct {
 int engine_create(const engine_config *config, engine **out);
 void engine_destroy(engine *self);
 int engine_apply(engine *self, const uint8_t *body, size_t length, uint64_t log_time_ns, engine_applied *applied);
+typedef struct {
+    int64_t price_ticks;
+    uint64_t qty_lots;
+} engine_auction;
+engine_auction engine_indicated(const engine *self, uint32_t market_id);
 uint32_t engine_depth(const engine *self, uint32_t market_id, uint8_t side, uint32_t levels_max, struct zx_level *at);
 uint32_t engine_balances(const engine *self, uint64_t account_id, uint32_t balances_max, struct zx_balance *at);
 uint32_t engine_open_orders(

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "frames.h"
+#include "markets.h"
 #include "reports.h"
 #include "state.h"
 #include "trading.h"
@@ -22,7 +23,7 @@ typedef struct engine_plan {
     lanes_plan lanes;
     merkle_plan trees[TREE_COUNT];
     size_t events, markets, market_entries, order_entries, client_order_entries, terms, expiry_heap, due_markets,
-        outcomes, outcome_entries, scratch, work;
+        uncrossing_markets, timed_markets, account_rules, trade_groups, outcomes, outcome_entries, scratch, work;
 } engine_plan;
 
 static bool config_is_sound(const engine_config *config) {
@@ -46,7 +47,8 @@ static bool config_is_sound(const engine_config *config) {
         if (market->quote_units_per_tick_lot < 1 || market->quote_units_per_tick_lot > ZX_AMOUNT_MAX) {
             return false;
         }
-        if (market->maker_fee_ppm > ENGINE_FEE_PPM_MAX || market->taker_fee_ppm > ENGINE_FEE_PPM_MAX) {
+        if (market->maker_fee_ppm > (int32_t)ENGINE_FEE_PPM_MAX || market->taker_fee_ppm > ENGINE_FEE_PPM_MAX ||
+            market->maker_fee_ppm < -(int32_t)market->taker_fee_ppm) {
             return false;
         }
     }
@@ -93,6 +95,10 @@ static engine_plan plan_memory(const engine_config *config, arena *memory) {
         .terms = arena_reserve(memory, config->orders_max, sizeof(engine_terms)),
         .expiry_heap = arena_reserve(memory, config->orders_max, sizeof(uint32_t)),
         .due_markets = arena_reserve(memory, slots_words(markets), sizeof(uint64_t)),
+        .uncrossing_markets = arena_reserve(memory, slots_words(markets), sizeof(uint64_t)),
+        .timed_markets = arena_reserve(memory, slots_words(markets), sizeof(uint64_t)),
+        .account_rules = arena_reserve(memory, config->accounts_max, sizeof(engine_account_rules)),
+        .trade_groups = arena_reserve(memory, config->accounts_max, sizeof(uint32_t)),
         .outcomes = arena_reserve(memory, config->outcomes_max, sizeof(engine_outcome)),
         .outcome_entries = arena_reserve(memory, idmap_entries(config->outcomes_max), sizeof(idmap_entry)),
         .scratch = arena_reserve(memory, STATE_LEAF_BYTES_MAX(config->asset_count) + 1, 1),
@@ -121,6 +127,10 @@ static void place_pools(engine *self, const engine_plan *plan, const engine_conf
     self->terms = arena_at(memory, plan->terms);
     self->expiry_heap = arena_at(memory, plan->expiry_heap);
     slots_init(&self->due_markets, markets, arena_at(memory, plan->due_markets));
+    slots_init(&self->uncrossing_markets, markets, arena_at(memory, plan->uncrossing_markets));
+    slots_init(&self->timed_markets, markets, arena_at(memory, plan->timed_markets));
+    self->account_rules = arena_at(memory, plan->account_rules);
+    self->trade_groups = arena_at(memory, plan->trade_groups);
     self->outcomes = arena_at(memory, plan->outcomes);
     idmap_init(&self->outcome_map, config->outcomes_max, arena_at(memory, plan->outcome_entries));
     self->scratch = arena_at(memory, plan->scratch);
@@ -147,11 +157,13 @@ static int add_markets(engine *self, const engine_config *config) {
             .state = ZX_MARKET_STATE_CONTINUOUS,
             .maker_fee_ppm = definition->maker_fee_ppm,
             .taker_fee_ppm = definition->taker_fee_ppm,
-            .worst_fee_ppm = definition->maker_fee_ppm > definition->taker_fee_ppm
-                                 ? definition->maker_fee_ppm
+            .worst_fee_ppm = definition->maker_fee_ppm > (int32_t)definition->taker_fee_ppm
+                                 ? (uint32_t)definition->maker_fee_ppm
                                  : definition->taker_fee_ppm,
             .trailing_head = ZX_NONE,
             .trailing_tail = ZX_NONE,
+            .auction_head = ZX_NONE,
+            .auction_tail = ZX_NONE,
             .fee_balance =
                 ledger_make_balance(&self->ledger, ENGINE_OPERATOR_ACCOUNT, definition->quote_asset),
         };
@@ -181,6 +193,7 @@ int engine_create(const engine_config *config, engine **out) {
         self->next_record_no = 1; /* record 0 is the genesis record */
         self->next_seq = 1;
         self->next_trade_id = 1;
+        self->next_market_end_ns = UINT64_MAX;
         place_pools(self, &plan, config);
         ledger_open_account(&self->ledger, ENGINE_OPERATOR_ACCOUNT);
         ledger_add_key(&self->ledger, config->operator_public_key, ENGINE_OPERATOR_ACCOUNT);
@@ -352,11 +365,12 @@ static void become_nobody(engine *self) {
     self->command.account = ZX_ACCOUNT_NONE;
 }
 
-/* Triggers what the command before made due. */
-static void run_triggers(engine *self) {
-    if (self->due_markets.count == 0) return;
+/* What the command before has set going: auctions are executed, then waiting orders triggered. */
+static void go_on(engine *self) {
+    if (self->due_markets.count == 0 && self->uncrossing_markets.count == 0) return;
     const engine_command command = self->command;
     become_nobody(self);
+    markets_run(self);
     triggers_run(self);
     self->command = command;
 }
@@ -387,7 +401,7 @@ static void apply_command(engine *self, const uint8_t *at, bool by_operator, int
         }
     }
     ZX_ASSERT(self->outcomes_head == head_before + (refusal == ZX_REASON_NONE)); /* answered exactly once */
-    if (refusal == ZX_REASON_NONE) run_triggers(self);
+    if (refusal == ZX_REASON_NONE) go_on(self);
 }
 
 /* Returns whether the commands were applied; not if the batch was refused or seen before. */
@@ -438,9 +452,10 @@ static void apply_record(engine *self, const uint8_t *frame) {
     self->command = (engine_command){.record_no = self->next_record_no, .key_index = ZX_NONE};
     become_nobody(self);
     triggers_expire(self);
+    markets_end_states(self);
     if (is_batch(frame) && apply_batch(self, frame)) return;
     self->command = (engine_command){.record_no = self->next_record_no, .key_index = ZX_NONE};
-    run_triggers(self);
+    go_on(self);
 }
 
 /* Whether the event buffer has room for the worst that a well-formed frame can do. */
@@ -486,8 +501,17 @@ int engine_apply(
 }
 
 uint64_t engine_next_due_ns(const engine *self) {
-    if (self->due_markets.count > 0) return self->log_time_ns + 1;
-    return self->expiry_count == 0 ? UINT64_MAX : self->pool.terms[self->expiry_heap[0]].expire_time_ns;
+    if (self->due_markets.count > 0 || self->uncrossing_markets.count > 0) return self->log_time_ns + 1;
+    const uint64_t expiry_ns =
+        self->expiry_count == 0 ? UINT64_MAX : self->pool.terms[self->expiry_heap[0]].expire_time_ns;
+    return expiry_ns < self->next_market_end_ns ? expiry_ns : self->next_market_end_ns;
+}
+
+engine_auction engine_indicated(const engine *self, uint32_t market_id) {
+    const engine_market *const market = engine_find_market(self, market_id);
+    const bool collects = market != NULL && (market->state == ZX_MARKET_STATE_AUCTION ||
+                                             market->state == ZX_MARKET_STATE_CLOSING_AUCTION);
+    return collects ? markets_auction(self, market) : (engine_auction){0};
 }
 
 /* ------------------------------------------------------------ queries */
@@ -628,6 +652,10 @@ static const char *check_terms(const engine *self, uint32_t slot) {
     const bool is_partly_shown = trading_is_hidden(self, slot) || trading_display_of(self, slot) != 0;
     if (is_partly_shown && !trading_stays_open(time_in_force)) return "an order that never rests hides";
     if (trading_is_hidden(self, slot) && trading_display_of(self, slot) != 0) return "a hidden order is shown";
+    if (trading_is_for_auction(time_in_force) != ((order->flags & ORDER_AUCTION) != 0) ||
+        (is_waiting && order->flags & ORDER_AUCTION)) {
+        return "an order for an auction is not known as one";
+    }
     if (is_waiting) {
         const bool is_trailing = terms->trigger == ZX_TRIGGER_TRAILING;
         if (is_trailing != ((terms->trail_ticks != 0) != (terms->trail_ppm != 0)) ||
@@ -674,7 +702,7 @@ static const char *check_triggers(const engine *self) {
         uint32_t trailing = 0;
         uint32_t without_price = 0;
         uint64_t order_id = 0;
-        for (uint32_t slot = market->trailing_head; slot != ZX_NONE; slot = self->terms[slot].trailing_next) {
+        for (uint32_t slot = market->trailing_head; slot != ZX_NONE; slot = self->terms[slot].list_next) {
             const book_order *const order = &self->pool.orders[slot];
             if (!slots_is_taken(&self->pool.taken, slot) || order->order_id <= order_id ||
                 !(order->flags & ORDER_WAITING) || self->terms[slot].trigger != ZX_TRIGGER_TRAILING ||
@@ -785,6 +813,21 @@ static const char *check_account(const engine *self, uint32_t account_id) {
     return check_holds(self, account);
 }
 
+/* The rules of accounts are counted, in range, and not the operator's. */
+static const char *check_rules(const engine *self) {
+    uint32_t count = 0;
+    for (uint32_t id = 0; id <= self->ledger.highest_account; id++) {
+        const engine_account_rules *const rules = &self->account_rules[id];
+        if (rules->fee_discount_ppm > ENGINE_PPM) return "an account's discount is out of range";
+        if (rules->orders_per_second == 0 && (rules->rate_second != 0 || rules->rate_count != 0)) {
+            return "an account without a limit is counted";
+        }
+        count += engine_has_rules(self, id);
+    }
+    if (engine_has_rules(self, ENGINE_OPERATOR_ACCOUNT)) return "the operator has rules";
+    return count == self->rule_count ? NULL : "accounts with rules are miscounted";
+}
+
 static const char *check_outcomes(const engine *self) {
     if (self->outcomes_count > self->outcomes_head || self->outcomes_count > self->outcomes_max) {
         return "more outcomes are cached than there are";
@@ -816,13 +859,16 @@ const char *engine_check(const engine *self) {
     if (broken != NULL) return broken;
     uint32_t resting = 0;
     for (uint32_t index = 0; index < self->market_count; index++) {
-        broken = book_check(&self->markets[index].book, &resting);
+        broken = book_check_queues(&self->markets[index].book, &resting);
+        if (broken == NULL) broken = markets_check(self, index);
         if (broken != NULL) return broken;
     }
     broken = check_triggers(self);
+    if (broken == NULL) broken = check_rules(self);
     if (broken != NULL) return broken;
     uint32_t taken = 0;
     uint32_t timed = 0;
+    uint32_t for_auctions = 0;
     uint32_t lanes_found = 0;
     uint32_t slot = slots_next_taken(&self->pool.taken, 0);
     for (; slot != ZX_NONE; slot = slots_next_taken(&self->pool.taken, slot + 1)) {
@@ -836,9 +882,15 @@ const char *engine_check(const engine *self) {
         if (broken != NULL) return broken;
         const uint32_t flags = self->pool.orders[slot].flags;
         timed += (flags & BOOK_TIMED) != 0;
+        for_auctions += (flags & ORDER_AUCTION) != 0;
         resting += (flags & ORDER_WAITING) != 0;
     }
     if (timed != self->expiry_count) return "orders that expire are miscounted";
+    for (uint32_t index = 0; index < self->market_count; index++) {
+        uint32_t listed_slot = self->markets[index].auction_head;
+        for (; listed_slot != ZX_NONE; listed_slot = self->terms[listed_slot].list_next) for_auctions--;
+    }
+    if (for_auctions != 0) return "orders for auctions are miscounted";
     if (lanes_found != self->lanes.map.count) return "a lane is left without orders";
     if (taken != self->pool.taken.count || taken != resting || taken != self->order_map.count) {
         return "orders are lost between slots, books and maps";

@@ -8,6 +8,7 @@
  *         |-- orders.c     new, cancel, amend, cancel all ------------+
  *         |-- trading.c    matching, fills, how orders end -----------+---> book.h, lanes.h
  *         |-- triggers.c   orders that wait; what time and prices do -+
+ *         |-- markets.c    states of markets; auctions ---------------+
  *         |-- operator.c   accounts, keys, deposits, market states ---+---> ledger.h
  *         '-- state.c      leaves of the state tree, snapshots ----------> merkle.h
  *
@@ -46,13 +47,21 @@
 #define ENGINE_EXPIRIES_MAX 1024u   /* orders that expire at the start of one record */
 #define ENGINE_TRAILING_MAX 1024u   /* trailing orders of a market */
 
+#define ENGINE_MARKET_ENDS_MAX 64u  /* markets whose state ends at the start of one record */
+#define ENGINE_AUCTION_STEPS_MAX 1024u /* fills and ends of orders of auctions after one command */
+#define ENGINE_INTERRUPTION_NS_MAX UINT64_C(86400000000000)
+#define ENGINE_PPM 1000000u
+
 /* Of a command itself three for each maker (two of a trade, and the end of the maker's pair), the answer, the end of
- * its own pair and of the remainder; then the same of the orders it triggers. */
+ * its own pair and of the remainder, and a market that is interrupted; then the same of the orders it triggers; then of
+ * each step of an auction two of a trade and the ends of both pairs. */
 #define ENGINE_REPORTS_PER_COMMAND_MAX \
-    ((3u * ENGINE_MAKERS_MAX + 3u) + 3u * (2u * ENGINE_MAKERS_MAX - 1u) + 3u * ENGINE_TRIGGERED_MAX)
-#define ENGINE_REPORTS_OF_TIME_MAX (2u * ENGINE_EXPIRIES_MAX) /* with the ends of the pairs */
+    ((3u * ENGINE_MAKERS_MAX + 4u) + 3u * (2u * ENGINE_MAKERS_MAX - 1u) + 4u * ENGINE_TRIGGERED_MAX + \
+     4u * ENGINE_AUCTION_STEPS_MAX)
+/* Of the orders that expire, their pairs, and markets whose state ends. */
+#define ENGINE_REPORTS_OF_TIME_MAX (2u * ENGINE_EXPIRIES_MAX + ENGINE_MARKET_ENDS_MAX)
 #define ENGINE_REPORT_BYTES ZX_EXECUTION_REPORT_BLOCK_LENGTH
-#define ENGINE_EVENTS_BYTES (UINT64_C(128) << 20)
+#define ENGINE_EVENTS_BYTES (UINT64_C(192) << 20)
 #define ENGINE_EVENTS_TAG_BYTES 16u /* the tag that is hashed with the events stands right in front of them */
 
 _Static_assert(
@@ -70,7 +79,7 @@ typedef struct engine_market_config {
     uint32_t market_id;
     uint32_t base_asset;
     uint32_t quote_asset;
-    uint32_t maker_fee_ppm;
+    int32_t maker_fee_ppm; /* negative: a rebate, not larger than the taker's fee */
     uint32_t taker_fee_ppm;
     uint32_t reserved;
 } engine_market_config;
@@ -100,7 +109,7 @@ typedef struct engine_market {
     uint32_t base_asset;  /* position in the genesis file */
     uint32_t quote_asset; /* likewise */
     uint32_t state;       /* enum zx_market_state */
-    uint32_t maker_fee_ppm;
+    int32_t maker_fee_ppm;
     uint32_t taker_fee_ppm;
     uint32_t worst_fee_ppm; /* the larger of both: what holds are made for */
     uint32_t fee_balance;   /* account 0's balance of the quote asset */
@@ -110,6 +119,17 @@ typedef struct engine_market {
     uint32_t trailing_count; /* those of them that follow a price */
     uint32_t trailing_head;  /* the oldest of these, or ZX_NONE */
     uint32_t trailing_tail;  /* the newest */
+    uint64_t until_ns;       /* log time at which the state ends by itself; 0 for never */
+    int64_t auction_ticks;   /* while an auction is executed: its price; 0 before it is found */
+    uint64_t notional_max;   /* of an order; this and the following limits: 0 is none */
+    uint64_t qty_lots_max;   /* of an order */
+    uint64_t interruption_ns;
+    uint32_t next_state;       /* while an auction is executed: what follows */
+    uint32_t orders_max;       /* open orders of an account in this market */
+    uint32_t dynamic_band_ppm; /* around the last trade */
+    uint32_t static_band_ppm;  /* around the reference price */
+    uint32_t auction_head;     /* oldest order that is for an auction, or ZX_NONE */
+    uint32_t auction_tail;     /* newest */
     book book;
     book stops[2]; /* waiting orders by trigger price, for trades and for the reference price; triggers.h */
 } engine_market;
@@ -117,6 +137,18 @@ typedef struct engine_market {
 /* Flags of an order besides the book's. An order without any flag is plain: price and quantity are all there is. */
 #define ORDER_WAITING BOOK_USER_FLAG_1 /* for its trigger: it is in engine_market.stops, or nowhere while it has no price */
 #define ORDER_PAIRED BOOK_USER_FLAG_2  /* one cancels other */
+#define ORDER_AUCTION BOOK_USER_FLAG_3 /* it ends with the next auction */
+
+/* What the operator has laid down for an account; all zero for most. */
+typedef struct engine_account_rules {
+    uint32_t fee_discount_ppm;
+    uint32_t orders_max;        /* open orders on the shard; 0 is no limit */
+    uint32_t orders_per_second; /* new orders and amends; 0 is no limit */
+    uint32_t rate_count;        /* those of rate_second */
+    uint64_t rate_second;       /* of log time */
+} engine_account_rules;
+
+_Static_assert(sizeof(engine_account_rules) == 24, "no padding");
 
 /* What an order has that is not plain, by slot, and touched for no other; beside book_terms. */
 typedef struct engine_terms {
@@ -127,8 +159,8 @@ typedef struct engine_terms {
     uint32_t trail_ppm;     /* trailing: distance, or 0 */
     uint32_t pair;          /* slot of the other of a pair */
     uint32_t heap_at;       /* if it expires: where it is in the heap */
-    uint32_t trailing_next; /* trailing: the next newer one of the market, or ZX_NONE */
-    uint32_t trailing_prev; /* likewise, older */
+    uint32_t list_next; /* trailing, or for an auction: the next newer such one of the market, or ZX_NONE */
+    uint32_t list_prev; /* likewise, older */
     uint8_t side;           /* while it waits: enum book_side_index */
     uint8_t order_type;     /* enum zx_order_type: how it comes to the book */
     uint8_t time_in_force;  /* enum zx_time_in_force */
@@ -202,8 +234,13 @@ typedef struct engine {
     engine_terms *terms;    /* by slot */
     uint32_t *expiry_heap;  /* slots of the orders that expire, the one that expires first in front */
     uint32_t expiry_count;
-    uint32_t reserved;
+    uint32_t rule_count;     /* accounts with rules: while it is 0 nobody looks at them */
+    engine_account_rules *account_rules; /* by account id */
+    uint32_t *trade_groups;  /* by account id; 0 is none */
     slots due_markets;       /* markets where an order may be triggered */
+    slots uncrossing_markets; /* markets whose auction is being executed */
+    slots timed_markets;     /* markets whose state ends by itself */
+    uint64_t next_market_end_ns; /* the first of these times, or UINT64_MAX */
     uint64_t previous_order; /* id of the order that the command before entered in the same batch, or 0 */
     lanes lanes;            /* open orders by account, market and side */
     uint32_t market_count;
@@ -253,6 +290,13 @@ int engine_apply(
  * than one command may. UINT64_MAX if nothing is ahead. */
 uint64_t engine_next_due_ns(const engine *self);
 
+/* Whether the operator has laid down anything for an account. */
+static inline bool engine_has_rules(const engine *self, uint64_t account_id) {
+    const engine_account_rules *const rules = &self->account_rules[account_id];
+    return rules->fee_discount_ppm != 0 || rules->orders_max != 0 || rules->orders_per_second != 0 ||
+           self->trade_groups[account_id] != 0;
+}
+
 /* The market with this id, or NULL. */
 engine_market *engine_find_market(const engine *self, uint32_t market_id);
 
@@ -262,7 +306,15 @@ uint32_t engine_find_order(const engine *self, uint64_t order_id);
 /* Slot of an account's open order with this client order id (not 0), or ZX_NONE. */
 uint32_t engine_find_client_order(const engine *self, uint32_t account_id, uint64_t client_order_id);
 
-/* Lists the best levels of one side (enum zx_side), at most `levels_max`; returns how many. `at` has room for them. */
+typedef struct engine_auction {
+    int64_t price_ticks; /* 0 if nothing would trade */
+    uint64_t qty_lots;
+} engine_auction;
+
+/* What the auction of a market would trade now; nothing if it collects no orders for one. */
+engine_auction engine_indicated(const engine *self, uint32_t market_id);
+
+/* Lists what is shown of the best levels of one side (enum zx_side), at most `levels_max`; returns how many. `at` has room for them. */
 uint32_t engine_depth(
     const engine *self, uint32_t market_id, uint8_t side, uint32_t levels_max, struct zx_level *at
 );

@@ -18,7 +18,7 @@
 #include "intake.h"
 #include "verifiers.h"
 
-#define EXPRESS_PENDING_MAX 192u
+#define EXPRESS_PENDING_MAX 144u
 #define EXPRESS_PENDING_BYTES (EXPRESS_PENDING_MAX * FRAMES_LENGTH_MAX)
 
 _Static_assert(EXPRESS_PENDING_BYTES + EXPRESS_PENDING_MAX * sizeof(inbox_origin) <= INBOX_MESSAGE_BYTES_MAX +

@@ -8,8 +8,8 @@ static const uint8_t batch_tag[TAG_BYTES] = "zx.v1/batch";
 
 /* ------------------------------------------------------------ checks */
 
-static bool is_allowed(uint8_t allowed_values, uint8_t value) {
-    return value < 8 && (allowed_values >> value & 1) != 0;
+static bool is_allowed(uint16_t allowed_values, uint8_t value) {
+    return value < 16 && (allowed_values >> value & 1) != 0;
 }
 
 static int check_command(const uint8_t *at) {
@@ -53,6 +53,14 @@ static int check_operator_command(const uint8_t *at) {
     if ((rule->market_id_zero && command.market_id != 0) ||
         (rule->account_id_zero && command.account_id != 0) || (rule->amount_zero && command.amount != 0) ||
         (rule->asset_id_zero && command.asset_id != 0) ||
+        (rule->trade_group_zero && command.trade_group != 0) ||
+        (rule->price_ticks_zero && command.price_ticks != 0) ||
+        (rule->until_ns_zero && command.until_ns != 0) || (rule->qty_lots_zero && command.qty_lots != 0) ||
+        (rule->orders_max_zero && command.orders_max != 0) ||
+        (rule->dynamic_band_ppm_zero && command.dynamic_band_ppm != 0) ||
+        (rule->static_band_ppm_zero && command.static_band_ppm != 0) ||
+        (rule->fee_discount_ppm_zero && command.fee_discount_ppm != 0) ||
+        (rule->orders_per_second_zero && command.orders_per_second != 0) ||
         (rule->new_public_key_zero && memcmp(command.new_public_key, no_key, sizeof no_key) != 0)) {
         return ZX_REASON_ENUM_VALUE_UNKNOWN;
     }

@@ -19,13 +19,13 @@
 #include "base.h"
 #include "wire.h"
 
-/* A full trader's batch: the largest frame that is ever well-formed. */
+/* A full operator batch: the largest frame that is ever well-formed. */
 #define FRAMES_LENGTH_MAX \
-    (ZX_BODY_OFFSET + ZX_SIGNED_BATCH_BLOCK_LENGTH + ZX_GROUP_HEADER_BYTES + \
-     ZX_SIGNED_BATCH_COMMANDS_MAX * ZX_COMMAND_BLOCK_LENGTH)
+    (ZX_BODY_OFFSET + ZX_OPERATOR_BATCH_BLOCK_LENGTH + ZX_GROUP_HEADER_BYTES + \
+     ZX_OPERATOR_BATCH_COMMANDS_MAX * ZX_OPERATOR_COMMAND_BLOCK_LENGTH)
 
-_Static_assert(FRAMES_LENGTH_MAX == 5758, "documented in the protocol");
-_Static_assert((int)ZX_COMMAND_BLOCK_LENGTH >= (int)ZX_OPERATOR_COMMAND_BLOCK_LENGTH, "the trader's is the longer");
+_Static_assert(FRAMES_LENGTH_MAX == 7294, "documented in the protocol");
+_Static_assert((int)ZX_OPERATOR_COMMAND_BLOCK_LENGTH >= (int)ZX_COMMAND_BLOCK_LENGTH, "the operator's is the longer");
 _Static_assert(
     (int)ZX_SIGNED_BATCH_BLOCK_LENGTH == (int)ZX_OPERATOR_BATCH_BLOCK_LENGTH &&
         (int)ZX_SIGNED_BATCH_PUBLIC_KEY_OFFSET == (int)ZX_OPERATOR_BATCH_PUBLIC_KEY_OFFSET &&

@@ -1,6 +1,7 @@
 /* operator.c: commands of the operator (docs/rules.md section 8). */
 
-#include "reports.h"
+#include "markets.h"
+#include "triggers.h"
 
 static bool is_zero_key(const uint8_t *public_key) {
     static const uint8_t zero[LEDGER_KEY_BYTES];
@@ -111,16 +112,75 @@ static int withdraw(engine *self, const struct zx_operator_command *command) {
     return ZX_REASON_NONE;
 }
 
+static struct zx_execution_report *answer_for_market(
+    engine *self, const struct zx_operator_command *command, uint8_t exec_type
+) {
+    struct zx_execution_report *const report = report_to(self, ENGINE_OPERATOR_ACCOUNT, exec_type);
+    report->market_id = command->market_id;
+    report_answer(self, report, 0);
+    return report;
+}
+
 static int set_market_state(engine *self, const struct zx_operator_command *command) {
     engine_market *const market = engine_find_market(self, command->market_id);
     if (market == NULL) return ZX_REASON_UNKNOWN_MARKET;
-    market->state = command->market_state;
+    if (!markets_may_go(market->state, command->market_state)) return ZX_REASON_MARKET_TRANSITION_ILLEGAL;
+    if (command->until_ns != 0 && (markets_after(command->market_state) == ZX_MARKET_STATE_NONE ||
+                                   command->until_ns <= self->log_time_ns)) {
+        return ZX_REASON_UNTIL_INVALID;
+    }
+    markets_enter(self, market, command->market_state, command->until_ns);
+    answer_for_market(self, command, ZX_EXEC_TYPE_MARKET_STATE_SET)->market_state = (uint8_t)market->state;
+    return ZX_REASON_NONE;
+}
+
+static int set_reference_price(engine *self, const struct zx_operator_command *command) {
+    engine_market *const market = engine_find_market(self, command->market_id);
+    if (market == NULL) return ZX_REASON_UNKNOWN_MARKET;
+    if (command->price_ticks < 1 || command->price_ticks > ZX_TICKS_MAX) {
+        return ZX_REASON_PRICE_TICKS_OUT_OF_RANGE;
+    }
+    market->reference_ticks = command->price_ticks;
     touch(self, TREE_MARKETS, (uint32_t)(market - self->markets));
-    struct zx_execution_report *const report =
-        report_to(self, ENGINE_OPERATOR_ACCOUNT, ZX_EXEC_TYPE_MARKET_STATE_SET);
-    report->market_id = command->market_id;
-    report->market_state = command->market_state;
-    report_answer(self, report, 0);
+    triggers_price_moved(self, market, true);
+    answer_for_market(self, command, ZX_EXEC_TYPE_REFERENCE_PRICE_SET)->price_ticks = command->price_ticks;
+    return ZX_REASON_NONE;
+}
+
+static int set_market_rules(engine *self, const struct zx_operator_command *command) {
+    engine_market *const market = engine_find_market(self, command->market_id);
+    if (market == NULL) return ZX_REASON_UNKNOWN_MARKET;
+    if (command->dynamic_band_ppm >= ENGINE_PPM || command->static_band_ppm >= ENGINE_PPM ||
+        command->qty_lots > ZX_LOTS_MAX || command->amount > ZX_AMOUNT_MAX ||
+        command->until_ns > ENGINE_INTERRUPTION_NS_MAX) {
+        return ZX_REASON_RULES_INVALID;
+    }
+    market->dynamic_band_ppm = command->dynamic_band_ppm;
+    market->static_band_ppm = command->static_band_ppm;
+    market->qty_lots_max = command->qty_lots;
+    market->notional_max = command->amount;
+    market->orders_max = command->orders_max;
+    market->interruption_ns = command->until_ns;
+    touch(self, TREE_MARKETS, (uint32_t)(market - self->markets));
+    answer_for_market(self, command, ZX_EXEC_TYPE_MARKET_RULES_SET);
+    return ZX_REASON_NONE;
+}
+
+static int set_account_rules(engine *self, const struct zx_operator_command *command) {
+    if (!ledger_is_open(&self->ledger, command->account_id)) return ZX_REASON_UNKNOWN_ACCOUNT;
+    if (command->account_id == ENGINE_OPERATOR_ACCOUNT || command->fee_discount_ppm > ENGINE_PPM) {
+        return ZX_REASON_RULES_INVALID;
+    }
+    self->rule_count -= engine_has_rules(self, command->account_id);
+    self->account_rules[command->account_id] = (engine_account_rules){
+        .fee_discount_ppm = command->fee_discount_ppm,
+        .orders_max = command->orders_max,
+        .orders_per_second = command->orders_per_second,
+    };
+    self->trade_groups[command->account_id] = command->trade_group;
+    self->rule_count += engine_has_rules(self, command->account_id);
+    touch(self, TREE_ACCOUNTS, (uint32_t)command->account_id);
+    answer(self, ZX_EXEC_TYPE_ACCOUNT_RULES_SET, command->account_id);
     return ZX_REASON_NONE;
 }
 
@@ -135,8 +195,14 @@ static int apply(engine *self, const struct zx_operator_command *command) {
         return deposit(self, command);
     case ZX_OPERATOR_COMMAND_KIND_WITHDRAW:
         return withdraw(self, command);
-    default:
+    case ZX_OPERATOR_COMMAND_KIND_SET_MARKET_STATE:
         return set_market_state(self, command);
+    case ZX_OPERATOR_COMMAND_KIND_SET_REFERENCE_PRICE:
+        return set_reference_price(self, command);
+    case ZX_OPERATOR_COMMAND_KIND_SET_MARKET_RULES:
+        return set_market_rules(self, command);
+    default:
+        return set_account_rules(self, command);
     }
 }
 

@@ -1,5 +1,6 @@
 /* orders.c: commands of traders (docs/rules.md sections 5 and 6). */
 
+#include "markets.h"
 #include "trading.h"
 #include "triggers.h"
 
@@ -10,15 +11,95 @@ static bool has_option(const struct zx_command *command, uint32_t option) {
     return (command->options & option) != 0;
 }
 
+/* Reason why a market takes only cancels, or ZX_REASON_NONE. */
 static int market_closed_reason(const engine_market *market) {
     switch (market->state) {
-    case ZX_MARKET_STATE_CONTINUOUS:
-        return ZX_REASON_NONE;
     case ZX_MARKET_STATE_CLOSED:
         return ZX_REASON_MARKET_CLOSED;
-    default:
+    case ZX_MARKET_STATE_HALTED:
         return ZX_REASON_MARKET_HALTED;
+    case ZX_MARKET_STATE_EXPIRED:
+        return ZX_REASON_MARKET_EXPIRED;
+    case ZX_MARKET_STATE_UNCROSSING:
+        return ZX_REASON_MARKET_UNCROSSING;
+    default:
+        return ZX_REASON_NONE;
     }
+}
+
+/* Whether orders rest in the market without trading, for an auction. */
+static bool collects(const engine_market *market) {
+    return market->state == ZX_MARKET_STATE_PRE_OPEN || market->state == ZX_MARKET_STATE_AUCTION ||
+           market->state == ZX_MARKET_STATE_CLOSING_AUCTION;
+}
+
+/* Section 5, rule 2: whether the state of the market allows a new order. */
+static int state_refusal(const engine_market *market, const struct zx_command *command) {
+    const int closed = market_closed_reason(market);
+    if (closed != ZX_REASON_NONE) return closed;
+    const bool opening = market->state == ZX_MARKET_STATE_PRE_OPEN || market->state == ZX_MARKET_STATE_AUCTION;
+    if (command->time_in_force == ZX_TIME_IN_FORCE_AT_THE_OPEN && !opening) return ZX_REASON_NOT_IN_AUCTION;
+    if (command->time_in_force == ZX_TIME_IN_FORCE_AT_THE_CLOSE &&
+        market->state != ZX_MARKET_STATE_CLOSING_AUCTION) {
+        return ZX_REASON_NOT_IN_AUCTION;
+    }
+    if (command->trigger != ZX_TRIGGER_NONE) return ZX_REASON_NONE;
+    const bool may_rest = trading_stays_open(command->time_in_force);
+    if (collects(market) && (!may_rest || has_option(command, ZX_ORDER_OPTIONS_POST_ONLY))) {
+        return ZX_REASON_MARKET_NOT_CONTINUOUS;
+    }
+    if (market->state == ZX_MARKET_STATE_POST_ONLY && !may_rest) return ZX_REASON_MARKET_POST_ONLY;
+    return ZX_REASON_NONE;
+}
+
+/* ------------------------------------------------------------ limits */
+
+static int size_refusal(const engine_market *market, uint64_t qty_lots, int64_t price_ticks, uint64_t max_notional) {
+    if (market->qty_lots_max != 0 && qty_lots > market->qty_lots_max) return ZX_REASON_ORDER_TOO_LARGE;
+    if (market->notional_max == 0) return ZX_REASON_NONE;
+    uint64_t value = max_notional;
+    if (value == 0) {
+        value = zx_mul_amount((uint64_t)price_ticks, market->quote_units_per_tick_lot);
+        if (value != UINT64_MAX) value = zx_mul_amount(value, qty_lots);
+    }
+    return value > market->notional_max ? ZX_REASON_NOTIONAL_TOO_LARGE : ZX_REASON_NONE;
+}
+
+static uint32_t open_orders_in(const engine *self, uint32_t account, const engine_market *market) {
+    uint32_t count = 0;
+    for (uint8_t side = 0; side < 2; side++) {
+        const lane *const of_side =
+            lanes_find(&self->lanes, account, (uint32_t)(market - self->markets), side);
+        if (of_side != NULL) count += of_side->count;
+    }
+    return count;
+}
+
+static bool may_have_one_more(const engine *self, uint32_t account, const engine_market *market) {
+    if (market->orders_max != 0 && open_orders_in(self, account, market) >= market->orders_max) return false;
+    const uint32_t orders_max = self->account_rules[account].orders_max;
+    return orders_max == 0 || self->ledger.accounts[account].order_count < orders_max;
+}
+
+static uint64_t second_of(const engine *self) {
+    return self->log_time_ns / 1000000000;
+}
+
+static bool is_within_rate(const engine *self, uint32_t account) {
+    const engine_account_rules *const rules = &self->account_rules[account];
+    if (rules->orders_per_second == 0 || rules->rate_second != second_of(self)) return true;
+    return rules->rate_count < rules->orders_per_second;
+}
+
+static void count_order(engine *self, uint32_t account) {
+    engine_account_rules *const rules = &self->account_rules[account];
+    if (rules->orders_per_second == 0) return;
+    if (rules->rate_second != second_of(self)) {
+        rules->rate_second = second_of(self);
+        rules->rate_count = 0;
+    }
+    rules->rate_count++;
+    touch(self, TREE_ACCOUNTS, account);
 }
 
 /* The price itself, or, if it would trade, the best one that does not; the price itself if there is none. */
@@ -51,8 +132,11 @@ static int terms_refusal(const struct zx_command *command) {
     const bool may_rest = trading_stays_open(command->time_in_force);
     const bool is_post_only = has_option(command, ZX_ORDER_OPTIONS_POST_ONLY);
     const bool is_hidden = has_option(command, ZX_ORDER_OPTIONS_HIDDEN);
+    const bool is_for_auction = trading_is_for_auction(command->time_in_force);
     if (is_market_order && may_rest) return ZX_REASON_MARKET_ORDER_CANNOT_REST;
-    if (is_post_only && (is_market_order || !may_rest || is_waiting)) return ZX_REASON_POST_ONLY_MUST_REST;
+    if (is_post_only && (is_market_order || !may_rest || is_waiting || is_for_auction)) {
+        return ZX_REASON_POST_ONLY_MUST_REST;
+    }
     if (has_option(command, ZX_ORDER_OPTIONS_SLIDE) && !is_post_only) return ZX_REASON_SLIDE_WITHOUT_POST_ONLY;
     if (command->display_qty_lots > command->qty_lots || (is_hidden && command->display_qty_lots != 0) ||
         ((is_hidden || command->display_qty_lots != 0) && !may_rest)) {
@@ -66,7 +150,8 @@ static int terms_refusal(const struct zx_command *command) {
                                        is_waiting || command->max_notional > ZX_AMOUNT_MAX)) {
         return ZX_REASON_MAX_NOTIONAL_INVALID;
     }
-    return trigger_is_sound(command) ? ZX_REASON_NONE : ZX_REASON_TRIGGER_INVALID;
+    const bool is_sound = trigger_is_sound(command) && !(is_waiting && is_for_auction);
+    return is_sound ? ZX_REASON_NONE : ZX_REASON_TRIGGER_INVALID;
 }
 
 /* When the order expires, 0 if it does not. Returns false if what it says is invalid. */
@@ -105,7 +190,11 @@ static uint32_t open_order(const taker *order, const struct zx_command *command,
     const bool is_waiting = command->trigger != ZX_TRIGGER_NONE;
     const bool is_hidden = has_option(command, ZX_ORDER_OPTIONS_HIDDEN);
     const bool is_iceberg = command->display_qty_lots != 0;
-    if (!is_waiting && !is_hidden && !is_iceberg && expire_time_ns == 0 && order->pair == ZX_NONE) return slot;
+    const bool is_for_auction = trading_is_for_auction(command->time_in_force);
+    if (!is_waiting && !is_hidden && !is_iceberg && expire_time_ns == 0 && order->pair == ZX_NONE &&
+        !is_for_auction) {
+        return slot;
+    }
     if (is_waiting) book_set_flags(open, ORDER_WAITING);
     else book_set_flags(open, (is_hidden ? BOOK_HIDDEN : 0) | (is_iceberg ? BOOK_ICEBERG : 0));
     if (expire_time_ns != 0) book_set_flags(open, BOOK_TIMED);
@@ -136,6 +225,10 @@ static uint32_t open_order(const taker *order, const struct zx_command *command,
         touch(self, TREE_ORDERS, order->pair);
     }
     if (expire_time_ns != 0) triggers_add_expiry(self, slot);
+    if (is_for_auction) {
+        book_set_flags(open, ORDER_AUCTION);
+        markets_add_auction_order(self, slot);
+    }
     return slot;
 }
 
@@ -148,8 +241,8 @@ static int apply_new(engine *self, const struct zx_command *command, uint64_t pr
 
     engine_market *const market = engine_find_market(self, command->market_id);
     if (market == NULL) return ZX_REASON_UNKNOWN_MARKET;
-    const int closed = market_closed_reason(market);
-    if (closed != ZX_REASON_NONE) return closed;
+    const int not_now = state_refusal(market, command);
+    if (not_now != ZX_REASON_NONE) return not_now;
     if (command->price_ticks < (is_by_notional ? 0 : 1) || command->price_ticks > ZX_TICKS_MAX) {
         return ZX_REASON_PRICE_TICKS_OUT_OF_RANGE;
     }
@@ -170,6 +263,8 @@ static int apply_new(engine *self, const struct zx_command *command, uint64_t pr
     const uint64_t hold = is_by_notional ? command->max_notional
                                          : trading_hold_for(market, side, price_ticks, command->qty_lots);
     if (hold == UINT64_MAX) return ZX_REASON_NOTIONAL_OVERFLOW;
+    const int size = size_refusal(market, command->qty_lots, price_ticks, command->max_notional);
+    if (size != ZX_REASON_NONE) return size;
     if (command->client_order_id != 0 &&
         engine_find_client_order(self, account, command->client_order_id) != ZX_NONE) {
         return ZX_REASON_CLIENT_ORDER_ID_IN_USE;
@@ -180,6 +275,8 @@ static int apply_new(engine *self, const struct zx_command *command, uint64_t pr
     if (command->trigger == ZX_TRIGGER_TRAILING && market->trailing_count == ENGINE_TRAILING_MAX) {
         return ZX_REASON_TRAILING_LIMIT;
     }
+    if (may_stay && !may_have_one_more(self, account, market)) return ZX_REASON_OPEN_ORDERS_LIMIT;
+    if (!is_within_rate(self, account)) return ZX_REASON_ORDER_RATE_LIMIT;
     const uint32_t hold_balance =
         ledger_find_balance(&self->ledger, account, trading_hold_asset(market, side));
     if (hold_balance == ZX_NONE || self->ledger.balances[hold_balance].available < hold) {
@@ -194,7 +291,9 @@ static int apply_new(engine *self, const struct zx_command *command, uint64_t pr
         triggers_is_met(market, side, command->trigger, on_reference, command->trigger_ticks)) {
         return ZX_REASON_TRIGGER_MET;
     }
-    if (has_option(command, ZX_ORDER_OPTIONS_POST_ONLY) && book_crosses(&market->book, side, price_ticks)) {
+    const bool must_not_trade = has_option(command, ZX_ORDER_OPTIONS_POST_ONLY) ||
+                                (market->state == ZX_MARKET_STATE_POST_ONLY && !is_waiting);
+    if (must_not_trade && book_crosses(&market->book, side, price_ticks)) {
         return ZX_REASON_POST_ONLY_WOULD_CROSS;
     }
     taker order = {
@@ -231,6 +330,7 @@ static int apply_new(engine *self, const struct zx_command *command, uint64_t pr
     }
 
     /* Accepted. */
+    count_order(self, account);
     if (gain_balance == ZX_NONE) {
         order.gain_balance = ledger_make_balance(&self->ledger, account, trading_gain_asset(market, side));
     }
@@ -245,13 +345,13 @@ static int apply_new(engine *self, const struct zx_command *command, uint64_t pr
         triggers_wait(self, slot, command->trigger_ticks);
         return ZX_REASON_NONE;
     }
-    trading_match(&order);
+    if (market->state == ZX_MARKET_STATE_CONTINUOUS) trading_match(&order);
     if (order.face.leaves_lots > 0 && may_stay) {
         order.slot = open_order(&order, command, expire_time_ns);
         trading_rest(&order);
         trading_register(self, order.slot);
     } else if (order.face.leaves_lots > 0) {
-        trading_end_taker(&order, ZX_EXEC_TYPE_CANCELLED, ZX_REASON_IMMEDIATE_REMAINDER);
+        trading_end_taker(&order, ZX_EXEC_TYPE_CANCELLED, trading_remainder_reason(market));
     }
     outcome->leaves_lots = order.face.leaves_lots;
     outcome->cum_qty_lots = order.face.cum_qty_lots;
@@ -350,6 +450,7 @@ static int apply_amend(engine *self, const struct zx_command *command) {
     if (closed != ZX_REASON_NONE) return closed;
     const int refusal = amend_refusal(self, slot, command);
     if (refusal != ZX_REASON_NONE) return refusal;
+    if (command->options != 0 && collects(market)) return ZX_REASON_MARKET_NOT_CONTINUOUS;
     if (command->price_ticks < 0 || command->price_ticks > ZX_TICKS_MAX) {
         return ZX_REASON_PRICE_TICKS_OUT_OF_RANGE;
     }
@@ -377,6 +478,9 @@ static int apply_amend(engine *self, const struct zx_command *command) {
     const uint64_t hold_before = trading_hold_of(self, slot);
     const uint64_t hold = trading_hold_for(market, side, price_ticks, leaves_lots);
     if (hold == UINT64_MAX) return ZX_REASON_NOTIONAL_OVERFLOW;
+    const int size = size_refusal(market, qty_lots, price_ticks, 0);
+    if (size != ZX_REASON_NONE) return size;
+    if (!is_within_rate(self, open->owner)) return ZX_REASON_ORDER_RATE_LIMIT;
     const uint32_t hold_balance =
         trading_must_find_balance(self, open->owner, trading_hold_asset(market, side));
     if (hold > hold_before && hold - hold_before > self->ledger.balances[hold_balance].available) {
@@ -390,11 +494,13 @@ static int apply_amend(engine *self, const struct zx_command *command) {
     }
     const bool keeps_place = is_waiting || (price_ticks == face.price_ticks && qty_lots <= face.qty_lots &&
                                             display_lots == old_display_lots);
-    if (post_only && !keeps_place && book_crosses(&market->book, side, price_ticks)) {
+    const bool must_not_trade = post_only || market->state == ZX_MARKET_STATE_POST_ONLY;
+    if (must_not_trade && !keeps_place && book_crosses(&market->book, side, price_ticks)) {
         return ZX_REASON_POST_ONLY_WOULD_CROSS;
     }
 
     /* Accepted. */
+    count_order(self, open->owner);
     if (hold > hold_before) ledger_hold(&self->ledger, hold_balance, hold - hold_before);
     else ledger_settle_hold(&self->ledger, hold_balance, hold_before - hold, 0);
     face.price_ticks = price_ticks;
@@ -411,7 +517,7 @@ static int apply_amend(engine *self, const struct zx_command *command) {
     if (keeps_place) return ZX_REASON_NONE;
 
     taker order = trading_taker_of(self, slot, &face, command->self_trade_prevention);
-    trading_match(&order);
+    if (market->state == ZX_MARKET_STATE_CONTINUOUS) trading_match(&order);
     if (order.face.leaves_lots > 0) {
         trading_rest(&order);
     } else {

@@ -199,12 +199,19 @@ static void send_reports(pump *self, uint8_t *entry, uint32_t length, uint64_t a
     }
 }
 
+/* Of the two reports of a trade the taker's, or in an auction the buyer's, is the one that is kept. */
+static bool stands_for_trade(const uint8_t *event) {
+    if (event[ZX_EXECUTION_REPORT_EXEC_TYPE_OFFSET] != ZX_EXEC_TYPE_TRADE) return false;
+    const uint8_t liquidity = event[ZX_EXECUTION_REPORT_LIQUIDITY_OFFSET];
+    return liquidity == ZX_LIQUIDITY_TAKER ||
+           (liquidity == ZX_LIQUIDITY_AUCTION && event[ZX_EXECUTION_REPORT_SIDE_OFFSET] == ZX_SIDE_BUY);
+}
+
 /* Keeps the trades for whoever asks for them. */
 static bool record_trades(pump *self, const uint8_t *events, uint64_t count) {
     for (uint64_t index = 0; index < count; index++) {
         const uint8_t *const event = events + index * ENGINE_REPORT_BYTES;
-        if (event[ZX_EXECUTION_REPORT_EXEC_TYPE_OFFSET] != ZX_EXEC_TYPE_TRADE) continue;
-        if (event[ZX_EXECUTION_REPORT_LIQUIDITY_OFFSET] != ZX_LIQUIDITY_TAKER) continue;
+        if (!stands_for_trade(event)) continue;
         memcpy(self->tape + (size_t)self->tape_trades * ENGINE_REPORT_BYTES, event, ENGINE_REPORT_BYTES);
         /* Of more than the tape holds the newest are kept at its end; nobody asks for so many. */
         if (self->tape_trades + 1 < PUMP_TAPE_TRADES) self->tape_trades++;

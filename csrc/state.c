@@ -2,6 +2,7 @@
 
 #include "state.h"
 
+#include "markets.h"
 #include "reports.h"
 #include "trading.h"
 #include "triggers.h"
@@ -65,6 +66,14 @@ static size_t account_leaf(const void *context, uint32_t index, uint8_t *out) {
     at = put_u64(at, index);
     at = put_u64(at, account->report_seq);
     at = put_u32(at, account->balance_count);
+    const engine_account_rules *const rules = &self->account_rules[index];
+    at = put_u32(at, rules->fee_discount_ppm);
+    at = put_u32(at, self->trade_groups[index]);
+    at = put_u32(at, rules->orders_max);
+    at = put_u32(at, rules->orders_per_second);
+    at = put_u64(at, rules->rate_second);
+    at = put_u32(at, rules->rate_count);
+    at = put_u32(at, 0);
     for (uint32_t next = account->first_balance; next != ZX_NONE; next = self->ledger.balances[next].next) {
         const ledger_balance *const balance = &self->ledger.balances[next];
         at = put_u32(at, self->ledger.asset_ids[balance->asset]);
@@ -96,10 +105,21 @@ static size_t market_leaf(const void *context, uint32_t index, uint8_t *out) {
     at = put_u32(at, market->state);
     at = put_u64(at, market->base_units_per_lot);
     at = put_u64(at, market->quote_units_per_tick_lot);
-    at = put_u32(at, market->maker_fee_ppm);
+    at = put_u32(at, (uint32_t)market->maker_fee_ppm);
     at = put_u32(at, market->taker_fee_ppm);
     at = put_u64(at, (uint64_t)market->last_ticks);
     at = put_u64(at, (uint64_t)market->reference_ticks);
+    at = put_u64(at, market->until_ns);
+    at = put_u64(at, (uint64_t)market->auction_ticks);
+    at = put_u64(at, market->notional_max);
+    at = put_u64(at, market->qty_lots_max);
+    at = put_u64(at, market->interruption_ns);
+    at = put_u32(at, market->next_state);
+    at = put_u32(at, market->orders_max);
+    at = put_u32(at, market->dynamic_band_ppm);
+    at = put_u32(at, market->static_band_ppm);
+    at = put_u32(at, 0);
+    at = put_u32(at, 0);
     return (size_t)(at - out);
 }
 
@@ -321,6 +341,15 @@ static const char *read_account(engine *self, uint32_t index, const uint8_t *lea
     /* Account 0 and its fee balances exist since genesis. */
     if (!ledger_is_open(&self->ledger, index)) ledger_open_account(&self->ledger, index);
     self->ledger.accounts[index].report_seq = zx_load_u64(leaf + 12);
+    self->account_rules[index] = (engine_account_rules){
+        .fee_discount_ppm = zx_load_u32(leaf + 24),
+        .orders_max = zx_load_u32(leaf + 32),
+        .orders_per_second = zx_load_u32(leaf + 36),
+        .rate_second = zx_load_u64(leaf + 40),
+        .rate_count = zx_load_u32(leaf + 48),
+    };
+    self->trade_groups[index] = zx_load_u32(leaf + 28);
+    self->rule_count += engine_has_rules(self, index);
     for (size_t number = 0; number < balances; number++) {
         const uint8_t *const at = leaf + STATE_ACCOUNT_HEAD_BYTES + number * STATE_ACCOUNT_BALANCE_BYTES;
         const uint32_t asset = ledger_find_asset(&self->ledger, zx_load_u32(at));
@@ -361,7 +390,17 @@ static const char *read_market(engine *self, uint32_t index, const uint8_t *leaf
     if (state < ZX_MARKET_STATE_CLOSED || state > ZX_MARKET_STATE_MAX) return "a market's state is unknown";
     self->markets[index].state = state;
     self->markets[index].last_ticks = (int64_t)zx_load_u64(leaf + 44);
-    self->markets[index].reference_ticks = (int64_t)zx_load_u64(leaf + 52);
+    engine_market *const market = &self->markets[index];
+    market->reference_ticks = (int64_t)zx_load_u64(leaf + 52);
+    market->until_ns = zx_load_u64(leaf + 60);
+    market->auction_ticks = (int64_t)zx_load_u64(leaf + 68);
+    market->notional_max = zx_load_u64(leaf + 76);
+    market->qty_lots_max = zx_load_u64(leaf + 84);
+    market->interruption_ns = zx_load_u64(leaf + 92);
+    market->next_state = zx_load_u32(leaf + 100);
+    market->orders_max = zx_load_u32(leaf + 104);
+    market->dynamic_band_ppm = zx_load_u32(leaf + 108);
+    market->static_band_ppm = zx_load_u32(leaf + 112);
     /* All else is the genesis file's; the comparison at the end covers it. */
     return NULL;
 }
@@ -387,12 +426,12 @@ static int64_t parked_price(const book_order *order) {
 
 /* The id of the order's pair is kept in these two fields until all orders are there. */
 static void park_pair(engine_terms *terms, uint64_t pair_id) {
-    terms->trailing_next = (uint32_t)(pair_id & UINT32_MAX);
-    terms->trailing_prev = (uint32_t)(pair_id >> 32);
+    terms->list_next = (uint32_t)(pair_id & UINT32_MAX);
+    terms->list_prev = (uint32_t)(pair_id >> 32);
 }
 
 static uint64_t parked_pair(const engine_terms *terms) {
-    return (uint64_t)terms->trailing_prev << 32 | terms->trailing_next;
+    return (uint64_t)terms->list_prev << 32 | terms->list_next;
 }
 
 /* The terms of an order that is parked. What is not canonical is found by the comparison at the end. */
@@ -441,6 +480,7 @@ static const char *read_terms(engine *self, uint32_t slot, const uint8_t *at) {
     }
     if (expire_time_ns != 0) book_set_flags(order, BOOK_TIMED);
     if (pair_id != 0) book_set_flags(order, ORDER_PAIRED);
+    if (trading_is_for_auction(small[1])) book_set_flags(order, ORDER_AUCTION);
     return NULL;
 }
 
@@ -483,9 +523,9 @@ static const char *read_order(engine *self, uint32_t index, const uint8_t *leaf,
 static bool is_answer(uint16_t reason) {
     return reason == ZX_REASON_NONE ||
            (reason >= ZX_REASON_UNKNOWN_MARKET && reason <= ZX_REASON_UNKNOWN_ORDER) ||
-           (reason >= ZX_REASON_CANCELLED_BY_USER && reason <= ZX_REASON_MAX_NOTIONAL_REACHED) ||
-           (reason >= ZX_REASON_SLIDE_WITHOUT_POST_ONLY && reason <= ZX_REASON_AMEND_INVALID) ||
-           (reason >= ZX_REASON_UNKNOWN_ACCOUNT && reason <= ZX_REASON_SUPPLY_OVERFLOW);
+           (reason >= ZX_REASON_CANCELLED_BY_USER && reason <= ZX_REASON_PRICE_BAND) ||
+           (reason >= ZX_REASON_SLIDE_WITHOUT_POST_ONLY && reason <= ZX_REASON_AUCTION_REMAINDER) ||
+           (reason >= ZX_REASON_UNKNOWN_ACCOUNT && reason <= ZX_REASON_RULES_INVALID);
 }
 
 static const char *read_outcome(engine *self, uint32_t index, const uint8_t *leaf, size_t length) {
@@ -595,10 +635,14 @@ static const char *rebuild_queues(engine *self) {
     if (broken != NULL) return broken;
     for (uint32_t at = 0; at < count; at++) {
         const uint32_t slot = self->work[at];
-        const bool is_waiting = (self->pool.orders[slot].flags & ORDER_WAITING) != 0;
-        if (is_waiting && self->terms[slot].trigger == ZX_TRIGGER_TRAILING) triggers_restore_trailing(self, slot);
+        const uint32_t flags = self->pool.orders[slot].flags;
+        if (flags & ORDER_WAITING && self->terms[slot].trigger == ZX_TRIGGER_TRAILING) {
+            triggers_restore_trailing(self, slot);
+        } else if (flags & ORDER_AUCTION) {
+            markets_add_auction_order(self, slot);
+        }
     }
-    for (uint32_t index = 0; index < self->market_count; index++) triggers_look(self, &self->markets[index]);
+    markets_restore(self);
     return NULL;
 }
 

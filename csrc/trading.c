@@ -2,6 +2,7 @@
 
 #include "trading.h"
 
+#include "markets.h"
 #include "triggers.h"
 
 /* ------------------------------------------------------------ amounts */
@@ -120,6 +121,7 @@ void trading_unregister(engine *self, uint32_t slot) {
     account->order_count--;
     lanes_remove(&self->lanes, slot);
     if (__builtin_expect(order->flags & BOOK_TIMED, 0)) triggers_remove_expiry(self, slot);
+    if (__builtin_expect(order->flags & ORDER_AUCTION, 0)) markets_forget_auction_order(self, slot);
     touch(self, TREE_ORDERS, slot);
 }
 
@@ -211,9 +213,26 @@ void trading_end_taker(taker *order, uint8_t exec_type, int reason) {
 
 /* ------------------------------------------------------------ fills */
 
+/* What is left of a fee for this account. */
+static uint32_t discounted_ppm(const engine *self, uint32_t account, uint32_t ppm) {
+    if (__builtin_expect(self->rule_count == 0, 1)) return ppm;
+    const uint64_t rest = (uint64_t)ppm * (ENGINE_PPM - self->account_rules[account].fee_discount_ppm);
+    return (uint32_t)((rest + ENGINE_PPM - 1) / ENGINE_PPM);
+}
+
+/* The fee of a maker; negative if it is a rebate: rounded down and never above the taker's fee. */
+static int64_t maker_fee_of(const engine *self, const engine_market *market, uint32_t maker, uint64_t value, uint64_t taker_fee) {
+    if (market->maker_fee_ppm >= 0) {
+        return (int64_t)trading_ppm_of(value, discounted_ppm(self, maker, (uint32_t)market->maker_fee_ppm));
+    }
+    const uint64_t ppm = (uint64_t)-(int64_t)market->maker_fee_ppm;
+    const uint64_t rebate = value / ENGINE_PPM * ppm + value % ENGINE_PPM * ppm / ENGINE_PPM;
+    return -(int64_t)(rebate < taker_fee ? rebate : taker_fee);
+}
+
 static void report_trade(
     engine *self, uint32_t account, const order_face *order, int64_t price_ticks, uint64_t qty_lots,
-    uint64_t fee, uint8_t liquidity
+    int64_t fee, uint8_t liquidity
 ) {
     struct zx_execution_report *const report = report_to(self, account, ZX_EXEC_TYPE_TRADE);
     report_order(report, order);
@@ -247,22 +266,23 @@ static void on_fill(void *context, uint32_t maker_slot, int64_t price_ticks, uin
     /* Bounded by the buyer's hold, so neither product leaves 63 bits. */
     const uint64_t value = (uint64_t)price_ticks * market->quote_units_per_tick_lot * qty_lots;
     const uint64_t base_units = qty_lots * market->base_units_per_lot;
-    const uint64_t maker_fee = trading_ppm_of(value, market->maker_fee_ppm);
-    const uint64_t taker_fee = trading_ppm_of(value, market->taker_fee_ppm);
+    const uint64_t taker_fee =
+        trading_ppm_of(value, discounted_ppm(self, order->account, market->taker_fee_ppm));
+    const int64_t maker_fee = maker_fee_of(self, market, maker, value, taker_fee);
     const uint32_t maker_hold = trading_must_find_balance(self, maker, trading_hold_asset(market, maker_side));
     const uint32_t maker_gain = trading_must_find_balance(self, maker, trading_gain_asset(market, maker_side));
     ledger *const money = &self->ledger;
     if (order->side == BOOK_BUY) {
         pay_for_buy(order, qty_lots, value + taker_fee, base_units);
         ledger_settle_hold(money, maker_hold, base_units, base_units);
-        ledger_credit(money, maker_gain, value - maker_fee);
+        ledger_credit(money, maker_gain, value - (uint64_t)maker_fee);
     } else {
         ledger_settle_hold(money, order->hold_balance, base_units, base_units);
         ledger_credit(money, order->gain_balance, value - taker_fee);
-        ledger_settle_hold(money, maker_hold, qty_lots * unit_hold(market, price_ticks), value + maker_fee);
+        ledger_settle_hold(money, maker_hold, qty_lots * unit_hold(market, price_ticks), value + (uint64_t)maker_fee);
         ledger_credit(money, maker_gain, base_units);
     }
-    ledger_credit(money, market->fee_balance, maker_fee + taker_fee);
+    ledger_credit(money, market->fee_balance, taker_fee + (uint64_t)maker_fee);
     market->last_ticks = price_ticks;
     touch(self, TREE_ACCOUNTS, ENGINE_OPERATOR_ACCOUNT);
     touch(self, TREE_ORDERS, maker_slot);
@@ -271,7 +291,7 @@ static void on_fill(void *context, uint32_t maker_slot, int64_t price_ticks, uin
     order->face.leaves_lots -= qty_lots;
     order->face.cum_qty_lots += qty_lots;
     report_trade(self, maker, &maker_face, price_ticks, qty_lots, maker_fee, ZX_LIQUIDITY_MAKER);
-    report_trade(self, order->account, &order->face, price_ticks, qty_lots, taker_fee, ZX_LIQUIDITY_TAKER);
+    report_trade(self, order->account, &order->face, price_ticks, qty_lots, (int64_t)taker_fee, ZX_LIQUIDITY_TAKER);
     self->next_trade_id++;
     uint32_t pair = ZX_NONE;
     if (__builtin_expect(self->pool.orders[maker_slot].flags & ORDER_PAIRED, 0)) {
@@ -285,23 +305,89 @@ static void on_fill(void *context, uint32_t maker_slot, int64_t price_ticks, uin
     trading_end_pair(order);
 }
 
+void trading_fill_in_auction(engine *self, engine_market *market, uint32_t buy, uint32_t sell) {
+    const uint32_t slots_of[2] = {buy, sell};
+    const int64_t price_ticks = market->auction_ticks;
+    const uint64_t wanted = book_tradable_lots(&self->pool, buy);
+    const uint64_t offered = book_tradable_lots(&self->pool, sell);
+    const uint64_t qty_lots = wanted < offered ? wanted : offered;
+    const uint64_t value = (uint64_t)price_ticks * market->quote_units_per_tick_lot * qty_lots;
+    const uint64_t base_units = qty_lots * market->base_units_per_lot;
+    const uint32_t ppm = market->maker_fee_ppm > 0 ? (uint32_t)market->maker_fee_ppm : 0;
+    ledger *const money = &self->ledger;
+    market->last_ticks = price_ticks;
+    touch(self, TREE_MARKETS, (uint32_t)(market - self->markets));
+    touch(self, TREE_ACCOUNTS, ENGINE_OPERATOR_ACCOUNT);
+    uint32_t pairs[2] = {ZX_NONE, ZX_NONE};
+    for (uint32_t at = 0; at < 2; at++) {
+        const uint32_t slot = slots_of[at];
+        const uint8_t side = at == 0 ? BOOK_BUY : BOOK_SELL;
+        const book_order *const order = &self->pool.orders[slot];
+        const uint32_t account = order->owner;
+        const uint64_t fee = trading_ppm_of(value, discounted_ppm(self, account, ppm));
+        const uint32_t hold = trading_must_find_balance(self, account, trading_hold_asset(market, side));
+        const uint32_t gain = trading_must_find_balance(self, account, trading_gain_asset(market, side));
+        if (side == BOOK_BUY) {
+            const uint64_t per_lot = unit_hold(market, trading_price_of(self, slot));
+            ledger_settle_hold(money, hold, qty_lots * per_lot, value + fee);
+            ledger_credit(money, gain, base_units);
+        } else {
+            ledger_settle_hold(money, hold, base_units, base_units);
+            ledger_credit(money, gain, value - fee);
+        }
+        ledger_credit(money, market->fee_balance, fee);
+        order_face face = trading_face_of(self, slot);
+        face.leaves_lots -= qty_lots;
+        face.cum_qty_lots += qty_lots;
+        report_trade(self, account, &face, price_ticks, qty_lots, (int64_t)fee, ZX_LIQUIDITY_AUCTION);
+        if (order->flags & ORDER_PAIRED) {
+            pairs[at] = self->terms[slot].pair;
+            trading_unpair(self, slot);
+        }
+        touch(self, TREE_ORDERS, slot);
+        if (face.leaves_lots == 0) trading_unregister(self, slot);
+        book_fill(&market->book, slot, qty_lots);
+    }
+    self->next_trade_id++;
+    for (uint32_t at = 0; at < 2; at++) {
+        if (pairs[at] == ZX_NONE) continue;
+        trading_end_open(self, pairs[at], ZX_EXEC_TYPE_CANCELLED, ZX_REASON_ONE_CANCELS_OTHER, false);
+    }
+}
+
 /* Most lots that what is left of the maximum notional pays for, the taker's fee included. */
 static uint64_t affordable_lots(void *context, int64_t price_ticks) {
     const taker *const order = context;
     const engine_market *const market = order->market;
     const uint64_t lot_value = zx_mul_amount((uint64_t)price_ticks, market->quote_units_per_tick_lot);
     if (lot_value == UINT64_MAX) return 0;
-    const zx_u128 cost = (zx_u128)lot_value * (1000000 + market->taker_fee_ppm);
+    const uint32_t ppm = discounted_ppm(order->engine, order->account, market->taker_fee_ppm);
+    const zx_u128 cost = (zx_u128)lot_value * (ENGINE_PPM + ppm);
     return (uint64_t)((zx_u128)order->notional_left * 1000000 / cost);
 }
 
 /* ------------------------------------------------------------ matching */
 
+/* A limit no further from the centre of a band than that allows. */
+static int64_t within_band(int64_t limit_ticks, uint8_t side, int64_t centre_ticks, uint32_t ppm) {
+    if (centre_ticks == 0 || ppm == 0) return limit_ticks;
+    const int64_t width_ticks = (int64_t)((zx_u128)centre_ticks * ppm / ENGINE_PPM);
+    if (side == BOOK_BUY) {
+        return limit_ticks < centre_ticks + width_ticks ? limit_ticks : centre_ticks + width_ticks;
+    }
+    return limit_ticks > centre_ticks - width_ticks ? limit_ticks : centre_ticks - width_ticks;
+}
+
 static book_incoming incoming_of(const taker *order) {
+    const engine_market *const market = order->market;
+    const int64_t dynamic_ticks =
+        within_band(order->face.price_ticks, order->side, market->last_ticks, market->dynamic_band_ppm);
     return (book_incoming){
-        .price_ticks = order->face.price_ticks,
+        .price_ticks =
+            within_band(dynamic_ticks, order->side, market->reference_ticks, market->static_band_ppm),
         .leaves_lots = order->face.leaves_lots,
         .now_ns = order->engine->log_time_ns,
+        .groups = order->engine->rule_count > 0 ? order->engine->trade_groups : NULL,
         .owner = order->account,
         .makers_max = ENGINE_MAKERS_MAX,
         .side = order->side,
@@ -413,7 +499,12 @@ void trading_match(taker *order) {
             trading_end_taker(order, ZX_EXEC_TYPE_CANCELLED, ZX_REASON_MAX_NOTIONAL_REACHED);
             break;
         case BOOK_DONE:
-            if (order->face.leaves_lots == 0) release(order, 0); /* by notional: what it did not spend */
+            if (order->face.leaves_lots == 0) {
+                release(order, 0); /* by notional: what it did not spend */
+            } else if (incoming.price_ticks != order->face.price_ticks &&
+                       book_crosses(&order->market->book, order->side, order->face.price_ticks)) {
+                markets_interrupt(self, order->market);
+            }
             break;
         }
         goes_on = false;

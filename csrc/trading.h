@@ -41,6 +41,15 @@ static inline bool trading_stays_open(uint8_t time_in_force) {
     return time_in_force != ZX_TIME_IN_FORCE_IOC && time_in_force != ZX_TIME_IN_FORCE_FOK;
 }
 
+static inline bool trading_is_for_auction(uint8_t time_in_force) {
+    return time_in_force == ZX_TIME_IN_FORCE_AT_THE_OPEN || time_in_force == ZX_TIME_IN_FORCE_AT_THE_CLOSE;
+}
+
+/* Why what is left of an order that does not stay open ends. */
+static inline int trading_remainder_reason(const engine_market *market) {
+    return market->state == ZX_MARKET_STATE_AUCTION ? ZX_REASON_PRICE_BAND : ZX_REASON_IMMEDIATE_REMAINDER;
+}
+
 /* ---- an open order, resting or waiting */
 
 static inline uint32_t trading_market_of(const engine *self, uint32_t slot) {
@@ -59,7 +68,7 @@ static inline int64_t trading_price_of(const engine *self, uint32_t slot) {
 }
 
 static inline uint8_t trading_time_in_force_of(const engine *self, uint32_t slot) {
-    const bool has_own = (self->pool.orders[slot].flags & (ORDER_WAITING | BOOK_TIMED)) != 0;
+    const bool has_own = (self->pool.orders[slot].flags & (ORDER_WAITING | BOOK_TIMED | ORDER_AUCTION)) != 0;
     return has_own ? self->terms[slot].time_in_force : (uint8_t)ZX_TIME_IN_FORCE_GTC;
 }
 
@@ -131,6 +140,16 @@ void trading_end_pair(taker *order);
 
 /* Puts what is left of it in its queue; it has a slot. */
 void trading_rest(taker *order);
+
+/* One fill of two resting orders at the price of the market's auction. */
+void trading_fill_in_auction(engine *self, engine_market *market, uint32_t buy, uint32_t sell);
+
+/* Whether two orders must not trade with each other: of one account, or of one group of accounts. */
+static inline bool trading_is_same_owner(const engine *self, uint32_t first, uint32_t second) {
+    const uint32_t a = self->pool.orders[first].owner;
+    const uint32_t b = self->pool.orders[second].owner;
+    return a == b || (self->trade_groups[a] != 0 && self->trade_groups[a] == self->trade_groups[b]);
+}
 
 /* ---- ending open orders */
 

@@ -138,9 +138,9 @@ static void follow(engine *self, uint32_t slot, int64_t price_ticks) {
 void triggers_restore_trailing(engine *self, uint32_t slot) {
     engine_market *const market = market_of(self, slot);
     engine_terms *const terms = &self->terms[slot];
-    terms->trailing_next = ZX_NONE;
-    terms->trailing_prev = market->trailing_tail;
-    if (market->trailing_tail != ZX_NONE) self->terms[market->trailing_tail].trailing_next = slot;
+    terms->list_next = ZX_NONE;
+    terms->list_prev = market->trailing_tail;
+    if (market->trailing_tail != ZX_NONE) self->terms[market->trailing_tail].list_next = slot;
     else market->trailing_head = slot;
     market->trailing_tail = slot;
     market->trailing_count++;
@@ -183,10 +183,10 @@ void triggers_forget(engine *self, uint32_t slot) {
     market->waiting_count--;
     if (order->level != ZX_NONE) book_unlink(stops_of(self, slot), slot);
     if (terms->trigger == ZX_TRIGGER_TRAILING) {
-        if (terms->trailing_prev != ZX_NONE) self->terms[terms->trailing_prev].trailing_next = terms->trailing_next;
-        else market->trailing_head = terms->trailing_next;
-        if (terms->trailing_next != ZX_NONE) self->terms[terms->trailing_next].trailing_prev = terms->trailing_prev;
-        else market->trailing_tail = terms->trailing_prev;
+        if (terms->list_prev != ZX_NONE) self->terms[terms->list_prev].list_next = terms->list_next;
+        else market->trailing_head = terms->list_next;
+        if (terms->list_next != ZX_NONE) self->terms[terms->list_next].list_prev = terms->list_prev;
+        else market->trailing_tail = terms->list_prev;
         market->trailing_count--;
     }
     book_clear_flags(order, ORDER_WAITING);
@@ -219,7 +219,7 @@ void triggers_look(engine *self, engine_market *market) {
 void triggers_price_moved(engine *self, engine_market *market, bool on_reference) {
     if (market->waiting_count == 0) return;
     const int64_t price_ticks = source_price(market, on_reference);
-    for (uint32_t slot = market->trailing_head; slot != ZX_NONE; slot = self->terms[slot].trailing_next) {
+    for (uint32_t slot = market->trailing_head; slot != ZX_NONE; slot = self->terms[slot].list_next) {
         if (self->terms[slot].on_reference == on_reference) follow(self, slot, price_ticks);
     }
     triggers_look(self, market);
@@ -249,7 +249,7 @@ static uint32_t trigger(engine *self, uint32_t slot) {
         return incoming.makers;
     }
     if (incoming.face.leaves_lots > 0) {
-        trading_end_taker(&incoming, ZX_EXEC_TYPE_CANCELLED, ZX_REASON_IMMEDIATE_REMAINDER);
+        trading_end_taker(&incoming, ZX_EXEC_TYPE_CANCELLED, trading_remainder_reason(incoming.market));
     }
     trading_unregister(self, slot);
     book_free_slot(&self->pool, slot);

@@ -47,8 +47,11 @@ enum zx_operator_command_kind {
     ZX_OPERATOR_COMMAND_KIND_DEPOSIT = 3,
     ZX_OPERATOR_COMMAND_KIND_WITHDRAW = 4,
     ZX_OPERATOR_COMMAND_KIND_SET_MARKET_STATE = 5,
+    ZX_OPERATOR_COMMAND_KIND_SET_REFERENCE_PRICE = 6, /* what orders with onReference wait for, and the centre of the static band */
+    ZX_OPERATOR_COMMAND_KIND_SET_MARKET_RULES = 7, /* bands and limits of a market; 0 is none */
+    ZX_OPERATOR_COMMAND_KIND_SET_ACCOUNT_RULES = 8, /* fee discount, trade group and limits of an account; 0 is none */
 };
-#define ZX_OPERATOR_COMMAND_KIND_MAX 5u
+#define ZX_OPERATOR_COMMAND_KIND_MAX 8u
 
 /* Side: values of uint8 */
 enum zx_side {
@@ -74,8 +77,10 @@ enum zx_time_in_force {
     ZX_TIME_IN_FORCE_FOK = 3, /* fill or kill */
     ZX_TIME_IN_FORCE_DAY = 4, /* good till the next midnight UTC in log time */
     ZX_TIME_IN_FORCE_GTD = 5, /* good till expireTimeNs */
+    ZX_TIME_IN_FORCE_AT_THE_OPEN = 6, /* only for the auction that opens the market; what is left is cancelled */
+    ZX_TIME_IN_FORCE_AT_THE_CLOSE = 7, /* only for the auction that closes the market; what is left is cancelled */
 };
-#define ZX_TIME_IN_FORCE_MAX 5u
+#define ZX_TIME_IN_FORCE_MAX 7u
 
 /* SelfTradePrevention: values of uint8 */
 enum zx_self_trade_prevention {
@@ -110,8 +115,14 @@ enum zx_market_state {
     ZX_MARKET_STATE_CLOSED = 1, /* only cancels */
     ZX_MARKET_STATE_CONTINUOUS = 2, /* everything */
     ZX_MARKET_STATE_HALTED = 3, /* only cancels */
+    ZX_MARKET_STATE_PRE_OPEN = 4, /* orders are collected for the auction that follows; nothing trades */
+    ZX_MARKET_STATE_AUCTION = 5, /* orders are collected; what they would trade at is known; it opens the market */
+    ZX_MARKET_STATE_CLOSING_AUCTION = 6, /* likewise; it closes the market */
+    ZX_MARKET_STATE_POST_ONLY = 7, /* orders that do not trade */
+    ZX_MARKET_STATE_EXPIRED = 8, /* only cancels, for ever */
+    ZX_MARKET_STATE_UNCROSSING = 9, /* an auction is being executed; only cancels */
 };
-#define ZX_MARKET_STATE_MAX 3u
+#define ZX_MARKET_STATE_MAX 9u
 
 /* ExecType: values of uint8 */
 enum zx_exec_type {
@@ -131,16 +142,20 @@ enum zx_exec_type {
     ZX_EXEC_TYPE_WITHDRAWN = 13,
     ZX_EXEC_TYPE_MARKET_STATE_SET = 14,
     ZX_EXEC_TYPE_TRIGGERED = 15, /* what the order waited for has come: it goes to the book */
+    ZX_EXEC_TYPE_REFERENCE_PRICE_SET = 16,
+    ZX_EXEC_TYPE_MARKET_RULES_SET = 17,
+    ZX_EXEC_TYPE_ACCOUNT_RULES_SET = 18,
 };
-#define ZX_EXEC_TYPE_MAX 15u
+#define ZX_EXEC_TYPE_MAX 18u
 
 /* Liquidity: values of uint8 */
 enum zx_liquidity {
     ZX_LIQUIDITY_NONE = 0,
     ZX_LIQUIDITY_MAKER = 1,
     ZX_LIQUIDITY_TAKER = 2,
+    ZX_LIQUIDITY_AUCTION = 3, /* a fill in an auction: both orders rested */
 };
-#define ZX_LIQUIDITY_MAX 2u
+#define ZX_LIQUIDITY_MAX 3u
 
 /* ReportFlags: values of uint8 */
 #define ZX_REPORT_FLAGS_DUPLICATE 1u /* the batch was seen before; this is its original outcome and nothing changed */
@@ -223,6 +238,15 @@ enum zx_reason_code {
     ZX_REASON_TRAILING_LIMIT = 338, /* The market has as many trailing orders as it can. */
     ZX_REASON_MIN_QTY_NOT_FILLABLE = 339, /* Less than the minimum can be filled at once. */
     ZX_REASON_AMEND_INVALID = 340, /* The amend changes what the order does not have, or carries an option that only a new order takes. */
+    ZX_REASON_MARKET_NOT_CONTINUOUS = 341, /* The market does not trade now: only orders that stay and are not post-only. */
+    ZX_REASON_MARKET_POST_ONLY = 342, /* The market takes only orders that stay and do not trade. */
+    ZX_REASON_NOT_IN_AUCTION = 343, /* An order for an auction needs that auction: at the open before and in the opening one, at the close in the closing one. */
+    ZX_REASON_MARKET_EXPIRED = 344, /* The market is over: only cancels. */
+    ZX_REASON_MARKET_UNCROSSING = 345, /* An auction is being executed: only cancels. */
+    ZX_REASON_ORDER_TOO_LARGE = 346, /* The quantity is above the market's limit. */
+    ZX_REASON_NOTIONAL_TOO_LARGE = 347, /* The notional is above the market's limit. */
+    ZX_REASON_OPEN_ORDERS_LIMIT = 348, /* The account has as many open orders, here or on the shard, as it may. */
+    ZX_REASON_ORDER_RATE_LIMIT = 349, /* The account sends more orders in this second of log time than it may. */
     ZX_REASON_CANCELLED_BY_USER = 320, /* Cancelled by the account. */
     ZX_REASON_IMMEDIATE_REMAINDER = 321, /* The rest of an immediate-or-cancel order. */
     ZX_REASON_SELF_TRADE = 322, /* The next fill would have been against the same account. */
@@ -232,6 +256,8 @@ enum zx_reason_code {
     ZX_REASON_ORDER_EXPIRED = 326, /* Its time in force is over. */
     ZX_REASON_ONE_CANCELS_OTHER = 327, /* Its pair traded, was triggered or ended. */
     ZX_REASON_MAX_NOTIONAL_REACHED = 328, /* No further lot fits in the maximum notional. */
+    ZX_REASON_PRICE_BAND = 329, /* The next trade would have left the price band; the market has gone into an auction. */
+    ZX_REASON_AUCTION_REMAINDER = 350, /* The auction that the order was for is over. */
     ZX_REASON_UNKNOWN_ACCOUNT = 401, /* No such account on this shard. */
     ZX_REASON_UNKNOWN_ASSET = 402, /* No such asset. */
     ZX_REASON_ACCOUNT_EXISTS = 403, /* The account id is taken. */
@@ -241,6 +267,9 @@ enum zx_reason_code {
     ZX_REASON_KEY_INVALID = 407, /* The public key is all zero. */
     ZX_REASON_AMOUNT_OUT_OF_RANGE = 408, /* The amount is not in 1 to 2^63-1. */
     ZX_REASON_SUPPLY_OVERFLOW = 409, /* The asset's supply would not fit in 63 bits. */
+    ZX_REASON_MARKET_TRANSITION_ILLEGAL = 410, /* The market cannot go from its state to that one. */
+    ZX_REASON_UNTIL_INVALID = 411, /* Only a pre-open, an auction or a halt ends by itself, and after log time. */
+    ZX_REASON_RULES_INVALID = 412, /* A band, discount, limit or group is out of range. */
     ZX_REASON_PRICE_OFF_TICK = 501, /* The price is not a multiple of the tick size; found before sending. */
     ZX_REASON_QUANTITY_OFF_LOT = 502, /* The quantity is not a multiple of the lot size; found before sending. */
     ZX_REASON_AMOUNT_TOO_PRECISE = 503, /* The amount has more decimals than the asset; found before sending. */
@@ -312,7 +341,7 @@ _Static_assert(offsetof(struct zx_command, expire_time_ns) == 72, "Command.expir
 _Static_assert(offsetof(struct zx_command, max_notional) == 80, "Command.maxNotional is at 80");
 
 /* One entry: OperatorCommand */
-#define ZX_OPERATOR_COMMAND_BLOCK_LENGTH 64u
+#define ZX_OPERATOR_COMMAND_BLOCK_LENGTH 112u
 #define ZX_OPERATOR_COMMAND_KIND_OFFSET 0u
 #define ZX_OPERATOR_COMMAND_MARKET_STATE_OFFSET 1u
 #define ZX_OPERATOR_COMMAND_RESERVED1_OFFSET 2u
@@ -320,20 +349,38 @@ _Static_assert(offsetof(struct zx_command, max_notional) == 80, "Command.maxNoti
 #define ZX_OPERATOR_COMMAND_ACCOUNT_ID_OFFSET 8u
 #define ZX_OPERATOR_COMMAND_AMOUNT_OFFSET 16u
 #define ZX_OPERATOR_COMMAND_ASSET_ID_OFFSET 24u
-#define ZX_OPERATOR_COMMAND_RESERVED2_OFFSET 28u
+#define ZX_OPERATOR_COMMAND_TRADE_GROUP_OFFSET 28u
 #define ZX_OPERATOR_COMMAND_NEW_PUBLIC_KEY_OFFSET 32u
+#define ZX_OPERATOR_COMMAND_PRICE_TICKS_OFFSET 64u
+#define ZX_OPERATOR_COMMAND_UNTIL_NS_OFFSET 72u
+#define ZX_OPERATOR_COMMAND_QTY_LOTS_OFFSET 80u
+#define ZX_OPERATOR_COMMAND_ORDERS_MAX_OFFSET 88u
+#define ZX_OPERATOR_COMMAND_DYNAMIC_BAND_PPM_OFFSET 92u
+#define ZX_OPERATOR_COMMAND_STATIC_BAND_PPM_OFFSET 96u
+#define ZX_OPERATOR_COMMAND_FEE_DISCOUNT_PPM_OFFSET 100u
+#define ZX_OPERATOR_COMMAND_ORDERS_PER_SECOND_OFFSET 104u
+#define ZX_OPERATOR_COMMAND_RESERVED2_OFFSET 108u
 struct zx_operator_command {
     uint8_t kind; /* OperatorCommandKind */
     uint8_t market_state; /* MarketState; setMarketState only, otherwise none */
     uint16_t reserved1; /* zero */
-    uint32_t market_id; /* setMarketState only, otherwise 0 */
-    uint64_t account_id; /* openAccount: the id, or 0 for the next free one; registerKey, deposit, withdraw: the account; otherwise 0 */
-    uint64_t amount; /* deposit and withdraw, otherwise 0 */
+    uint32_t market_id; /* setMarketState, setReferencePrice and setMarketRules, otherwise 0 */
+    uint64_t account_id; /* openAccount: the id, or 0 for the next free one; registerKey, deposit, withdraw, setAccountRules: the account; otherwise 0 */
+    uint64_t amount; /* deposit and withdraw; setMarketRules: largest notional of an order; otherwise 0 */
     uint32_t asset_id; /* deposit and withdraw, otherwise 0 */
-    uint32_t reserved2; /* zero */
+    uint32_t trade_group; /* setAccountRules: accounts of one group do not trade with each other; otherwise 0 */
     uint8_t new_public_key[32]; /* openAccount and registerKey, otherwise zero */
+    int64_t price_ticks; /* setReferencePrice, otherwise 0 */
+    uint64_t until_ns; /* setMarketState: log time at which the state ends by itself, 0 for never; setMarketRules: how long an interruption lasts; otherwise 0 */
+    uint64_t qty_lots; /* setMarketRules: largest quantity of an order; otherwise 0 */
+    uint32_t orders_max; /* open orders: setMarketRules: of an account in the market; setAccountRules: of the account on the shard; otherwise 0 */
+    uint32_t dynamic_band_ppm; /* setMarketRules: how far a trade may be from the last one before the command; otherwise 0 */
+    uint32_t static_band_ppm; /* setMarketRules: how far a trade may be from the reference price; otherwise 0 */
+    uint32_t fee_discount_ppm; /* setAccountRules: part of each fee that is not taken; otherwise 0 */
+    uint32_t orders_per_second; /* setAccountRules: new orders and amends in one second of log time; otherwise 0 */
+    uint32_t reserved2; /* zero */
 };
-_Static_assert(sizeof(struct zx_operator_command) == 64, "OperatorCommand: 64 bytes on the wire");
+_Static_assert(sizeof(struct zx_operator_command) == 112, "OperatorCommand: 112 bytes on the wire");
 _Static_assert(offsetof(struct zx_operator_command, kind) == 0, "OperatorCommand.kind is at 0");
 _Static_assert(offsetof(struct zx_operator_command, market_state) == 1, "OperatorCommand.marketState is at 1");
 _Static_assert(offsetof(struct zx_operator_command, reserved1) == 2, "OperatorCommand.reserved1 is at 2");
@@ -341,8 +388,17 @@ _Static_assert(offsetof(struct zx_operator_command, market_id) == 4, "OperatorCo
 _Static_assert(offsetof(struct zx_operator_command, account_id) == 8, "OperatorCommand.accountId is at 8");
 _Static_assert(offsetof(struct zx_operator_command, amount) == 16, "OperatorCommand.amount is at 16");
 _Static_assert(offsetof(struct zx_operator_command, asset_id) == 24, "OperatorCommand.assetId is at 24");
-_Static_assert(offsetof(struct zx_operator_command, reserved2) == 28, "OperatorCommand.reserved2 is at 28");
+_Static_assert(offsetof(struct zx_operator_command, trade_group) == 28, "OperatorCommand.tradeGroup is at 28");
 _Static_assert(offsetof(struct zx_operator_command, new_public_key) == 32, "OperatorCommand.newPublicKey is at 32");
+_Static_assert(offsetof(struct zx_operator_command, price_ticks) == 64, "OperatorCommand.priceTicks is at 64");
+_Static_assert(offsetof(struct zx_operator_command, until_ns) == 72, "OperatorCommand.untilNs is at 72");
+_Static_assert(offsetof(struct zx_operator_command, qty_lots) == 80, "OperatorCommand.qtyLots is at 80");
+_Static_assert(offsetof(struct zx_operator_command, orders_max) == 88, "OperatorCommand.ordersMax is at 88");
+_Static_assert(offsetof(struct zx_operator_command, dynamic_band_ppm) == 92, "OperatorCommand.dynamicBandPpm is at 92");
+_Static_assert(offsetof(struct zx_operator_command, static_band_ppm) == 96, "OperatorCommand.staticBandPpm is at 96");
+_Static_assert(offsetof(struct zx_operator_command, fee_discount_ppm) == 100, "OperatorCommand.feeDiscountPpm is at 100");
+_Static_assert(offsetof(struct zx_operator_command, orders_per_second) == 104, "OperatorCommand.ordersPerSecond is at 104");
+_Static_assert(offsetof(struct zx_operator_command, reserved2) == 108, "OperatorCommand.reserved2 is at 108");
 
 /* One entry: ShardSession */
 #define ZX_SHARD_SESSION_BLOCK_LENGTH 24u
@@ -754,7 +810,7 @@ struct zx_execution_report {
     uint64_t cum_qty_lots; /* filled so far */
     int64_t last_price_ticks; /* trade: price of this fill */
     uint64_t last_qty_lots; /* trade: quantity of this fill; cancelled and selfTradePrevented: quantity taken away */
-    uint64_t fee; /* trade: fee in base units of the quote asset */
+    int64_t fee; /* trade: fee in base units of the quote asset; negative: a rebate */
     uint64_t trade_id; /* trade: number of the trade in the shard, from 1 */
     uint64_t target_account_id; /* operator commands: the account concerned, otherwise 0 */
     uint64_t amount; /* deposited and withdrawn: base units */
@@ -929,13 +985,15 @@ _Static_assert(offsetof(struct zx_book_request, reserved) == 14, "BookRequest.re
 #define ZX_BOOK_DEPTH_ASKS_MIN 0u
 #define ZX_BOOK_DEPTH_ASKS_MAX 65534u
 /* BookDepth: Best levels first */
-#define ZX_BOOK_DEPTH_BLOCK_LENGTH 24u
+#define ZX_BOOK_DEPTH_BLOCK_LENGTH 40u
 #define ZX_BOOK_DEPTH_REQUEST_ID_OFFSET 0u
 #define ZX_BOOK_DEPTH_NEXT_RECORD_NO_OFFSET 8u
 #define ZX_BOOK_DEPTH_MARKET_ID_OFFSET 16u
 #define ZX_BOOK_DEPTH_MARKET_STATE_OFFSET 20u
 #define ZX_BOOK_DEPTH_RESERVED1_OFFSET 21u
 #define ZX_BOOK_DEPTH_RESERVED2_OFFSET 22u
+#define ZX_BOOK_DEPTH_INDICATIVE_PRICE_TICKS_OFFSET 24u
+#define ZX_BOOK_DEPTH_INDICATIVE_QTY_LOTS_OFFSET 32u
 struct zx_book_depth {
     uint64_t request_id;
     uint64_t next_record_no;
@@ -943,14 +1001,18 @@ struct zx_book_depth {
     uint8_t market_state; /* MarketState */
     uint8_t reserved1; /* zero */
     uint16_t reserved2; /* zero */
+    int64_t indicative_price_ticks; /* what an auction would trade at now; 0 if nothing, or if none is on */
+    uint64_t indicative_qty_lots; /* how much it would trade */
 };
-_Static_assert(sizeof(struct zx_book_depth) == 24, "BookDepth: 24 bytes on the wire");
+_Static_assert(sizeof(struct zx_book_depth) == 40, "BookDepth: 40 bytes on the wire");
 _Static_assert(offsetof(struct zx_book_depth, request_id) == 0, "BookDepth.requestId is at 0");
 _Static_assert(offsetof(struct zx_book_depth, next_record_no) == 8, "BookDepth.nextRecordNo is at 8");
 _Static_assert(offsetof(struct zx_book_depth, market_id) == 16, "BookDepth.marketId is at 16");
 _Static_assert(offsetof(struct zx_book_depth, market_state) == 20, "BookDepth.marketState is at 20");
 _Static_assert(offsetof(struct zx_book_depth, reserved1) == 21, "BookDepth.reserved1 is at 21");
 _Static_assert(offsetof(struct zx_book_depth, reserved2) == 22, "BookDepth.reserved2 is at 22");
+_Static_assert(offsetof(struct zx_book_depth, indicative_price_ticks) == 24, "BookDepth.indicativePriceTicks is at 24");
+_Static_assert(offsetof(struct zx_book_depth, indicative_qty_lots) == 32, "BookDepth.indicativeQtyLots is at 32");
 
 #define ZX_TRADES_REQUEST_TEMPLATE_ID 38u
 #define ZX_TRADES_REQUEST_FRAME_BYTES 30u
@@ -1079,11 +1141,11 @@ _Static_assert(offsetof(struct zx_query_reject, reserved2) == 12, "QueryReject.r
 
 /* What each kind of Command allows in its other fields; a field not listed is free. */
 struct zx_command_rule {
-    uint8_t side; /* bit v is set if value v is allowed */
-    uint8_t order_type; /* bit v is set if value v is allowed */
-    uint8_t time_in_force; /* bit v is set if value v is allowed */
-    uint8_t self_trade_prevention; /* bit v is set if value v is allowed */
-    uint8_t trigger; /* bit v is set if value v is allowed */
+    uint16_t side; /* bit v is set if value v is allowed */
+    uint16_t order_type; /* bit v is set if value v is allowed */
+    uint16_t time_in_force; /* bit v is set if value v is allowed */
+    uint16_t self_trade_prevention; /* bit v is set if value v is allowed */
+    uint16_t trigger; /* bit v is set if value v is allowed */
     uint8_t options_zero; /* 1 if it must be zero */
     uint8_t trail_ppm_zero; /* 1 if it must be zero */
     uint8_t client_order_id_zero; /* 1 if it must be zero */
@@ -1100,7 +1162,7 @@ static const struct zx_command_rule zx_command_rules[] = {
     [ZX_COMMAND_KIND_NEW] = {
         .side = 1u << ZX_SIDE_BUY | 1u << ZX_SIDE_SELL,
         .order_type = 1u << ZX_ORDER_TYPE_LIMIT | 1u << ZX_ORDER_TYPE_MARKET,
-        .time_in_force = 1u << ZX_TIME_IN_FORCE_GTC | 1u << ZX_TIME_IN_FORCE_IOC | 1u << ZX_TIME_IN_FORCE_FOK | 1u << ZX_TIME_IN_FORCE_DAY | 1u << ZX_TIME_IN_FORCE_GTD,
+        .time_in_force = 1u << ZX_TIME_IN_FORCE_GTC | 1u << ZX_TIME_IN_FORCE_IOC | 1u << ZX_TIME_IN_FORCE_FOK | 1u << ZX_TIME_IN_FORCE_DAY | 1u << ZX_TIME_IN_FORCE_GTD | 1u << ZX_TIME_IN_FORCE_AT_THE_OPEN | 1u << ZX_TIME_IN_FORCE_AT_THE_CLOSE,
         .self_trade_prevention = 1u << ZX_SELF_TRADE_PREVENTION_CANCEL_NEWEST | 1u << ZX_SELF_TRADE_PREVENTION_CANCEL_OLDEST | 1u << ZX_SELF_TRADE_PREVENTION_CANCEL_BOTH | 1u << ZX_SELF_TRADE_PREVENTION_DECREMENT,
         .trigger = 1u << ZX_TRIGGER_NONE | 1u << ZX_TRIGGER_STOP | 1u << ZX_TRIGGER_TAKE_PROFIT | 1u << ZX_TRIGGER_TRAILING,
         .order_id_zero = 1u,
@@ -1152,12 +1214,21 @@ static const struct zx_command_rule zx_command_rules[] = {
 
 /* What each kind of OperatorCommand allows in its other fields; a field not listed is free. */
 struct zx_operator_command_rule {
-    uint8_t market_state; /* bit v is set if value v is allowed */
+    uint16_t market_state; /* bit v is set if value v is allowed */
     uint8_t market_id_zero; /* 1 if it must be zero */
     uint8_t account_id_zero; /* 1 if it must be zero */
     uint8_t amount_zero; /* 1 if it must be zero */
     uint8_t asset_id_zero; /* 1 if it must be zero */
+    uint8_t trade_group_zero; /* 1 if it must be zero */
     uint8_t new_public_key_zero; /* 1 if it must be zero */
+    uint8_t price_ticks_zero; /* 1 if it must be zero */
+    uint8_t until_ns_zero; /* 1 if it must be zero */
+    uint8_t qty_lots_zero; /* 1 if it must be zero */
+    uint8_t orders_max_zero; /* 1 if it must be zero */
+    uint8_t dynamic_band_ppm_zero; /* 1 if it must be zero */
+    uint8_t static_band_ppm_zero; /* 1 if it must be zero */
+    uint8_t fee_discount_ppm_zero; /* 1 if it must be zero */
+    uint8_t orders_per_second_zero; /* 1 if it must be zero */
 };
 static const struct zx_operator_command_rule zx_operator_command_rules[] = {
     [ZX_OPERATOR_COMMAND_KIND_OPEN_ACCOUNT] = {
@@ -1165,29 +1236,110 @@ static const struct zx_operator_command_rule zx_operator_command_rules[] = {
         .market_id_zero = 1u,
         .amount_zero = 1u,
         .asset_id_zero = 1u,
+        .trade_group_zero = 1u,
+        .price_ticks_zero = 1u,
+        .until_ns_zero = 1u,
+        .qty_lots_zero = 1u,
+        .orders_max_zero = 1u,
+        .dynamic_band_ppm_zero = 1u,
+        .static_band_ppm_zero = 1u,
+        .fee_discount_ppm_zero = 1u,
+        .orders_per_second_zero = 1u,
     },
     [ZX_OPERATOR_COMMAND_KIND_REGISTER_KEY] = {
         .market_state = 1u << ZX_MARKET_STATE_NONE,
         .market_id_zero = 1u,
         .amount_zero = 1u,
         .asset_id_zero = 1u,
+        .trade_group_zero = 1u,
+        .price_ticks_zero = 1u,
+        .until_ns_zero = 1u,
+        .qty_lots_zero = 1u,
+        .orders_max_zero = 1u,
+        .dynamic_band_ppm_zero = 1u,
+        .static_band_ppm_zero = 1u,
+        .fee_discount_ppm_zero = 1u,
+        .orders_per_second_zero = 1u,
     },
     [ZX_OPERATOR_COMMAND_KIND_DEPOSIT] = {
         .market_state = 1u << ZX_MARKET_STATE_NONE,
         .market_id_zero = 1u,
+        .trade_group_zero = 1u,
         .new_public_key_zero = 1u,
+        .price_ticks_zero = 1u,
+        .until_ns_zero = 1u,
+        .qty_lots_zero = 1u,
+        .orders_max_zero = 1u,
+        .dynamic_band_ppm_zero = 1u,
+        .static_band_ppm_zero = 1u,
+        .fee_discount_ppm_zero = 1u,
+        .orders_per_second_zero = 1u,
     },
     [ZX_OPERATOR_COMMAND_KIND_WITHDRAW] = {
         .market_state = 1u << ZX_MARKET_STATE_NONE,
         .market_id_zero = 1u,
+        .trade_group_zero = 1u,
         .new_public_key_zero = 1u,
+        .price_ticks_zero = 1u,
+        .until_ns_zero = 1u,
+        .qty_lots_zero = 1u,
+        .orders_max_zero = 1u,
+        .dynamic_band_ppm_zero = 1u,
+        .static_band_ppm_zero = 1u,
+        .fee_discount_ppm_zero = 1u,
+        .orders_per_second_zero = 1u,
     },
     [ZX_OPERATOR_COMMAND_KIND_SET_MARKET_STATE] = {
-        .market_state = 1u << ZX_MARKET_STATE_CLOSED | 1u << ZX_MARKET_STATE_CONTINUOUS | 1u << ZX_MARKET_STATE_HALTED,
+        .market_state = 1u << ZX_MARKET_STATE_CLOSED | 1u << ZX_MARKET_STATE_CONTINUOUS | 1u << ZX_MARKET_STATE_HALTED | 1u << ZX_MARKET_STATE_PRE_OPEN | 1u << ZX_MARKET_STATE_AUCTION | 1u << ZX_MARKET_STATE_CLOSING_AUCTION | 1u << ZX_MARKET_STATE_POST_ONLY | 1u << ZX_MARKET_STATE_EXPIRED,
         .account_id_zero = 1u,
         .amount_zero = 1u,
         .asset_id_zero = 1u,
+        .trade_group_zero = 1u,
         .new_public_key_zero = 1u,
+        .price_ticks_zero = 1u,
+        .qty_lots_zero = 1u,
+        .orders_max_zero = 1u,
+        .dynamic_band_ppm_zero = 1u,
+        .static_band_ppm_zero = 1u,
+        .fee_discount_ppm_zero = 1u,
+        .orders_per_second_zero = 1u,
+    },
+    [ZX_OPERATOR_COMMAND_KIND_SET_REFERENCE_PRICE] = {
+        .market_state = 1u << ZX_MARKET_STATE_NONE,
+        .account_id_zero = 1u,
+        .amount_zero = 1u,
+        .asset_id_zero = 1u,
+        .trade_group_zero = 1u,
+        .new_public_key_zero = 1u,
+        .until_ns_zero = 1u,
+        .qty_lots_zero = 1u,
+        .orders_max_zero = 1u,
+        .dynamic_band_ppm_zero = 1u,
+        .static_band_ppm_zero = 1u,
+        .fee_discount_ppm_zero = 1u,
+        .orders_per_second_zero = 1u,
+    },
+    [ZX_OPERATOR_COMMAND_KIND_SET_MARKET_RULES] = {
+        .market_state = 1u << ZX_MARKET_STATE_NONE,
+        .account_id_zero = 1u,
+        .asset_id_zero = 1u,
+        .trade_group_zero = 1u,
+        .new_public_key_zero = 1u,
+        .price_ticks_zero = 1u,
+        .fee_discount_ppm_zero = 1u,
+        .orders_per_second_zero = 1u,
+    },
+    [ZX_OPERATOR_COMMAND_KIND_SET_ACCOUNT_RULES] = {
+        .market_state = 1u << ZX_MARKET_STATE_NONE,
+        .market_id_zero = 1u,
+        .amount_zero = 1u,
+        .asset_id_zero = 1u,
+        .new_public_key_zero = 1u,
+        .price_ticks_zero = 1u,
+        .until_ns_zero = 1u,
+        .qty_lots_zero = 1u,
+        .dynamic_band_ppm_zero = 1u,
+        .static_band_ppm_zero = 1u,
     },
 };
 

@@ -132,7 +132,9 @@ def _rules(block: Block) -> str:
     struct = f"struct zx_{snake(block.name)}_rule"
     lines = [f"/* What each kind of {block.name} allows in its other fields; a field not listed is free. */"]
     lines += [f"{struct} {{"]
-    lines += [f"    uint8_t {snake(field.name)}; /* bit v is set if value v is allowed */" for field in enums]
+    lines += [
+        f"    uint16_t {snake(field.name)}; /* bit v is set if value v is allowed */" for field in enums
+    ]
     lines += [f"    uint8_t {snake(field.name)}_zero; /* 1 if it must be zero */" for field in zeros]
     lines += ["};", f"static const {struct} zx_{snake(block.name)}_rules[] = {{"]
     for rule in COMMAND_RULES[block.name]:

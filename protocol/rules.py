@@ -21,6 +21,25 @@ class CommandRule:
 _NONE = ("none",)
 _STP = ("cancelNewest", "cancelOldest", "cancelBoth", "decrement")
 _NOT_AN_ORDER = {"orderType": _NONE, "timeInForce": _NONE, "trigger": _NONE}
+_NO_STATE = {"marketState": _NONE}
+_RULES = (
+    "tradeGroup",
+    "priceTicks",
+    "untilNs",
+    "qtyLots",
+    "ordersMax",
+    "dynamicBandPpm",
+    "staticBandPpm",
+    "feeDiscountPpm",
+    "ordersPerSecond",
+)
+
+
+def _without(*used: str) -> tuple[str, ...]:
+    """The fields of rules that a kind does not use."""
+    return tuple(name for name in _RULES if name not in used)
+
+
 _TERMS = ("trailPpm", "displayQtyLots", "minQtyLots", "triggerTicks", "expireTimeNs", "maxNotional")
 
 COMMAND_RULES = {
@@ -30,7 +49,7 @@ COMMAND_RULES = {
             {
                 "side": ("buy", "sell"),
                 "orderType": ("limit", "market"),
-                "timeInForce": ("gtc", "ioc", "fok", "day", "gtd"),
+                "timeInForce": ("gtc", "ioc", "fok", "day", "gtd", "atTheOpen", "atTheClose"),
                 "selfTradePrevention": _STP,
                 "trigger": ("none", "stop", "takeProfit", "trailing"),
             },
@@ -53,14 +72,51 @@ COMMAND_RULES = {
         ),
     ),
     "OperatorCommand": (
-        CommandRule("openAccount", {"marketState": _NONE}, ("marketId", "amount", "assetId")),
-        CommandRule("registerKey", {"marketState": _NONE}, ("marketId", "amount", "assetId")),
-        CommandRule("deposit", {"marketState": _NONE}, ("marketId", "newPublicKey")),
-        CommandRule("withdraw", {"marketState": _NONE}, ("marketId", "newPublicKey")),
+        CommandRule("openAccount", _NO_STATE, ("marketId", "amount", "assetId", *_RULES)),
+        CommandRule("registerKey", _NO_STATE, ("marketId", "amount", "assetId", *_RULES)),
+        CommandRule("deposit", _NO_STATE, ("marketId", "newPublicKey", *_RULES)),
+        CommandRule("withdraw", _NO_STATE, ("marketId", "newPublicKey", *_RULES)),
         CommandRule(
             "setMarketState",
-            {"marketState": ("closed", "continuous", "halted")},
-            ("accountId", "amount", "assetId", "newPublicKey"),
+            {
+                "marketState": (
+                    "closed",
+                    "continuous",
+                    "halted",
+                    "preOpen",
+                    "auction",
+                    "closingAuction",
+                    "postOnly",
+                    "expired",
+                )
+            },
+            ("accountId", "amount", "assetId", "newPublicKey", *_without("untilNs")),
+        ),
+        CommandRule(
+            "setReferencePrice",
+            _NO_STATE,
+            ("accountId", "amount", "assetId", "newPublicKey", *_without("priceTicks")),
+        ),
+        CommandRule(
+            "setMarketRules",
+            _NO_STATE,
+            (
+                "accountId",
+                "assetId",
+                "newPublicKey",
+                *_without("untilNs", "qtyLots", "ordersMax", "dynamicBandPpm", "staticBandPpm"),
+            ),
+        ),
+        CommandRule(
+            "setAccountRules",
+            _NO_STATE,
+            (
+                "marketId",
+                "amount",
+                "assetId",
+                "newPublicKey",
+                *_without("tradeGroup", "ordersMax", "feeDiscountPpm", "ordersPerSecond"),
+            ),
         ),
     ),
 }

@@ -7,7 +7,7 @@ On loopback it trusts whoever reaches it, as the key file on the same machine wo
 from __future__ import annotations
 
 import hmac
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from nacl.signing import SigningKey
@@ -16,6 +16,7 @@ from webapp.http import Handler
 from webapp.operator import Operator
 from webapp.problems import Problem
 from webapp.rest import key_of
+from zexchange.client.types import MarketStateName
 from zexchange.limits import ID_MAX
 
 
@@ -50,7 +51,7 @@ class FundsReply(msgspec.Struct, frozen=True):
 
 
 class MarketStateRequest(msgspec.Struct, frozen=True):
-    state: Literal["continuous", "halted", "closed"]
+    state: MarketStateName
 
 
 class MarketStateReply(msgspec.Struct, frozen=True):

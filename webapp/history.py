@@ -24,11 +24,12 @@ REPORTS_KEPT = 5_000
 """Of each account and shard."""
 
 _EXEC_TYPE_OFFSET = 157
+_SIDE_OFFSET = 158
 _LIQUIDITY_OFFSET = 159
 _ADDRESSED = struct.Struct("<Q136xI20x")
 _TRADE = struct.Struct("<24xQQ56xqQ8xQ16xI10xB9x")
 assert _ADDRESSED.size == _TRADE.size == EXECUTION_REPORT_BYTES
-_IS_TRADE, _IS_TAKER = int(ExecType.TRADE), int(Liquidity.TAKER)
+_IS_TRADE, _IS_TAKER, _IS_AUCTION = int(ExecType.TRADE), int(Liquidity.TAKER), int(Liquidity.AUCTION)
 
 
 class MarketTrade(Struct, frozen=True, gc=False):
@@ -41,6 +42,7 @@ class MarketTrade(Struct, frozen=True, gc=False):
     price_ticks: int
     qty_lots: int
     taker_side: Side
+    """None of a trade in an auction."""
 
 
 class MarketHistory:
@@ -52,8 +54,10 @@ class MarketHistory:
         self.candles = CandleSet()
 
     def add(self, event: bytes) -> None:
-        """A taker's trade report."""
+        """A trade's report: the taker's, or in an auction the buyer's."""
         record_no, time_ns, price_ticks, qty_lots, trade_id, _, side = _TRADE.unpack(event)
+        if event[_LIQUIDITY_OFFSET] == _IS_AUCTION:
+            side = Side.NONE
         self.count += 1
         self.trades.append(
             MarketTrade(self.count, trade_id, record_no, time_ns, price_ticks, qty_lots, Side(side))
@@ -88,8 +92,9 @@ class History:
         liquidities = events[_LIQUIDITY_OFFSET::size]
         index = exec_types.find(_IS_TRADE)
         while index >= 0:
-            if liquidities[index] == _IS_TAKER:
-                event = events[index * size : (index + 1) * size]
+            event = events[index * size : (index + 1) * size]
+            is_buyer_in_auction = liquidities[index] == _IS_AUCTION and event[_SIDE_OFFSET] == Side.BUY
+            if liquidities[index] == _IS_TAKER or is_buyer_in_auction:
                 self.markets[_TRADE.unpack(event)[5]].add(event)
             index = exec_types.find(_IS_TRADE, index + 1)
         touched = Touched(set(), set())

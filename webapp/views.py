@@ -22,7 +22,6 @@ from zexchange.wire.messages import (
     ExecType,
     ExecutionReport,
     Level,
-    Liquidity,
     MarketState,
     OpenOrder,
     OrderOptions,
@@ -89,10 +88,14 @@ class BookView(msgspec.Struct, frozen=True, kw_only=True):
     bids: Sequence[LevelRow]
     asks: Sequence[LevelRow]
     checksum: int
+    state: str = ""
+    indicative_price: str = ""
+    """What an auction would trade at now; empty if nothing, or if none is on."""
+    indicative_qty: str = ""
 
 
 class TradeView(msgspec.Struct, frozen=True, kw_only=True):
-    """A trade; `side` is the taker's."""
+    """A trade; `side` is the taker's, and empty in an auction."""
 
     trade_id: str
     market: str
@@ -269,7 +272,17 @@ class Views:
             bids=bids,
             asks=asks,
             checksum=checksum(bids, asks),
+            state=depth.state.name.lower(),
+            indicative_price=self._indicated(market_id, depth)[0],
+            indicative_qty=self._indicated(market_id, depth)[1],
         )
+
+    def _indicated(self, market_id: int, depth: Depth) -> tuple[str, str]:
+        units = self.units[market_id]
+        if not depth.indicative_price_ticks:
+            return "", ""
+        price = units.price.text(depth.indicative_price_ticks)
+        return price, units.quantity.text(depth.indicative_qty_lots)
 
     def trade(self, market_id: int, one: MarketTrade) -> TradeView:
         units = self.units[market_id]
@@ -370,7 +383,7 @@ class Views:
             price=units.price.text(report.last_price_ticks),
             qty=units.quantity.text(report.last_qty_lots),
             fee=units.quote_amount(report.fee),
-            liquidity="maker" if report.liquidity is Liquidity.MAKER else "taker",
+            liquidity=report.liquidity.name.lower(),
             time=rfc3339(report.log_time_ns),
             record_no=str(report.record_no),
             seq=str(report.seq),

@@ -128,7 +128,10 @@ class Engine:
         state = lib.engine_market_state(self._handle, market_id)
         if state == 0:
             raise KeyError(f"shard {self._shard} has no market {market_id}")
+        indicated = lib.engine_indicated(self._handle, market_id)
         return Depth(
+            indicative_price_ticks=indicated.price_ticks,
+            indicative_qty_lots=indicated.qty_lots,
             state=MarketState(state),
             bids=self._levels(market_id, Side.BUY, levels),
             asks=self._levels(market_id, Side.SELL, levels),

@@ -63,6 +63,9 @@ class Depth(Struct, frozen=True, kw_only=True):
     state: MarketState
     bids: list[Level]
     asks: list[Level]
+    indicative_price_ticks: int = 0
+    """What an auction would trade at now; 0 if nothing, or if none is on."""
+    indicative_qty_lots: int = 0
 
 
 class Counts(Struct, frozen=True, kw_only=True):

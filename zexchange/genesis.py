@@ -146,7 +146,8 @@ class MarketSpec(msgspec.Struct, frozen=True, kw_only=True):
     quote: _Symbol
     tick_size: _Size
     lot_size: _Size
-    maker_fee_ppm: Annotated[int, Meta(ge=0, le=limits.FEE_PPM_MAX)] = 0
+    maker_fee_ppm: Annotated[int, Meta(ge=-limits.FEE_PPM_MAX, le=limits.FEE_PPM_MAX)] = 0
+    """Negative: a rebate, which is not larger than the taker's fee."""
     taker_fee_ppm: Annotated[int, Meta(ge=0, le=limits.FEE_PPM_MAX)] = 0
     shard: Annotated[int, Meta(ge=0, le=limits.SHARDS_MAX - 1)] = 0
 
@@ -350,6 +351,13 @@ def _market(source: str, index: int, spec: MarketSpec, assets: dict[str, Asset],
             source,
             f"{where}.shard",
             f"key '{where}.shard' cannot be {spec.shard} (allowed: 0 to {shards - 1})",
+        )
+    if spec.maker_fee_ppm < -spec.taker_fee_ppm:
+        raise GenesisError(
+            source,
+            f"{where}.maker_fee_ppm",
+            f"key '{where}.maker_fee_ppm' cannot be {spec.maker_fee_ppm}: a rebate is at most the taker's fee "
+            f"(allowed: {-spec.taker_fee_ppm} and above)",
         )
     tick_size, lot_size = Decimal(spec.tick_size), Decimal(spec.lot_size)
     base, quote = assets[spec.base], assets[spec.quote]

@@ -52,16 +52,30 @@ EXPIRIES_PER_RECORD_MAX: Final = 1024
 TRAILING_PER_MARKET_MAX: Final = 1024
 """Trailing orders of a market: each is looked at when the price moves, so their number bounds the work of a trade."""
 
+INTERRUPTION_NS_MAX: Final = 86_400 * 10**9
+"""Longest interruption of a market by its price band: a day."""
+
+MARKET_ENDS_PER_RECORD_MAX: Final = 64
+"""Markets whose state ends by itself at the start of one record; the rest follows with the next."""
+
+AUCTION_STEPS_PER_COMMAND_MAX: Final = 1024
+"""Fills and ends of orders of auctions that are executed after one command; the rest follows with the next command or
+record, and until then the market takes only cancels."""
+
 REPORTS_PER_COMMAND_MAX: Final = (
-    (3 * MAKERS_PER_COMMAND_MAX + 3) + 3 * (2 * MAKERS_PER_COMMAND_MAX - 1) + 3 * TRIGGERED_PER_COMMAND_MAX
+    (3 * MAKERS_PER_COMMAND_MAX + 4)
+    + 3 * (2 * MAKERS_PER_COMMAND_MAX - 1)
+    + 4 * TRIGGERED_PER_COMMAND_MAX
+    + 4 * AUCTION_STEPS_PER_COMMAND_MAX
 )
 """Reports that one command may cause: of itself, three for each maker (two of a trade, and the end of the maker's
-pair), the answer, the end of its own pair and of the remainder; then the same of what it triggers."""
+pair), the answer, the end of its own pair and of the remainder, and a market that is interrupted; then the same of what
+it triggers; then of each step of an auction two of a trade and the ends of both pairs."""
 
-REPORTS_OF_TIME_MAX: Final = 2 * EXPIRIES_PER_RECORD_MAX
-"""Reports of the orders that expire at the start of a record, and of their pairs."""
+REPORTS_OF_TIME_MAX: Final = 2 * EXPIRIES_PER_RECORD_MAX + MARKET_ENDS_PER_RECORD_MAX
+"""Reports of the orders that expire at the start of a record, of their pairs, and of markets whose state ends."""
 
-EVENTS_BYTES_MAX: Final = 128 * 1024 * 1024
+EVENTS_BYTES_MAX: Final = 192 * 1024 * 1024
 """Events of one batch of the log: what the engine in C reserves for them. A batch ends before a frame for whose
 worst case there is no room, so the reference ends it there too."""
 
@@ -86,7 +100,7 @@ GROUP_HEADER_BYTES: Final = 4
 COMMAND_BYTES: Final = 88
 """One command of a SignedBatch."""
 
-OPERATOR_COMMAND_BYTES: Final = 64
+OPERATOR_COMMAND_BYTES: Final = 112
 """One command of an OperatorBatch."""
 
 LARGEST_BATCH_FRAME_BYTES: Final = (
@@ -94,11 +108,11 @@ LARGEST_BATCH_FRAME_BYTES: Final = (
     + SBE_HEADER_BYTES
     + BATCH_ROOT_BYTES
     + GROUP_HEADER_BYTES
-    + COMMANDS_PER_BATCH_MAX * COMMAND_BYTES
+    + COMMANDS_PER_BATCH_MAX * OPERATOR_COMMAND_BYTES
 )
-"""A full SignedBatch: the largest frame that a client may send."""
+"""A full OperatorBatch: the largest frame that a client may send."""
 
-MAX_FRAME_BYTES: Final = 6144
+MAX_FRAME_BYTES: Final = 7680
 """Largest frame from a client: the largest batch rounded up to a multiple of 512. A longer one is refused at
 its header."""
 
@@ -215,8 +229,8 @@ assert (
 assert LARGEST_BATCH_FRAME_BYTES <= MAX_FRAME_BYTES, "the largest batch must fit in the largest frame"
 assert MAX_FRAME_BYTES <= LOG_BODY_BYTES_MAX, "the largest frame must fit in one log batch"
 assert MAX_FRAME_BYTES < LINK_MESSAGE_BYTES_MAX, "the largest frame must fit in one message to the matcher"
-assert OPERATOR_COMMAND_BYTES <= COMMAND_BYTES, (
-    "LARGEST_BATCH_FRAME_BYTES assumes the trader's batch is the larger"
+assert COMMAND_BYTES <= OPERATOR_COMMAND_BYTES, (
+    "LARGEST_BATCH_FRAME_BYTES assumes the operator's batch is the larger"
 )
 assert PRICE_TICKS_MAX * QTY_LOTS_MAX < 2**127, "a notional is computed in 128 bits"
 assert 10**ASSET_DECIMALS_MAX <= AMOUNT_MAX, "one whole unit of any asset must be an amount"

@@ -112,7 +112,29 @@ def _operator_commands() -> list[wire.OperatorCommand]:
         wire.OperatorCommand(kind=kind.DEPOSIT, account_id=43, amount=2**63 - 1, asset_id=3),
         wire.OperatorCommand(kind=kind.WITHDRAW, account_id=44, amount=1_000_001, asset_id=4),
         wire.OperatorCommand(
-            kind=kind.SET_MARKET_STATE, market_state=wire.MarketState.HALTED, market_id=2**32 - 2
+            kind=kind.SET_MARKET_STATE,
+            market_state=wire.MarketState.CLOSING_AUCTION,
+            market_id=2**32 - 2,
+            until_ns=TIME_NS + 5,
+        ),
+        wire.OperatorCommand(kind=kind.SET_REFERENCE_PRICE, market_id=2**31 + 1, price_ticks=2**53 - 3),
+        wire.OperatorCommand(
+            kind=kind.SET_MARKET_RULES,
+            market_id=2**31 + 2,
+            amount=2**62 + 1,
+            until_ns=2**40 + 2,
+            qty_lots=2**50 + 3,
+            orders_max=2**31 + 4,
+            dynamic_band_ppm=50_001,
+            static_band_ppm=200_002,
+        ),
+        wire.OperatorCommand(
+            kind=kind.SET_ACCOUNT_RULES,
+            account_id=2**33 + 1,
+            trade_group=2**31 + 5,
+            orders_max=2**31 + 6,
+            fee_discount_ppm=250_003,
+            orders_per_second=2**31 + 7,
         ),
     ]
 
@@ -269,7 +291,9 @@ def _query_cases() -> Iterator[Case]:
             request_id=request_id,
             next_record_no=record_no,
             market_id=7,
-            market_state=wire.MarketState.CONTINUOUS,
+            market_state=wire.MarketState.AUCTION,
+            indicative_price_ticks=2**51 + 7,
+            indicative_qty_lots=2**52 + 8,
             bids=levels[:2],
             asks=levels[2:],
         ),

@@ -178,7 +178,7 @@ def test_a_malformed_frame_is_refused_with_its_reason_and_the_session_goes_on(ra
         (struct.pack(">IH", 0, 0xEB50), ReasonCode.FRAME_LENGTH_INVALID),
         (struct.pack(">IH", 13, 0xEB50), ReasonCode.FRAME_LENGTH_INVALID),
         (struct.pack(">IH", 2**32 - 1, 0xEB50), ReasonCode.FRAME_LENGTH_INVALID),
-        (struct.pack(">IH", 6145, 0xEB50), ReasonCode.FRAME_LENGTH_INVALID),
+        (struct.pack(">IH", 7681, 0xEB50), ReasonCode.FRAME_LENGTH_INVALID),
         (struct.pack(">IH", 100, 0x5BE0), ReasonCode.ENCODING_TYPE_UNKNOWN),
         (b"GET / HTTP/1.1\r\n\r\n", None),
     ],

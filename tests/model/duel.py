@@ -22,9 +22,11 @@ from zexchange.wire.messages import (
     ExecType,
     ExecutionReport,
     Liquidity,
+    MarketState,
     OperatorCommand,
     ReasonCode,
     ReportFlags,
+    Side,
     TimePassed,
     WireError,
     decode,
@@ -147,12 +149,19 @@ class Duel:
                 self._last_report_seq[report.account_id] = expected
         trades = [report for report in reports if report.exec_type is ExecType.TRADE]
         for maker, taker in zip(trades[::2], trades[1::2], strict=True):
-            self._require(maker.liquidity is Liquidity.MAKER, body, "the maker's report comes first")
-            self._require(taker.liquidity is Liquidity.TAKER, body, "the taker's report comes second")
+            in_auction = maker.liquidity is taker.liquidity is Liquidity.AUCTION
+            if in_auction:
+                self._require(maker.side is Side.BUY, body, "the buyer's report comes first")
+                inside = taker.price_ticks <= maker.last_price_ticks <= maker.price_ticks
+                self._require(inside, body, "an auction's price beyond a limit")
+            else:
+                self._require(maker.liquidity is Liquidity.MAKER, body, "the maker's report comes first")
+                self._require(taker.liquidity is Liquidity.TAKER, body, "the taker's report comes second")
+                same = maker.last_price_ticks == maker.price_ticks
+                self._require(same, body, "not the maker's price")
             self._require(maker.account_id != taker.account_id, body, "an account traded with itself")
             self._require(maker.side is not taker.side, body, "a trade of two orders of one side")
             self._require(maker.trade_id == taker.trade_id, body, "two numbers for one trade")
-            self._require(maker.last_price_ticks == maker.price_ticks, body, "not the maker's price")
 
     def _forget_report_numbers(self) -> None:
         """After a malformed frame the events of the frames before it are not to be had."""
@@ -188,7 +197,8 @@ class Duel:
             asks = [level.price_ticks for level in depths[0].asks]
             self._require(bids == sorted(set(bids), reverse=True), b"", "bids out of order")
             self._require(asks == sorted(set(asks)), b"", "asks out of order")
-            self._require(not bids or not asks or bids[0] < asks[0], b"", "the book is crossed")
+            may_trade = depths[0].state in (MarketState.CONTINUOUS, MarketState.POST_ONLY)
+            self._require(not (may_trade and bids and asks) or bids[0] < asks[0], b"", "the book is crossed")
 
     def restore(self) -> None:
         """Both engines go on from the snapshot of the other; snapshots must be the same bytes."""

@@ -198,9 +198,31 @@ def withdraw(account_id: int, asset_id: int, amount: int) -> OperatorCommand:
     )
 
 
-def market_state(market_id: int, state: MarketState) -> OperatorCommand:
-    """Opens, halts or closes a market."""
-    return OperatorCommand(kind=OperatorCommandKind.SET_MARKET_STATE, market_id=market_id, market_state=state)
+def market_state(market_id: int, state: MarketState, until_ns: int = 0) -> OperatorCommand:
+    """Brings a market to a state."""
+    return OperatorCommand(
+        kind=OperatorCommandKind.SET_MARKET_STATE,
+        market_id=market_id,
+        market_state=state,
+        until_ns=until_ns,
+    )
+
+
+def reference_price(market_id: int, price_ticks: int) -> OperatorCommand:
+    """Feeds a market's reference price."""
+    return OperatorCommand(
+        kind=OperatorCommandKind.SET_REFERENCE_PRICE, market_id=market_id, price_ticks=price_ticks
+    )
+
+
+def market_rules(market_id: int, **rules: int) -> OperatorCommand:
+    """Bands and limits of a market, all of them anew."""
+    return OperatorCommand(kind=OperatorCommandKind.SET_MARKET_RULES, market_id=market_id, **rules)
+
+
+def account_rules(account_id: int, **rules: int) -> OperatorCommand:
+    """Discount, group and limits of an account, all of them anew."""
+    return OperatorCommand(kind=OperatorCommandKind.SET_ACCOUNT_RULES, account_id=account_id, **rules)
 
 
 def batch(key: bytes, nonce: int, commands: Sequence[Command | OperatorCommand], shard: int = 0) -> bytes:

@@ -44,6 +44,14 @@ REASONS_OF_THE_ENGINE = {reason for reason in ReasonCode if 200 <= reason < 500}
 EXEC_TYPES_IN_USE = set(ExecType) - {ExecType.NONE, ExecType.RESTATED}
 
 
+def fees(random: Random) -> dict[str, int]:
+    """Of a market; makers may get a rebate up to the taker's fee."""
+    ppm = (0, 1, 333, 2_500, 10_000, 999_999, 1_000_000)
+    taker_ppm = random.choice(ppm)
+    maker_ppm = -random.choice((taker_ppm, taker_ppm // 2)) if random.random() < 0.3 else random.choice(ppm)
+    return {"maker_fee_ppm": maker_ppm, "taker_fee_ppm": taker_ppm}
+
+
 def stream_genesis(random: Random, *, deep: bool) -> Genesis:
     """Three markets on the shard and one elsewhere. Pools are tiny, or deep enough for the 1,024 limits."""
     engine_limits = EngineLimits(
@@ -53,7 +61,6 @@ def stream_genesis(random: Random, *, deep: bool) -> Genesis:
         max_orders=2_300 if deep else random.randint(4, 40),
         max_outcomes=random.choice((64, 65, 100, 128, 200)),
     )
-    ppm = (0, 1, 333, 2_500, 10_000, 999_999, 1_000_000)
     return kit.small_genesis(
         assets=(
             AssetSpec(id=10, symbol="USD", decimals=0),
@@ -73,8 +80,7 @@ def stream_genesis(random: Random, *, deep: bool) -> Genesis:
                 quote="USD",
                 tick_size="2",
                 lot_size="0.5",
-                maker_fee_ppm=random.choice(ppm),
-                taker_fee_ppm=random.choice(ppm),
+                **fees(random),
                 shard=SHARD,
             ),
             MarketSpec(
@@ -84,8 +90,7 @@ def stream_genesis(random: Random, *, deep: bool) -> Genesis:
                 quote="ETH",
                 tick_size="0.01" if deep else random.choice(("0.01", "1000000", "92233720368547758.07")),
                 lot_size="1",
-                maker_fee_ppm=random.choice(ppm),
-                taker_fee_ppm=random.choice(ppm),
+                **fees(random),
                 shard=SHARD,
             ),
         ),
@@ -202,8 +207,17 @@ class Stream:
     def new_order(self) -> Command:
         side = self.side()
         tif = self.random.choice(
-            (*[TimeInForce.GTC] * 6, TimeInForce.IOC, TimeInForce.FOK, TimeInForce.DAY, TimeInForce.GTD)
+            (
+                *[TimeInForce.GTC] * 6,
+                *[TimeInForce.IOC] * 2,
+                *[TimeInForce.FOK] * 2,
+                *[TimeInForce.DAY] * 2,
+                *[TimeInForce.GTD] * 2,
+                TimeInForce.AT_THE_OPEN,
+            )
         )
+        if self.maybe(0.03):
+            tif = TimeInForce.AT_THE_CLOSE
         if self.maybe(0.05):
             return kit.order(
                 side if self.maybe(0.05) else Side.BUY,
@@ -310,10 +324,49 @@ class Stream:
             return kit.register_key(self.some_key(), self.account_id())
         if kind < 0.72:
             return kit.deposit(self.account_id(), asset_id, self.amount())
-        if kind < 0.88:
+        if kind < 0.84:
             return kit.withdraw(self.account_id(), asset_id, self.amount())
-        states = (MarketState.CLOSED, MarketState.HALTED, *[MarketState.CONTINUOUS] * 4)
-        return kit.market_state(self.market_id(), self.random.choice(states))
+        if kind < 0.91:
+            return self.set_market_state()
+        if kind < 0.94:
+            price_ticks = self.random.choice((*STRANGE_PRICES, 0)) if self.maybe(0.05) else 0
+            return kit.reference_price(self.market_id(), price_ticks or self.random.randint(7, 14))
+        return self.market_rules() if kind < 0.985 else self.account_rules()
+
+    def set_market_state(self) -> OperatorCommand:
+        """Mostly towards trading; sometimes with a time at which it ends by itself."""
+        states = [state for state in MarketState if state not in (MarketState.NONE, MarketState.UNCROSSING)]
+        market_id = self.market_id()
+        states.remove(MarketState.EXPIRED)
+        if market_id == 8 and self.maybe(0.25):
+            states = [MarketState.CLOSED, MarketState.EXPIRED]
+            return kit.market_state(market_id, self.random.choice(states))
+        state = self.random.choice((*states, *[MarketState.CONTINUOUS] * 4, *[MarketState.AUCTION] * 2))
+        until_ns = self.expire_time_ns() if self.maybe(0.3) else 0
+        return kit.market_state(market_id, state, until_ns)
+
+    def market_rules(self) -> OperatorCommand:
+        """Bands and limits: mostly none or wide."""
+        choose = self.random.choice
+        return kit.market_rules(
+            self.market_id(),
+            dynamic_band_ppm=choose((0, 50_000, 100_000, 150_000, 300_000, 999_999, 1_000_000)),
+            static_band_ppm=choose((0, 0, 0, 200_000, 400_000, 2**32 - 1)),
+            qty_lots=choose((0, 0, 8, 100, QTY_LOTS_MAX, QTY_LOTS_MAX + 1)),
+            amount=choose((0, 0, 200, 5_000, AMOUNT_MAX, AMOUNT_MAX + 1)),
+            orders_max=choose((0, 0, 0, 2, 50)),
+            until_ns=choose((0, 1, 1_000_000, 30_000_000_000, 86_400 * 10**9, 86_400 * 10**9 + 1)),
+        )
+
+    def account_rules(self) -> OperatorCommand:
+        choose = self.random.choice
+        return kit.account_rules(
+            self.account_id(),
+            fee_discount_ppm=choose((0, 1, 333_333, 1_000_000, 1_000_001)),
+            trade_group=choose((0, 0, 1, 1, 2)),
+            orders_max=choose((0, 0, 0, 3, 30)),
+            orders_per_second=choose((0, 0, 0, 1, 4, 100)),
+        )
 
     def some_key(self) -> bytes:
         """A new key mostly; sometimes a known one, the operator's, or zeros."""
@@ -442,7 +495,14 @@ class Stream:
         self.apply(kit.batch(key, self.nonces[key], commands, SHARD))
 
     def reopen_markets(self) -> None:
-        self.operator(*(kit.market_state(market_id, MarketState.CONTINUOUS) for market_id in (1, 2, 8)))
+        """All that can come to trade again; a pre-open market by its auction, whose execution may take long."""
+        for market_id in (1, 2, 8):
+            states = (MarketState.AUCTION, MarketState.HALTED, MarketState.CONTINUOUS)
+            self.operator(*(kit.market_state(market_id, state) for state in states))
+            if self.maybe(0.4):
+                self.operator(kit.market_rules(market_id))
+        while any(self.duel.subject.depth(id, 0).state is MarketState.UNCROSSING for id in (1, 2, 8)):
+            self.apply(kit.time_passed())
 
     def begin(self) -> None:
         """Three accounts with money; the last may be without some asset when balances run out."""
@@ -455,6 +515,8 @@ class Stream:
     def deep_book(self) -> None:
         """More than 1,024 resting orders, then commands that reach the limits of one command."""
         maker, taker, other = self.keys[:3]
+        self.operator(*(kit.market_rules(market_id) for market_id in (1, 2, 8)))
+        self.operator(*(kit.account_rules(account_id) for account_id in (1, 2, 3)))
         self.reopen_markets()
         self.operator(*(kit.deposit(account, asset, 10**6) for account in (1, 2, 3) for asset in (10, 3)))
         for key in (maker, taker, other):
@@ -490,6 +552,8 @@ class Stream:
     def deep_waiting(self) -> None:
         """More orders that wait or expire than one command or record may handle, and slices without end."""
         maker, taker, other = self.keys[:3]
+        self.operator(*(kit.market_rules(market_id) for market_id in (1, 2, 8)))
+        self.operator(*(kit.account_rules(account_id) for account_id in (1, 2, 3)))
         self.reopen_markets()
         self.operator(*(kit.deposit(account, asset, 10**6) for account in (1, 2, 3) for asset in (10, 3)))
         for key in (maker, taker, other):
@@ -541,6 +605,43 @@ class Stream:
         for key in (maker, taker, other):
             self.trader(key, kit.cancel_all())
 
+    def deep_auction(self) -> None:
+        """An auction that takes more steps than one command may: it goes on with the records that follow."""
+        maker, taker, other = self.keys[:3]
+        self.operator(*(kit.market_rules(market_id) for market_id in (1, 2, 8)))
+        self.operator(*(kit.account_rules(account_id) for account_id in (1, 2, 3)))
+        self.reopen_markets()
+        self.operator(*(kit.deposit(account, asset, 10**6) for account in (1, 2, 3) for asset in (10, 3)))
+        for key in (maker, taker, other):
+            self.trader(key, kit.cancel_all())
+        self.operator(kit.market_state(2, MarketState.AUCTION))
+        for _ in range(16):
+            self.trader(maker, *[kit.order(Side.SELL, 1, self.random.randint(8, 11), market_id=2)] * 64)
+            self.trader(
+                taker,
+                kit.order(Side.BUY, 70, self.random.randint(9, 12), market_id=2, display_qty_lots=1),
+                kit.order(Side.SELL, 3, 9, market_id=2),
+                *[kit.order(Side.BUY, 1, 9, market_id=2, tif=TimeInForce.AT_THE_OPEN)] * 40,
+            )
+        self.duel.restore()
+        self.operator(
+            kit.market_state(2, MarketState.CONTINUOUS, 0), kit.market_state(1, MarketState.AUCTION)
+        )
+        self.duel.restore()
+        self.trader(other, kit.order(Side.BUY, 1, 9, market_id=2), kit.cancel_all())
+        self.trader(maker, kit.cancel_all())
+        for _ in range(4):
+            self.apply(kit.time_passed())
+        self.duel.restore()
+        for key in (maker, taker, other):
+            self.trader(key, kit.cancel_all(), kit.cancel_all())
+
+
+    def end(self) -> None:
+        """A market is over."""
+        self.operator(*(kit.market_state(8, state) for state in (MarketState.CLOSED, MarketState.EXPIRED)))
+        self.trader(self.keys[0], kit.order(Side.BUY, 1, 10, market_id=8), kit.cancel_all(8))
+
 
 def run(
     seed: int, commands: int, *, deep: bool = False, classes: Sequence[EngineClass] | None = None
@@ -554,8 +655,10 @@ def run(
         if deep:
             stream.deep_book()
             stream.deep_waiting()
+            stream.deep_auction()
         while stream.duel.commands < commands:
             stream.step()
+        stream.end()
         stream.duel.check_from_outside()
         stream.duel.check_replay()
         stream.duel.restore()

@@ -21,11 +21,13 @@ from tests.model.stream import (
 )
 from zexchange.limits import NONCE_WINDOW
 from zexchange.reference import ReferenceEngine
+from zexchange.reference.markets import Markets
 from zexchange.reference.matching import Matching
+from zexchange.reference.operator_commands import OperatorRules
 from zexchange.reference.orders import OrderRules
 from zexchange.reference.state import Key, Market, Order, State
 from zexchange.reference.triggers import Triggers
-from zexchange.wire.messages import ReasonCode
+from zexchange.wire.messages import MarketState, ReasonCode, TimeInForce
 
 RUNS = [(seed, 1_800, False) for seed in range(1, 11)] + [(seed, 4_500, True) for seed in range(2)]
 """(seed, commands, deep): some 27,000 commands."""
@@ -110,10 +112,32 @@ class FollowsBackwards(Triggers):
         super().follow_price(market, on_reference=on_reference)
 
 
+class ForgetsOrdersForAuctions(Markets):
+    """What was only for an auction rests on when that is over."""
+
+    def run(self, context: Any) -> None:
+        for market in self._state.markets.values():
+            for order in (*market.buys, *market.sells):
+                if market.state is MarketState.UNCROSSING and order.is_for_auction:
+                    order.time_in_force = TimeInForce.GTC
+        super().run(context)
+
+
+class TradesBeyondBands(Matching):
+    """A price band stops nobody."""
+
+    def match(self, context: Any, market: Market, taker: Order) -> int:
+        ppm, market.dynamic_band_ppm = market.dynamic_band_ppm, 0
+        makers = super().match(context, market, taker)
+        market.dynamic_band_ppm = ppm
+        return makers
+
+
 def with_defect(
     matching: type[Matching] = Matching,
     orders: type[OrderRules] = OrderRules,
     triggers: type[Triggers] = Triggers,
+    markets: type[Markets] = Markets,
 ) -> type[ReferenceEngine]:
     """A reference engine with some other rules."""
 
@@ -123,6 +147,8 @@ def with_defect(
             made = matching(state, self._reporter)
             self._triggers = triggers(state, self._reporter, made)
             self._orders = orders(state, self._reporter, made, self._triggers)
+            self._markets = markets(state, self._reporter, made, self._triggers)
+            self._operator = OperatorRules(state, self._reporter, self._markets, self._triggers)
 
     return Defective
 
@@ -148,9 +174,11 @@ def forgets_nonces() -> type[ReferenceEngine]:
         lambda: with_defect(LetsOverdueTrade),
         lambda: with_defect(orders=KeepsPriority),
         lambda: with_defect(triggers=FollowsBackwards),
+        lambda: with_defect(markets=ForgetsOrdersForAuctions),
+        lambda: with_defect(TradesBeyondBands),
         forgets_nonces,
     ],
-    ids=["hold", "slices", "pairs", "overdue", "priority", "trailing", "nonce"],
+    ids=["hold", "slices", "pairs", "overdue", "priority", "trailing", "auctions", "bands", "nonce"],
 )
 def test_a_defect_is_found(defective: Callable[[], type[ReferenceEngine]]) -> None:
     """Canaries: if these pass unnoticed, so would a real defect."""

@@ -34,6 +34,8 @@ _FLAGS: dict[str, dict[str, Any]] = {
     "fok": {"tif": TimeInForce.FOK},
     "day": {"tif": TimeInForce.DAY},
     "market": {"order_type": OrderType.MARKET},
+    "open": {"tif": TimeInForce.AT_THE_OPEN},
+    "close": {"tif": TimeInForce.AT_THE_CLOSE},
     "newest": {"stp": SelfTradePrevention.CANCEL_NEWEST},
     "oldest": {"stp": SelfTradePrevention.CANCEL_OLDEST},
     "both": {"stp": SelfTradePrevention.CANCEL_BOTH},
@@ -56,6 +58,17 @@ _NUMBERS = {
     "qty": "qty_lots",
     "id": "client_order_id",
     "in": "market_id",
+}
+_RULES = {
+    "dynamic": "dynamic_band_ppm",
+    "static": "static_band_ppm",
+    "interruption": "until_ns",
+    "qty": "qty_lots",
+    "notional": "amount",
+    "orders": "orders_max",
+    "discount": "fee_discount_ppm",
+    "group": "trade_group",
+    "rate": "orders_per_second",
 }
 _TRIGGERS = {"stop": Trigger.STOP, "take": Trigger.TAKE_PROFIT, "trail": Trigger.TRAILING}
 
@@ -100,7 +113,7 @@ class World:
     """One engine, in which the lines of a scenario happen."""
 
     def __init__(self, engine_class: EngineClass) -> None:
-        limits = EngineLimits(max_accounts=6, max_keys=8, max_balances=17, max_orders=12, max_outcomes=256)
+        limits = EngineLimits(max_accounts=6, max_keys=8, max_balances=18, max_orders=12, max_outcomes=256)
         genesis = kit.small_genesis(
             engine_limits=limits,
             assets=(
@@ -120,6 +133,16 @@ class World:
                     lot_size="1",
                     maker_fee_ppm=1_000,
                     taker_fee_ppm=2_500,
+                ),
+                MarketSpec(
+                    id=4,
+                    symbol="ETH-BTC",
+                    base="ETH",
+                    quote="BTC",
+                    tick_size="1",
+                    lot_size="1",
+                    maker_fee_ppm=-2_000,
+                    taker_fee_ppm=5_000,
                 ),
                 MarketSpec(id=3, symbol="BTC-DUST", base="BTC", quote="DUST", tick_size="1", lot_size="1"),
             ),
@@ -201,7 +224,16 @@ class World:
     def _operator(self, words: list[str]) -> OperatorCommand:
         kind = words.pop(0)
         if kind == "state":
-            return kit.market_state(int(words[0]), MarketState[words[1].upper().replace("-", "_")])
+            state = MarketState[words[1].upper().replace("-", "_")]
+            return kit.market_state(int(words[0]), state, self._time_ns(words[3]) if words[2:] else 0)
+        if kind == "reference":
+            return kit.reference_price(int(words[0]), int(words[1]))
+        if kind == "rules":
+            rules = dict(zip(words[1::2], words[2::2], strict=True))
+            numbers = {_RULES[name]: _number(value) for name, value in rules.items()}
+            if words[0] in ACCOUNTS:
+                return kit.account_rules(ACCOUNTS[words[0]], **numbers)
+            return kit.market_rules(int(words[0]), **numbers)
         if kind == "deposit":
             return kit.deposit(ACCOUNTS[words[0]], int(words[1]), int(words[2]))
         if kind == "withdraw":
@@ -226,7 +258,9 @@ class World:
             if levels:
                 shown = (f"{one.qty_lots}@{one.price_ticks}/{one.orders}" for one in levels)
                 sides.append(f"{side} {' '.join(shown)}")
-        return sides or ["empty"]
+        if depth.indicative_price_ticks:
+            sides.append(f"would trade {depth.indicative_qty_lots}@{depth.indicative_price_ticks}")
+        return [*(sides or ["empty"]), depth.state.name.lower()]
 
     def _money(self, who: str) -> list[str]:
         assets = {1: "USD", 2: "BTC", 3: "ETH", 4: "DUST"}
@@ -256,6 +290,10 @@ class World:
             )
             for one in self.shard.engine.open_orders(ACCOUNTS[who], 0, 0, 100)
         ] or ["none"]
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdigit() else _span_ns(text)
 
 
 def _span_ns(text: str) -> int:

@@ -110,7 +110,7 @@ def deep_book(makers: int) -> tuple[Engine, int]:
 
 
 def test_apply_stops_before_a_record_whose_events_might_not_fit() -> None:
-    """A batch of 64 commands might cause 102 MB of events, and these cause 22 MB each; the buffer has 128 MiB."""
+    """A batch of 64 commands might cause 146 MB of events, and these cause 22 MB each; the buffer has 192 MiB."""
     batches, commands = 4, COMMANDS_PER_BATCH_MAX
     engine, now_ns = deep_book(batches * commands * MAKERS_PER_COMMAND_MAX)
     before = engine.snapshot()
@@ -118,12 +118,12 @@ def test_apply_stops_before_a_record_whose_events_might_not_fit() -> None:
     frames = [batch(public_key(BOB), 100 + nonce, taking) for nonce in range(batches)]
     body = b"".join(frames)
     first = engine.apply(body, now_ns + 1)
-    assert (first.records, first.commands) == (2, 2 * commands)
-    assert first.consumed_bytes == len(body) - 2 * len(frames[-1])
-    assert len(first.events) == 2 * commands * (2 * MAKERS_PER_COMMAND_MAX + 1) * EXECUTION_REPORT_BYTES
+    assert (first.records, first.commands) == (3, 3 * commands)
+    assert first.consumed_bytes == len(body) - len(frames[-1])
+    assert len(first.events) == 3 * commands * (2 * MAKERS_PER_COMMAND_MAX + 1) * EXECUTION_REPORT_BYTES
     first_events = hashlib.sha256(first.events).digest()
     rest = engine.apply(body[first.consumed_bytes :], now_ns + 2)
-    assert rest.records == 2
+    assert rest.records == 1
     assert engine.counts().open_orders == 0
     engine.check()
 
@@ -139,16 +139,16 @@ def test_apply_stops_before_a_record_whose_events_might_not_fit() -> None:
 def test_what_follows_a_full_event_buffer_is_looked_at_by_the_next_call() -> None:
     """Small frames still fit behind large ones; the first that might not ends the call, and all behind it."""
     commands = COMMANDS_PER_BATCH_MAX
-    engine, now_ns = deep_book(2 * commands * MAKERS_PER_COMMAND_MAX)
+    engine, now_ns = deep_book(3 * commands * MAKERS_PER_COMMAND_MAX)
     taking = [order(BUY, MAKERS_PER_COMMAND_MAX, 1, tif=IOC)] * commands
-    frames = [batch(public_key(BOB), 100 + nonce, taking) for nonce in range(2)]
+    frames = [batch(public_key(BOB), 100 + nonce, taking) for nonce in range(3)]
     small = batch(public_key(ALICE), 9_000, [cancel_all()])
     large = batch(public_key(ALICE), 9_001, [cancel_all()] * commands)
     body = b"".join((*frames, small, epoch_open(2), frames[0], large))
     applied = engine.apply(body + b"nonsense", now_ns + 1)
     # The resent frame is answered with 64 reports and yet counts as what it would cause if it were new.
     assert (applied.records, applied.consumed_bytes) == (
-        4,
+        5,
         sum(map(len, frames)) + len(small + epoch_open(2)),
     )
     rest = body[applied.consumed_bytes :]

@@ -68,6 +68,9 @@ WITHDRAW = OperatorCommand(kind=OperatorCommandKind.WITHDRAW, account_id=4, asse
 HALT = OperatorCommand(
     kind=OperatorCommandKind.SET_MARKET_STATE, market_id=1, market_state=MarketState.HALTED
 )
+FEED = OperatorCommand(kind=OperatorCommandKind.SET_REFERENCE_PRICE, market_id=1, price_ticks=9)
+LIMIT = OperatorCommand(kind=OperatorCommandKind.SET_MARKET_RULES, market_id=1, qty_lots=9)
+TREAT = OperatorCommand(kind=OperatorCommandKind.SET_ACCOUNT_RULES, account_id=4, orders_max=9)
 
 
 def trader(*commands: Command) -> bytes:
@@ -146,12 +149,12 @@ MALFORMED: dict[str, tuple[bytes, ReasonCode]] = {
         ReasonCode.RESERVED_BITS_SET,
     ),
     "reserved2 of an operator's command": (
-        put(operator(OPEN), COMMANDS + 28, 1),
+        put(operator(OPEN), COMMANDS + 108, 1),
         ReasonCode.RESERVED_BITS_SET,
     ),
     "no kind of an operator's command": (put(operator(OPEN), COMMANDS, 0), ReasonCode.ENUM_VALUE_UNKNOWN),
     "unknown kind of an operator's command": (
-        put(operator(OPEN), COMMANDS, 6),
+        put(operator(OPEN), COMMANDS, 9),
         ReasonCode.ENUM_VALUE_UNKNOWN,
     ),
 }
@@ -169,7 +172,7 @@ TERMS = dict.fromkeys((TRAIL_PPM, DISPLAY, MIN_QTY, TRIGGER_TICKS, EXPIRE, NOTIO
 NOT_ALLOWED: dict[str, tuple[bytes, dict[int, tuple[int, ...]]]] = {
     "new": (
         trader(NEW),
-        {SIDE: (0, 3), ORDER_TYPE: (0, 3), TIF: (0, 6), STP: (0, 5), TRIGGER: (4,), ORDER_ID: (1,)},
+        {SIDE: (0, 3), ORDER_TYPE: (0, 3), TIF: (0, 8), STP: (0, 5), TRIGGER: (4,), ORDER_ID: (1,)},
     ),
     "cancel": (
         trader(CANCEL),
@@ -189,23 +192,59 @@ NOT_ALLOWED: dict[str, tuple[bytes, dict[int, tuple[int, ...]]]] = {
     ),
 }
 MARKET_STATE, OPERATOR_MARKET_ID, ACCOUNT_ID, AMOUNT, ASSET_ID, NEW_KEY = 1, 4, 8, 16, 24, 32
+GROUP_ID, REFERENCE, UNTIL, QTY_MAX, ORDERS_MAX, DYNAMIC, STATIC, DISCOUNT, RATE = (
+    28,
+    64,
+    72,
+    80,
+    88,
+    92,
+    96,
+    100,
+    104,
+)
+RULES = {GROUP_ID, REFERENCE, UNTIL, QTY_MAX, ORDERS_MAX, DYNAMIC, STATIC, DISCOUNT, RATE}
+
+
+def none_of(*offsets: int, but: frozenset[int] = frozenset()) -> dict[int, tuple[int, ...]]:
+    """These fields and those of rules must be zero, but for some of the latter."""
+    return dict.fromkeys((*offsets, *sorted(RULES - but)), (1,))
+
+
 NOT_ALLOWED_TO_OPERATORS: dict[str, tuple[bytes, dict[int, tuple[int, ...]]]] = {
-    "open account": (
-        operator(OPEN),
-        {MARKET_STATE: (1,), OPERATOR_MARKET_ID: (1,), AMOUNT: (1,), ASSET_ID: (1,)},
-    ),
-    "register key": (
-        operator(REGISTER),
-        {MARKET_STATE: (1,), OPERATOR_MARKET_ID: (1,), AMOUNT: (1,), ASSET_ID: (1,)},
-    ),
-    "deposit": (
-        operator(DEPOSIT),
-        {MARKET_STATE: (1,), OPERATOR_MARKET_ID: (1,), NEW_KEY: (1,), NEW_KEY + 31: (1,)},
-    ),
-    "withdraw": (operator(WITHDRAW), {MARKET_STATE: (1,), OPERATOR_MARKET_ID: (1,), NEW_KEY: (1,)}),
+    "open account": (operator(OPEN), none_of(MARKET_STATE, OPERATOR_MARKET_ID, AMOUNT, ASSET_ID)),
+    "register key": (operator(REGISTER), none_of(MARKET_STATE, OPERATOR_MARKET_ID, AMOUNT, ASSET_ID)),
+    "deposit": (operator(DEPOSIT), none_of(MARKET_STATE, OPERATOR_MARKET_ID, NEW_KEY, NEW_KEY + 31)),
+    "withdraw": (operator(WITHDRAW), none_of(MARKET_STATE, OPERATOR_MARKET_ID, NEW_KEY)),
     "set market state": (
         operator(HALT),
-        {MARKET_STATE: (0, 4), ACCOUNT_ID: (1,), AMOUNT: (1,), ASSET_ID: (1,), NEW_KEY: (1,)},
+        {MARKET_STATE: (0, 9, 15, 16, 255)}
+        | none_of(ACCOUNT_ID, AMOUNT, ASSET_ID, NEW_KEY, but=frozenset({UNTIL})),
+    ),
+    "set reference price": (
+        operator(FEED),
+        none_of(MARKET_STATE, ACCOUNT_ID, AMOUNT, ASSET_ID, NEW_KEY, but=frozenset({REFERENCE})),
+    ),
+    "set market rules": (
+        operator(LIMIT),
+        none_of(
+            MARKET_STATE,
+            ACCOUNT_ID,
+            ASSET_ID,
+            NEW_KEY,
+            but=frozenset({UNTIL, QTY_MAX, ORDERS_MAX, DYNAMIC, STATIC}),
+        ),
+    ),
+    "set account rules": (
+        operator(TREAT),
+        none_of(
+            MARKET_STATE,
+            OPERATOR_MARKET_ID,
+            AMOUNT,
+            ASSET_ID,
+            NEW_KEY,
+            but=frozenset({GROUP_ID, ORDERS_MAX, DISCOUNT, RATE}),
+        ),
     ),
 }
 FIELDS = [

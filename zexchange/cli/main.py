@@ -41,11 +41,11 @@ COMMANDS: dict[str, LazyCommand] = {
         "zexchange.cli.deployment:status", "Show what runs, how far it is, and what it promises."
     ),
     "keys": LazyCommand("zexchange.cli.keys:keys", "Make and show signing keys."),
-    "user": LazyCommand("zexchange.cli.trading:user", "Open accounts and register keys (operator)."),
-    "deposit": LazyCommand("zexchange.cli.trading:deposit", "Credit an account (operator)."),
-    "withdraw": LazyCommand("zexchange.cli.trading:withdraw", "Debit an account (operator)."),
+    "user": LazyCommand("zexchange.cli.operator:user", "Open accounts and register keys (operator)."),
+    "deposit": LazyCommand("zexchange.cli.operator:deposit", "Credit an account (operator)."),
+    "withdraw": LazyCommand("zexchange.cli.operator:withdraw", "Debit an account (operator)."),
     "market": LazyCommand(
-        "zexchange.cli.trading:market", "List markets; open, close or halt one (operator)."
+        "zexchange.cli.operator:market", "List markets; open, close or halt one (operator)."
     ),
     "order": LazyCommand("zexchange.cli.trading:order", "Buy, sell, amend, cancel and list orders."),
     "balance": LazyCommand("zexchange.cli.trading:balance", "Show the balances of an account."),

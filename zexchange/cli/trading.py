@@ -1,4 +1,4 @@
-"""Commands that use an exchange: user, deposit, withdraw, market, order, balance, book, trades."""
+"""Commands of traders, and what anybody may look at: order, balance, book, trades."""
 
 from __future__ import annotations
 
@@ -9,18 +9,27 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zexchange.cli import exits
-from zexchange.cli.keys import default_key, key_path
 from zexchange.cli.options import json_option
 from zexchange.cli.output import message, print_json, print_table
-from zexchange.cli.session import OPERATOR_KEY, Where, decimal, key_option, plain, session, session_options
+from zexchange.cli.session import Where, decimal, key_option, plain, session, session_options
 
 if TYPE_CHECKING:
-    from zexchange.client import Client, Deposited, Order, OrderResult, Withdrawn
+    from zexchange.client import Client, Order, OrderResult
 
 
 _ID = click.IntRange(1, 2**64 - 1)
 _SECONDS = click.FloatRange(min=0, min_open=True, max=1e9)
+_PPM = click.IntRange(0, 999_999)
+_MARKET_STATES = (
+    "continuous",
+    "halted",
+    "closed",
+    "pre-open",
+    "auction",
+    "closing-auction",
+    "post-only",
+    "expired",
+)
 _shard_option = click.option(
     "--shard",
     type=click.IntRange(0, 1023),
@@ -28,220 +37,6 @@ _shard_option = click.option(
     show_default=True,
     help="Funds are held per shard; `market list` shows which one a market is on.",
 )
-
-
-# ---------------------------------------------------------------- operator
-
-
-@click.group()
-def user() -> None:
-    """Open accounts and register keys; signed with the operator's key.
-
-    \b
-    zexchange user open alice
-    """
-
-
-@user.command("open")
-@click.argument("name", required=False)
-@click.option("--key", "key_name", default=None, metavar="NAME", help="Key of the account; the same as NAME.")
-@click.option(
-    "--public-key", default=None, metavar="HEX", help="Public key, if the private one is elsewhere."
-)
-@click.option(
-    "--account-id", type=click.IntRange(1, 2**24 - 1), default=None, help="The next free one by default."
-)
-@json_option
-@session_options
-def open_account(
-    name: str | None,
-    key_name: str | None,
-    public_key: str | None,
-    account_id: int | None,
-    data: Path,
-    config_file: Path | None,
-    connect: tuple[str, int] | None,
-    as_json: bool,
-) -> None:
-    """Open an account for a key.
-
-    \b
-    zexchange user open alice
-    zexchange user open --public-key 3b6a27bc...
-    """
-    if name and key_name and name != key_name:
-        raise click.UsageError("NAME and --key name two keys")
-    name = name or key_name
-    if name and public_key:
-        raise click.UsageError("name a key or give --public-key HEX, not both")
-    if not public_key:
-        name = name or default_key()
-    raw = _public_key(data, name, public_key)
-    with session(Where(data, connect, OPERATOR_KEY)) as client:
-        opened = client.open_account(raw, account_id)
-    if as_json:
-        print_json({"account_id": opened.account_id, "public_key": raw})
-        return
-    click.echo(f"account {opened.account_id}")
-    message(f"fund it: zexchange deposit {name or opened.account_id} ASSET AMOUNT")
-
-
-@user.command("add-key")
-@click.argument("account")
-@click.argument("name", required=False)
-@click.option(
-    "--public-key", default=None, metavar="HEX", help="Public key, if the private one is elsewhere."
-)
-@json_option
-@session_options
-def add_key(
-    account: str,
-    name: str | None,
-    public_key: str | None,
-    data: Path,
-    config_file: Path | None,
-    connect: tuple[str, int] | None,
-    as_json: bool,
-) -> None:
-    """Let another key sign for an account, which is named by number or by a key of it.
-
-    \b
-    zexchange user add-key alice alice-laptop
-    """
-    if (name is None) == (public_key is None):
-        raise click.UsageError("name a key, or give --public-key HEX")
-    raw = _public_key(data, name, public_key)
-    account_id = _account_id(data, connect, account)
-    with session(Where(data, connect, OPERATOR_KEY)) as client:
-        client.register_key(account_id, raw)
-    if as_json:
-        print_json({"account_id": account_id, "public_key": raw})
-        return
-    click.echo(f"account {account_id}")
-
-
-@click.command()
-@click.argument("what", nargs=-1, required=True, metavar="[ACCOUNT] ASSET AMOUNT")
-@click.option(
-    "--key", "key_name", default=None, metavar="NAME", help="A key of the account, instead of ACCOUNT."
-)
-@_shard_option
-@json_option
-@session_options
-def deposit(
-    what: tuple[str, ...],
-    key_name: str | None,
-    shard: int,
-    data: Path,
-    config_file: Path | None,
-    connect: tuple[str, int] | None,
-    as_json: bool,
-) -> None:
-    """Credit an account; signed with the operator's key. ACCOUNT is a number or the name of a key.
-
-    \b
-    zexchange deposit alice USD 100000
-    zexchange deposit 7 BTC 1.5
-    """
-    account, asset, amount = _transfer(what, key_name)
-    account_id = _account_id(data, connect, account)
-    with session(Where(data, connect, OPERATOR_KEY)) as client:
-        _print_transfer(client.deposit(account_id, asset, amount, shard=shard), "deposited", as_json)
-
-
-@click.command()
-@click.argument("what", nargs=-1, required=True, metavar="[ACCOUNT] ASSET AMOUNT")
-@click.option(
-    "--key", "key_name", default=None, metavar="NAME", help="A key of the account, instead of ACCOUNT."
-)
-@_shard_option
-@json_option
-@session_options
-def withdraw(
-    what: tuple[str, ...],
-    key_name: str | None,
-    shard: int,
-    data: Path,
-    config_file: Path | None,
-    connect: tuple[str, int] | None,
-    as_json: bool,
-) -> None:
-    """Debit an account; signed with the operator's key. ACCOUNT is a number or the name of a key.
-
-    \b
-    zexchange withdraw alice USD 500
-    """
-    account, asset, amount = _transfer(what, key_name)
-    account_id = _account_id(data, connect, account)
-    with session(Where(data, connect, OPERATOR_KEY)) as client:
-        _print_transfer(client.withdraw(account_id, asset, amount, shard=shard), "withdrawn", as_json)
-
-
-@click.group()
-def market() -> None:
-    """List markets; open, close or halt one.
-
-    \b
-    zexchange market list
-    zexchange market set-state BTC-USD halted
-    """
-
-
-@market.command("list")
-@json_option
-@session_options
-def list_markets(
-    data: Path, config_file: Path | None, connect: tuple[str, int] | None, as_json: bool
-) -> None:
-    """List the markets with their state, steps and fees.
-
-    \b
-    zexchange market list
-    """
-    with session(Where(data, connect, None)) as client:
-        rows = [
-            {
-                "market": found.symbol,
-                "state": client.book(found.symbol, levels=1).state,
-                "tick_size": found.tick_size,
-                "lot_size": found.lot_size,
-                "maker_fee_ppm": found.maker_fee_ppm,
-                "taker_fee_ppm": found.taker_fee_ppm,
-                "shard": found.shard,
-            }
-            for found in client.markets
-        ]
-    if as_json:
-        print_json(rows)
-        return
-    header = ("MARKET", "STATE", "TICK", "LOT", "MAKER PPM", "TAKER PPM", "SHARD")
-    print_table(header, [tuple(row.values()) for row in rows], right=range(2, 7))
-
-
-@market.command("set-state")
-@click.argument("symbol", metavar="MARKET")
-@click.argument("state", type=click.Choice(["continuous", "halted", "closed"]))
-@json_option
-@session_options
-def set_state(
-    symbol: str,
-    state: str,
-    data: Path,
-    config_file: Path | None,
-    connect: tuple[str, int] | None,
-    as_json: bool,
-) -> None:
-    """Let a market trade (continuous), or only cancel (halted, closed); signed with the operator's key.
-
-    \b
-    zexchange market set-state BTC-USD halted
-    """
-    with session(Where(data, connect, OPERATOR_KEY)) as client:
-        done = client.set_market_state(symbol, state)  # type: ignore[arg-type]  # click has checked it
-    if as_json:
-        print_json({"market": done.market, "state": done.state})
-        return
-    click.echo(f"{done.market} {done.state}")
 
 
 # ---------------------------------------------------------------- orders
@@ -275,9 +70,9 @@ def _enter_command(side: str) -> click.Command:
     @click.option("--protect", type=decimal, default=None, help="Worst price a market order may trade at.")
     @click.option(
         "--tif",
-        type=click.Choice(["gtc", "day", "ioc", "fok"]),
+        type=click.Choice(["gtc", "day", "ioc", "fok", "at_the_open", "at_the_close"]),
         default=None,
-        help="Good till cancelled (default), till midnight UTC, immediate or cancel, fill or kill.",
+        help="Good till cancelled (default), till midnight UTC, immediate or cancel, fill or kill, for an auction.",
     )
     @click.option("--expires", type=_SECONDS, default=None, help="Cancel what is left after so many seconds.")
     @click.option("--post-only", is_flag=True, help="Refuse the order if it would trade on entry.")
@@ -675,48 +470,6 @@ def utc(time_ns: int) -> str:
 
     seconds, rest_ns = divmod(time_ns, 10**9)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest_ns // 1000:06d}Z"
-
-
-def _public_key(data: Path, name: str | None, public_key: str | None) -> bytes:
-    from zexchange.client.keys import load_key
-
-    if name is not None:
-        return bytes(load_key(key_path(data, name)).verify_key)
-    try:
-        raw = bytes.fromhex(public_key or "")
-    except ValueError:
-        raw = b""
-    if len(raw) != 32:
-        raise click.BadParameter("a public key is 64 hexadecimal characters", param_hint="--public-key")
-    return raw
-
-
-def _account_id(data: Path, connect: tuple[str, int] | None, account: str) -> int:
-    """An account's number: given as such, or that of a key, which the exchange is asked for."""
-    if account.isascii() and account.isdigit():
-        return int(account)
-    with session(Where(data, connect, account)) as client:
-        if client.account_id is None:
-            raise exits.CommandFailed(
-                f"key {account!r} has no account yet: zexchange user open {account}", exits.REJECTED
-            )
-        return client.account_id
-
-
-def _transfer(what: tuple[str, ...], key_name: str | None) -> tuple[str, str, Decimal]:
-    """(account, asset, amount) of a deposit or withdrawal."""
-    words = what if key_name is None and len(what) == 3 else (key_name or default_key(), *what)
-    if len(words) != 3:
-        raise click.UsageError("say ACCOUNT ASSET AMOUNT, or --key NAME ASSET AMOUNT")
-    account, asset, amount = words
-    return account, asset, decimal(amount)
-
-
-def _print_transfer(done: Deposited | Withdrawn, verb: str, as_json: bool) -> None:
-    if as_json:
-        print_json({"account_id": done.account_id, "asset": done.asset, "amount": done.amount})
-        return
-    click.echo(f"{verb} {plain(done.amount)} {done.asset}, account {done.account_id}")
 
 
 def _print_order(client: Client, result: OrderResult, as_json: bool) -> None:

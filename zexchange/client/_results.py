@@ -12,12 +12,14 @@ from zexchange.client.errors import ProtocolViolation
 from zexchange.client.rejections import Rejected, rejection_for
 from zexchange.client.types import (
     AccountOpened,
+    AccountRulesSet,
     CancelAllResult,
     CancelResult,
     Deposited,
     Event,
     Fill,
     KeyRegistered,
+    MarketRulesSet,
     MarketStateName,
     MarketStateSet,
     MissedReports,
@@ -25,6 +27,7 @@ from zexchange.client.types import (
     OrderResult,
     OrderStatus,
     OrderUpdate,
+    ReferencePriceSet,
     SideName,
     TimeInForceName,
     Trade,
@@ -53,7 +56,17 @@ from zexchange.wire.messages import (
 __all__ = ["OperatorOutcome", "Outcome", "Results"]
 
 Outcome: TypeAlias = OrderResult | CancelResult | CancelAllResult | Rejected
-OperatorOutcome: TypeAlias = AccountOpened | KeyRegistered | Deposited | Withdrawn | MarketStateSet | Rejected
+OperatorOutcome: TypeAlias = (
+    AccountOpened
+    | AccountRulesSet
+    | KeyRegistered
+    | Deposited
+    | Withdrawn
+    | MarketStateSet
+    | MarketRulesSet
+    | ReferencePriceSet
+    | Rejected
+)
 
 _SIDES: dict[Side, SideName] = {Side.BUY: "buy", Side.SELL: "sell"}
 _TIMES_IN_FORCE: dict[TimeInForce, TimeInForceName] = {
@@ -62,6 +75,8 @@ _TIMES_IN_FORCE: dict[TimeInForce, TimeInForceName] = {
     TimeInForce.FOK: "fok",
     TimeInForce.DAY: "day",
     TimeInForce.GTD: "gtd",
+    TimeInForce.AT_THE_OPEN: "at_the_open",
+    TimeInForce.AT_THE_CLOSE: "at_the_close",
 }
 _TRIGGERS: dict[Trigger, TriggerName] = {
     Trigger.STOP: "stop",
@@ -72,6 +87,17 @@ _STATES: dict[MarketState, MarketStateName] = {
     MarketState.CLOSED: "closed",
     MarketState.CONTINUOUS: "continuous",
     MarketState.HALTED: "halted",
+    MarketState.PRE_OPEN: "pre_open",
+    MarketState.AUCTION: "auction",
+    MarketState.CLOSING_AUCTION: "closing_auction",
+    MarketState.POST_ONLY: "post_only",
+    MarketState.EXPIRED: "expired",
+    MarketState.UNCROSSING: "uncrossing",
+}
+_LIQUIDITIES: dict[Liquidity, Literal["maker", "taker", "auction"]] = {
+    Liquidity.MAKER: "maker",
+    Liquidity.TAKER: "taker",
+    Liquidity.AUCTION: "auction",
 }
 _UPDATES: dict[
     ExecType,
@@ -135,9 +161,27 @@ class Results:
             case OperatorCommandKind.SET_MARKET_STATE:
                 return MarketStateSet(
                     market=self._catalogue.market(command.market_id).symbol,
-                    state=state_name(command.market_state),
+                    state=state_name(command.market_state if duplicate else report.market_state),
                     report_seq=report.report_seq,
                     duplicate=duplicate,
+                )
+            case OperatorCommandKind.SET_REFERENCE_PRICE:
+                market = self._catalogue.market(command.market_id)
+                return ReferencePriceSet(
+                    market=market.symbol,
+                    price=ticks_to_price(market, command.price_ticks),
+                    report_seq=report.report_seq,
+                    duplicate=duplicate,
+                )
+            case OperatorCommandKind.SET_MARKET_RULES:
+                return MarketRulesSet(
+                    market=self._catalogue.market(command.market_id).symbol,
+                    report_seq=report.report_seq,
+                    duplicate=duplicate,
+                )
+            case OperatorCommandKind.SET_ACCOUNT_RULES:
+                return AccountRulesSet(
+                    account_id=command.account_id, report_seq=report.report_seq, duplicate=duplicate
                 )
 
     def _order(self, command: wire.Command, reports: Sequence[ExecutionReport]) -> OrderResult:
@@ -247,7 +291,7 @@ class Results:
             price=ticks_to_price(market, report.last_price_ticks),
             quantity=lots_to_quantity(market, report.last_qty_lots),
             fee=units_to_amount(self._catalogue.asset(market.quote_asset_id), report.fee),
-            liquidity="maker" if report.liquidity is Liquidity.MAKER else "taker",
+            liquidity=_LIQUIDITIES[report.liquidity],
             remaining=lots_to_quantity(market, report.leaves_lots),
             time_ns=report.log_time_ns,
             report_seq=report.report_seq,
@@ -282,7 +326,7 @@ class Results:
             trade_id=trade.trade_id,
             price=ticks_to_price(market, trade.price_ticks),
             quantity=lots_to_quantity(market, trade.qty_lots),
-            taker_side=side_name(trade.taker_side),
+            taker_side=_SIDES.get(trade.taker_side),
             time_ns=trade.log_time_ns,
         )
 

@@ -47,6 +47,7 @@ from zexchange.client.rejections import (
 )
 from zexchange.client.types import (
     AccountOpened,
+    AccountRulesSet,
     AmendOrder,
     BalanceRow,
     BookLevel,
@@ -58,11 +59,13 @@ from zexchange.client.types import (
     Deposited,
     Event,
     KeyRegistered,
+    MarketRulesSet,
     MarketStateName,
     MarketStateSet,
     NewOrder,
     Order,
     OrderResult,
+    ReferencePriceSet,
     SelfTradePreventionName,
     ShardState,
     SideName,
@@ -71,7 +74,7 @@ from zexchange.client.types import (
     Trade,
     Withdrawn,
 )
-from zexchange.client.units import DecimalLike, amount_to_units
+from zexchange.client.units import DecimalLike, amount_to_units, price_to_ticks, quantity_to_lots
 from zexchange.limits import ACCOUNT_NONE, COMMANDS_PER_BATCH_MAX, QUERY_LIMIT_MAX
 from zexchange.wire import messages as wire
 from zexchange.wire.messages import Durability, ExecutionReport, MarketState, OperatorCommandKind
@@ -92,9 +95,9 @@ EVENTS_MAX = 10_000
 """Events kept for `events()`: minutes of a busy account, a few megabytes."""
 
 _STATES = {
-    "closed": MarketState.CLOSED,
-    "continuous": MarketState.CONTINUOUS,
-    "halted": MarketState.HALTED,
+    state.name.lower(): state
+    for state in MarketState
+    if state not in (MarketState.NONE, MarketState.UNCROSSING)
 }
 
 
@@ -475,12 +478,20 @@ class Client:
         query = wire.BookRequest(market_id=found.market_id, levels=_query_limit(levels))
         answer = self._ask(query, wire.BookDepth)
         translate = self._translate
+        indicated = None
+        if answer.indicative_price_ticks:
+            level = wire.Level(
+                price_ticks=answer.indicative_price_ticks, qty_lots=answer.indicative_qty_lots, orders=0
+            )
+            indicated = translate.level(found, level)
         return BookSnapshot(
             market=found.symbol,
             state=state_name(answer.market_state),
             next_record_no=answer.next_record_no,
             bids=tuple(BookLevel(*translate.level(found, level)) for level in answer.bids),
             asks=tuple(BookLevel(*translate.level(found, level)) for level in answer.asks),
+            indicative_price=indicated[0] if indicated else None,
+            indicative_quantity=indicated[1] if indicated else None,
         )
 
     def trades(self, market: str, limit: int = 50) -> list[Trade]:
@@ -553,15 +564,84 @@ class Client:
         """Operator: debit an account on one shard. Raises InsufficientFunds, ..."""
         return _expect(self._move(OperatorCommandKind.WITHDRAW, account_id, asset, amount, shard), Withdrawn)
 
-    def set_market_state(self, market: str, state: MarketStateName) -> MarketStateSet:
-        """Operator: "continuous" trades; "closed" and "halted" take only cancels."""
+    def set_market_state(
+        self, market: str, state: MarketStateName, *, until_ns: int | None = None
+    ) -> MarketStateSet:
+        """Operator: bring a market to a state; pre-open, auctions and halts may end by themselves at `until_ns`.
+
+        The result's state is "uncrossing" when an auction has to be executed first. Raises
+        MarketTransitionIllegal, UntilInvalid.
+        """
         found = self._catalogue.market(market)
         if state not in _STATES:
             raise ValueError(f"state must be one of {', '.join(_STATES)}, not {state!r}")
         command = wire.OperatorCommand(
-            kind=OperatorCommandKind.SET_MARKET_STATE, market_id=found.market_id, market_state=_STATES[state]
+            kind=OperatorCommandKind.SET_MARKET_STATE,
+            market_id=found.market_id,
+            market_state=_STATES[state],
+            until_ns=until_ns or 0,
         )
         return _expect(self._operate(command, found.shard), MarketStateSet)
+
+    def set_reference_price(self, market: str, price: DecimalLike) -> ReferencePriceSet:
+        """Operator: feed the price that orders with `on_reference` wait for, the centre of the static band."""
+        found = self._catalogue.market(market)
+        command = wire.OperatorCommand(
+            kind=OperatorCommandKind.SET_REFERENCE_PRICE,
+            market_id=found.market_id,
+            price_ticks=price_to_ticks(found, price),
+        )
+        return _expect(self._operate(command, found.shard), ReferencePriceSet)
+
+    def set_market_rules(
+        self,
+        market: str,
+        *,
+        dynamic_band_ppm: int = 0,
+        static_band_ppm: int = 0,
+        interruption_ns: int = 0,
+        max_quantity: DecimalLike | None = None,
+        max_notional: DecimalLike | None = None,
+        max_open_orders: int = 0,
+    ) -> MarketRulesSet:
+        """Operator: price bands, and limits of an order and of an account's open orders; what is left out is none.
+
+        A trade that would leave a band brings the market into an auction, for `interruption_ns` or until told.
+        """
+        found = self._catalogue.market(market)
+        quote = self._catalogue.asset(found.quote_asset_id)
+        command = wire.OperatorCommand(
+            kind=OperatorCommandKind.SET_MARKET_RULES,
+            market_id=found.market_id,
+            dynamic_band_ppm=dynamic_band_ppm,
+            static_band_ppm=static_band_ppm,
+            until_ns=interruption_ns,
+            qty_lots=0 if max_quantity is None else quantity_to_lots(found, max_quantity),
+            amount=0 if max_notional is None else amount_to_units(quote, max_notional),
+            orders_max=max_open_orders,
+        )
+        return _expect(self._operate(command, found.shard), MarketRulesSet)
+
+    def set_account_rules(
+        self,
+        account_id: int,
+        *,
+        fee_discount_ppm: int = 0,
+        trade_group: int = 0,
+        max_open_orders: int = 0,
+        max_orders_per_second: int = 0,
+        shard: int = 0,
+    ) -> AccountRulesSet:
+        """Operator: fee discount, group of accounts that do not trade with each other, and limits of an account."""
+        command = wire.OperatorCommand(
+            kind=OperatorCommandKind.SET_ACCOUNT_RULES,
+            account_id=account_id,
+            fee_discount_ppm=fee_discount_ppm,
+            trade_group=trade_group,
+            orders_max=max_open_orders,
+            orders_per_second=max_orders_per_second,
+        )
+        return _expect(self._operate(command, shard), AccountRulesSet)
 
     # ---------------------------------------------------------------- parts
 

@@ -413,6 +413,60 @@ class AmendInvalid(Rejected):
     reason = ReasonCode.AMEND_INVALID
 
 
+class MarketNotContinuous(Rejected):
+    """The market does not trade now: only orders that stay and are not post-only."""
+
+    reason = ReasonCode.MARKET_NOT_CONTINUOUS
+
+
+class MarketPostOnly(Rejected):
+    """The market takes only orders that stay and do not trade."""
+
+    reason = ReasonCode.MARKET_POST_ONLY
+
+
+class NotInAuction(Rejected):
+    """An order for an auction needs that auction: at the open before and in the opening one, at the close in the closing one."""
+
+    reason = ReasonCode.NOT_IN_AUCTION
+
+
+class MarketExpired(Rejected):
+    """The market is over: only cancels."""
+
+    reason = ReasonCode.MARKET_EXPIRED
+
+
+class MarketUncrossing(Rejected):
+    """An auction is being executed: only cancels."""
+
+    reason = ReasonCode.MARKET_UNCROSSING
+
+
+class OrderTooLarge(Rejected):
+    """The quantity is above the market's limit."""
+
+    reason = ReasonCode.ORDER_TOO_LARGE
+
+
+class NotionalTooLarge(Rejected):
+    """The notional is above the market's limit."""
+
+    reason = ReasonCode.NOTIONAL_TOO_LARGE
+
+
+class OpenOrdersLimit(Rejected):
+    """The account has as many open orders, here or on the shard, as it may."""
+
+    reason = ReasonCode.OPEN_ORDERS_LIMIT
+
+
+class OrderRateLimit(Rejected):
+    """The account sends more orders in this second of log time than it may."""
+
+    reason = ReasonCode.ORDER_RATE_LIMIT
+
+
 class CancelledByUser(Rejected):
     """Cancelled by the account."""
 
@@ -467,6 +521,18 @@ class MaxNotionalReached(Rejected):
     reason = ReasonCode.MAX_NOTIONAL_REACHED
 
 
+class PriceBand(Rejected):
+    """The next trade would have left the price band; the market has gone into an auction."""
+
+    reason = ReasonCode.PRICE_BAND
+
+
+class AuctionRemainder(Rejected):
+    """The auction that the order was for is over."""
+
+    reason = ReasonCode.AUCTION_REMAINDER
+
+
 class UnknownAccount(Rejected):
     """No such account on this shard."""
 
@@ -519,6 +585,24 @@ class SupplyOverflow(Rejected):
     """The asset's supply would not fit in 63 bits."""
 
     reason = ReasonCode.SUPPLY_OVERFLOW
+
+
+class MarketTransitionIllegal(Rejected):
+    """The market cannot go from its state to that one."""
+
+    reason = ReasonCode.MARKET_TRANSITION_ILLEGAL
+
+
+class UntilInvalid(Rejected):
+    """Only a pre-open, an auction or a halt ends by itself, and after log time."""
+
+    reason = ReasonCode.UNTIL_INVALID
+
+
+class RulesInvalid(Rejected):
+    """A band, discount, limit or group is out of range."""
+
+    reason = ReasonCode.RULES_INVALID
 
 
 class PriceOffTick(Rejected):
@@ -609,6 +693,15 @@ _REJECTIONS: dict[ReasonCode, type[Rejected]] = {
     ReasonCode.TRAILING_LIMIT: TrailingLimit,
     ReasonCode.MIN_QTY_NOT_FILLABLE: MinQtyNotFillable,
     ReasonCode.AMEND_INVALID: AmendInvalid,
+    ReasonCode.MARKET_NOT_CONTINUOUS: MarketNotContinuous,
+    ReasonCode.MARKET_POST_ONLY: MarketPostOnly,
+    ReasonCode.NOT_IN_AUCTION: NotInAuction,
+    ReasonCode.MARKET_EXPIRED: MarketExpired,
+    ReasonCode.MARKET_UNCROSSING: MarketUncrossing,
+    ReasonCode.ORDER_TOO_LARGE: OrderTooLarge,
+    ReasonCode.NOTIONAL_TOO_LARGE: NotionalTooLarge,
+    ReasonCode.OPEN_ORDERS_LIMIT: OpenOrdersLimit,
+    ReasonCode.ORDER_RATE_LIMIT: OrderRateLimit,
     ReasonCode.CANCELLED_BY_USER: CancelledByUser,
     ReasonCode.IMMEDIATE_REMAINDER: ImmediateRemainder,
     ReasonCode.SELF_TRADE: SelfTrade,
@@ -618,6 +711,8 @@ _REJECTIONS: dict[ReasonCode, type[Rejected]] = {
     ReasonCode.ORDER_EXPIRED: OrderExpired,
     ReasonCode.ONE_CANCELS_OTHER: OneCancelsOther,
     ReasonCode.MAX_NOTIONAL_REACHED: MaxNotionalReached,
+    ReasonCode.PRICE_BAND: PriceBand,
+    ReasonCode.AUCTION_REMAINDER: AuctionRemainder,
     ReasonCode.UNKNOWN_ACCOUNT: UnknownAccount,
     ReasonCode.UNKNOWN_ASSET: UnknownAsset,
     ReasonCode.ACCOUNT_EXISTS: AccountExists,
@@ -627,6 +722,9 @@ _REJECTIONS: dict[ReasonCode, type[Rejected]] = {
     ReasonCode.KEY_INVALID: KeyInvalid,
     ReasonCode.AMOUNT_OUT_OF_RANGE: AmountOutOfRange,
     ReasonCode.SUPPLY_OVERFLOW: SupplyOverflow,
+    ReasonCode.MARKET_TRANSITION_ILLEGAL: MarketTransitionIllegal,
+    ReasonCode.UNTIL_INVALID: UntilInvalid,
+    ReasonCode.RULES_INVALID: RulesInvalid,
     ReasonCode.PRICE_OFF_TICK: PriceOffTick,
     ReasonCode.QUANTITY_OFF_LOT: QuantityOffLot,
     ReasonCode.AMOUNT_TOO_PRECISE: AmountTooPrecise,

@@ -15,6 +15,7 @@ from zexchange.client.units import DecimalLike
 
 __all__ = [
     "AccountOpened",
+    "AccountRulesSet",
     "AmendOrder",
     "BalanceRow",
     "BookLevel",
@@ -28,6 +29,7 @@ __all__ = [
     "Event",
     "Fill",
     "KeyRegistered",
+    "MarketRulesSet",
     "MarketStateName",
     "MarketStateSet",
     "MissedReports",
@@ -36,6 +38,7 @@ __all__ = [
     "OrderResult",
     "OrderStatus",
     "OrderUpdate",
+    "ReferencePriceSet",
     "SelfTradePreventionName",
     "ShardState",
     "SideName",
@@ -47,10 +50,20 @@ __all__ = [
 ]
 
 SideName: TypeAlias = Literal["buy", "sell"]
-TimeInForceName: TypeAlias = Literal["gtc", "ioc", "fok", "day", "gtd"]
+TimeInForceName: TypeAlias = Literal["gtc", "ioc", "fok", "day", "gtd", "at_the_open", "at_the_close"]
 TriggerName: TypeAlias = Literal["stop", "take_profit", "trailing"]
 SelfTradePreventionName: TypeAlias = Literal["cancel_newest", "cancel_oldest", "cancel_both", "decrement"]
-MarketStateName: TypeAlias = Literal["closed", "continuous", "halted"]
+MarketStateName: TypeAlias = Literal[
+    "closed",
+    "continuous",
+    "halted",
+    "pre_open",
+    "auction",
+    "closing_auction",
+    "post_only",
+    "expired",
+    "uncrossing",
+]
 # open: rests in the book, perhaps partly filled. filled: all of it. cancelled: what was not filled is gone.
 OrderStatus: TypeAlias = Literal["open", "filled", "cancelled"]
 
@@ -137,8 +150,8 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     side: SideName
     price: Decimal
     quantity: Decimal
-    fee: Decimal  # in the quote asset
-    liquidity: Literal["maker", "taker"]
+    fee: Decimal  # in the quote asset; negative: a rebate
+    liquidity: Literal["maker", "taker", "auction"]
     remaining: Decimal  # of the order, after this fill
     time_ns: int
     report_seq: int
@@ -242,6 +255,31 @@ class MarketStateSet(msgspec.Struct, frozen=True, kw_only=True):
     duplicate: bool = False
 
 
+class ReferencePriceSet(msgspec.Struct, frozen=True, kw_only=True):
+    """A market has this reference price now."""
+
+    market: str
+    price: Decimal
+    report_seq: int
+    duplicate: bool = False
+
+
+class MarketRulesSet(msgspec.Struct, frozen=True, kw_only=True):
+    """A market has other bands and limits now."""
+
+    market: str
+    report_seq: int
+    duplicate: bool = False
+
+
+class AccountRulesSet(msgspec.Struct, frozen=True, kw_only=True):
+    """An account has another discount, group and limits now."""
+
+    account_id: int
+    report_seq: int
+    duplicate: bool = False
+
+
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """An open order."""
 
@@ -296,6 +334,8 @@ class BookSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     next_record_no: int
     bids: tuple[BookLevel, ...]
     asks: tuple[BookLevel, ...]
+    indicative_price: Decimal | None = None  # what an auction would trade at now
+    indicative_quantity: Decimal | None = None
 
 
 class Trade(msgspec.Struct, frozen=True, kw_only=True):
@@ -304,7 +344,7 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
     trade_id: int
     price: Decimal
     quantity: Decimal
-    taker_side: SideName
+    taker_side: SideName | None  # None in an auction
     time_ns: int
 
 

@@ -32,13 +32,15 @@ Query = BalancesRequest | OpenOrdersRequest | BookRequest | TradesRequest | Shar
 Answer = Balances | OpenOrders | BookDepth | Trades | ShardStatus | QueryReject
 
 _EXEC_TYPE_OFFSET = 157
+_SIDE_OFFSET = 158
 _LIQUIDITY_OFFSET = 159
 _MARKET_ID_OFFSET = 144
 _MARKET_ID = struct.Struct("<I")
 _PRINT = struct.Struct("<32xQ56xqQ8xQ30xB9x")
 assert _PRINT.size == EXECUTION_REPORT_BYTES
 _TRADE = int(ExecType.TRADE)
-_TAKER = int(Liquidity.TAKER)
+_TAKER, _AUCTION, _BUY = int(Liquidity.TAKER), int(Liquidity.AUCTION), int(Side.BUY)
+"""One of the two reports of a trade is kept: the taker's, or in an auction the buyer's."""
 
 
 class RecentTrades:
@@ -61,7 +63,10 @@ class RecentTrades:
         sides_of_trades = events[_LIQUIDITY_OFFSET::EXECUTION_REPORT_BYTES]
         index = exec_types.find(_TRADE)
         while index >= 0:
-            if sides_of_trades[index] == _TAKER:
+            if sides_of_trades[index] == _TAKER or (
+                sides_of_trades[index] == _AUCTION
+                and events[index * EXECUTION_REPORT_BYTES + _SIDE_OFFSET] == _BUY
+            ):
                 offset = index * EXECUTION_REPORT_BYTES
                 block = events[offset : offset + EXECUTION_REPORT_BYTES]
                 self._by_market[_MARKET_ID.unpack_from(block, _MARKET_ID_OFFSET)[0]].append(block)
@@ -78,6 +83,8 @@ class RecentTrades:
 
 def _print_of(block: bytes) -> TradePrint:
     log_time_ns, price_ticks, qty_lots, trade_id, side = _PRINT.unpack(block)
+    if block[_LIQUIDITY_OFFSET] == _AUCTION:
+        side = Side.NONE
     return TradePrint(
         trade_id=trade_id,
         price_ticks=price_ticks,
@@ -164,6 +171,8 @@ class QueryDesk:
     def _book(self, query: BookRequest) -> BookDepth:
         depth = self._engine.depth(query.market_id, query.levels)
         return BookDepth(
+            indicative_price_ticks=depth.indicative_price_ticks,
+            indicative_qty_lots=depth.indicative_qty_lots,
             request_id=query.request_id,
             next_record_no=self._engine.next_record_no,
             market_id=query.market_id,

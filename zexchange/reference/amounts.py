@@ -8,7 +8,16 @@ from __future__ import annotations
 from zexchange.genesis import Market as MarketDefinition
 from zexchange.wire.messages import Side
 
-__all__ = ["credited_asset", "fee", "held_asset", "notional", "order_hold", "unit_hold"]
+__all__ = [
+    "credited_asset",
+    "discounted_ppm",
+    "fee",
+    "held_asset",
+    "notional",
+    "order_hold",
+    "rebate",
+    "unit_hold",
+]
 
 PPM = 1_000_000
 
@@ -25,6 +34,16 @@ def notional(market: MarketDefinition, price_ticks: int, qty_lots: int) -> int:
 def fee(market: MarketDefinition, price_ticks: int, qty_lots: int, ppm: int) -> int:
     """Fee of one side of one fill in base units of the quote asset, rounded up."""
     return ceil_div(notional(market, price_ticks, qty_lots) * ppm, PPM)
+
+
+def discounted_ppm(ppm: int, discount_ppm: int) -> int:
+    """What is left of a fee, in parts per million rounded up, for an account with this discount."""
+    return ceil_div(ppm * (PPM - discount_ppm), PPM)
+
+
+def rebate(market: MarketDefinition, price_ticks: int, qty_lots: int, taker_fee: int) -> int:
+    """What a market with a negative maker fee pays the maker of a fill: rounded down, never above the taker's fee."""
+    return min(notional(market, price_ticks, qty_lots) * -market.maker_fee_ppm // PPM, taker_fee)
 
 
 def unit_hold(market: MarketDefinition, price_ticks: int) -> int:

@@ -7,10 +7,12 @@ import itertools
 from zexchange import limits
 from zexchange.engine_types import InvariantBroken
 from zexchange.reference.amounts import held_asset, order_hold
+from zexchange.reference.markets import ENDS
 from zexchange.reference.state import Balance, Market, Order, State
 from zexchange.reference.triggers import stays_open
 from zexchange.wire.messages import (
     ExecType,
+    MarketState,
     OrderType,
     ReasonCode,
     SelfTradePrevention,
@@ -50,6 +52,14 @@ def check_state(state: State) -> None:
     _truth(len(orders) == queued == owned, "orders are lost between slots, queues and accounts")
     _truth(len({order.order_id for order in orders}) == len(orders), "an order id twice")
     for account in state.accounts.values():
+        _truth(account.fee_discount_ppm <= limits.PPM, f"account {account.account_id}: discount")
+        has_rules = account.fee_discount_ppm or account.trade_group or account.orders_max
+        is_operator = account.account_id == limits.OPERATOR_ACCOUNT_ID
+        _truth(not (is_operator and (has_rules or account.orders_per_second)), "the operator has rules")
+        _truth(
+            account.orders_per_second > 0 or account.rate_second == account.rate_count == 0,
+            f"account {account.account_id}: counted without a limit",
+        )
         named = [order.client_order_id for order in account.orders.values() if order.client_order_id]
         _truth(len(named) == len(set(named)), f"account {account.account_id}: a client order id twice")
     _check_pools(state)
@@ -60,6 +70,7 @@ def _check_terms(state: State, order: Order) -> None:
     where = f"order {order.order_id}"
     may_rest = stays_open(order.time_in_force)
     _truth(may_rest or order.is_waiting, f"{where}: it should be gone")
+    _truth(not (order.is_for_auction and order.is_waiting), f"{where}: it waits for two things")
     expires = order.time_in_force in (TimeInForce.DAY, TimeInForce.GTD)
     _truth((order.expire_time_ns > 0) is expires, f"{where}: expiry")
     _truth(order.side is not Side.NONE and order.order_type is not OrderType.NONE, f"{where}: side, type")
@@ -71,7 +82,7 @@ def _check_terms(state: State, order: Order) -> None:
     is_trailing = order.trigger is Trigger.TRAILING
     _truth(is_trailing is (bool(order.trail_ticks) is not bool(order.trail_ppm)), f"{where}: distance")
     _truth(order.trail_ppm < limits.PPM and order.trail_ticks <= limits.PRICE_TICKS_MAX, f"{where}: distance")
-    _truth(is_trailing or order.best_ticks == 0, f"{where}: follows a price")
+    _truth(order.best_ticks <= (limits.PRICE_TICKS_MAX if is_trailing else 0), f"{where}: follows a price")
     _truth(order.is_waiting or not (order.trigger_ticks or order.on_reference), f"{where}: trigger")
     _truth(
         (0 if is_trailing or not order.is_waiting else 1) <= order.trigger_ticks <= limits.PRICE_TICKS_MAX,
@@ -110,7 +121,24 @@ def _check_money(state: State) -> None:
         )
 
 
+def _check_market(market: Market) -> None:
+    """The state of a market and its rules fit together."""
+    where = f"market {market.definition.market_id}"
+    executes = market.state is MarketState.UNCROSSING
+    _truth(market.state is not MarketState.NONE, f"{where}: no state")
+    follows = market.next_state in (MarketState.CLOSED, MarketState.CONTINUOUS, MarketState.POST_ONLY)
+    _truth(follows if executes else market.next_state is MarketState.NONE, f"{where}: next state")
+    _truth(executes or market.auction_ticks == 0, f"{where}: a price without an auction")
+    _truth(market.auction_ticks <= limits.PRICE_TICKS_MAX, f"{where}: price of its auction")
+    _truth(market.until_ns == 0 or market.state in ENDS, f"{where}: it cannot end")
+    _truth(max(market.dynamic_band_ppm, market.static_band_ppm) < limits.PPM, f"{where}: bands")
+    _truth(market.qty_lots_max <= limits.QTY_LOTS_MAX, f"{where}: largest quantity")
+    _truth(market.notional_max <= limits.AMOUNT_MAX, f"{where}: largest notional")
+    _truth(market.interruption_ns <= limits.INTERRUPTION_NS_MAX, f"{where}: interruption")
+
+
 def _check_queues(market: Market) -> None:
+    _check_market(market)
     for price_ticks in (market.last_ticks, market.reference_ticks):
         _truth(price_ticks <= limits.PRICE_TICKS_MAX, f"market {market.definition.market_id}: price")
     for side, queue in ((Side.BUY, market.buys), (Side.SELL, market.sells)):
@@ -122,7 +150,7 @@ def _check_queues(market: Market) -> None:
             all(order.market_id == market.definition.market_id for order in queue),
             f"{where}: an order of another market",
         )
-    if market.buys and market.sells:
+    if market.buys and market.sells and market.state in (MarketState.CONTINUOUS, MarketState.POST_ONLY):
         _truth(market.buys[0].price_ticks < market.sells[0].price_ticks, f"{where}: the book is crossed")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import fields
+from typing import Any
 
 from zexchange import limits
 from zexchange.engine_types import SnapshotInvalid
@@ -32,10 +33,10 @@ SNAPSHOT_HEADER = struct.Struct("<4sI7Q")
 SNAPSHOT_VERSION = 1
 TOP_LEAF = struct.Struct("<4sIQ32s")
 META = struct.Struct("<4s32sHHQQQQQQQ")
-ACCOUNT = struct.Struct("<4sQQI")
+ACCOUNT = struct.Struct("<4sQQIIIIIQI4x")
 ACCOUNT_BALANCE = struct.Struct("<IQQ")
 KEY = struct.Struct("<4sI32sQQ128s")
-MARKET = struct.Struct("<4sIIIIQQIIQQ")
+MARKET = struct.Struct("<4sIIIIQQiIQQQQQQQIIIII4x")
 ASSET = struct.Struct("<4sIQ")
 ORDER = struct.Struct("<4sQQQQQQQII")
 ORDER_TERMS = struct.Struct("<QQQQQQQIBBBBBB6x")
@@ -77,7 +78,18 @@ def _meta_leaf(state: State) -> bytes:
 
 
 def _account_leaf(account: Account) -> bytes:
-    head = ACCOUNT.pack(b"ZXA1", account.account_id, account.report_seq, len(account.balances))
+    head = ACCOUNT.pack(
+        b"ZXA1",
+        account.account_id,
+        account.report_seq,
+        len(account.balances),
+        account.fee_discount_ppm,
+        account.trade_group,
+        account.orders_max,
+        account.orders_per_second,
+        account.rate_second,
+        account.rate_count,
+    )
     balances = [
         ACCOUNT_BALANCE.pack(asset_id, balance.available, balance.held)
         for asset_id, balance in sorted(account.balances.items())
@@ -107,6 +119,16 @@ def _market_leaf(market: Market) -> bytes:
         definition.taker_fee_ppm,
         market.last_ticks,
         market.reference_ticks,
+        market.until_ns,
+        market.auction_ticks,
+        market.notional_max,
+        market.qty_lots_max,
+        market.interruption_ns,
+        market.next_state,
+        market.orders_max,
+        market.dynamic_band_ppm,
+        market.static_band_ppm,
+        0,
     )
 
 
@@ -196,9 +218,7 @@ def decode_snapshot(genesis: Genesis, shard: int, snapshot: bytes) -> State:
         state.accounts = dict(_read_accounts(state, accounts))
         state.keys = [_read_key(state, data) for data in keys]
         for market, data in zip(state.markets.values(), markets, strict=True):
-            values = MARKET.unpack(data)
-            market.state = MarketState(values[4])
-            market.last_ticks, market.reference_ticks = values[9:]
+            _read_market(market, MARKET.unpack(data))
         for (asset_id, _), data in zip(list(state.supply.items()), assets, strict=True):
             state.supply[asset_id] = ASSET.unpack(data)[2]
         state.slots = [None if data == NO_ENTRY else _read_order(state, data) for data in orders]
@@ -253,9 +273,11 @@ def _read_accounts(state: State, leaves: list[bytes]) -> Iterator[tuple[int, Acc
     for account_id, data in enumerate(leaves):
         if data == NO_ENTRY:
             continue
-        _, own_id, report_seq, _ = ACCOUNT.unpack_from(data)
+        _, own_id, report_seq, _, *rules = ACCOUNT.unpack_from(data)
         _require(own_id == account_id, "an account in another's place")
         account = Account(account_id, report_seq)
+        account.fee_discount_ppm, account.trade_group, account.orders_max = rules[:3]
+        account.orders_per_second, account.rate_second, account.rate_count = rules[3:]
         for asset_id, available, held in ACCOUNT_BALANCE.iter_unpack(data[ACCOUNT.size :]):
             _require(asset_id in state.supply, "a balance of an unknown asset")
             account.balances[asset_id] = Balance(available, held)
@@ -271,6 +293,15 @@ def _read_key(state: State, data: bytes) -> Key:
             used.add(nonce)
     _require(account_id in state.accounts, "a key of an account that is not open")
     return Key(key_index, public_key, account_id, highest, used)
+
+
+def _read_market(market: Market, values: tuple[Any, ...]) -> None:
+    """What is not the genesis file's."""
+    market.state = MarketState(values[4])
+    market.last_ticks, market.reference_ticks, market.until_ns, market.auction_ticks = values[9:13]
+    market.notional_max, market.qty_lots_max, market.interruption_ns = values[13:16]
+    market.next_state = MarketState(values[16])
+    market.orders_max, market.dynamic_band_ppm, market.static_band_ppm = values[17:20]
 
 
 def _read_order(state: State, data: bytes) -> Order:

@@ -11,6 +11,7 @@ from zexchange.engine_types import Applied, Counts, Depth, InvariantBroken, Malf
 from zexchange.genesis import Genesis
 from zexchange.reference import encoding
 from zexchange.reference.check import check_state
+from zexchange.reference.markets import Markets, auction_of
 from zexchange.reference.matching import Matching
 from zexchange.reference.operator_commands import OperatorRules
 from zexchange.reference.orders import OrderRules
@@ -24,6 +25,7 @@ from zexchange.wire.messages import (
     EpochOpen,
     ExecType,
     Level,
+    MarketState,
     OpenOrder,
     OperatorBatch,
     OperatorCommand,
@@ -60,7 +62,8 @@ class ReferenceEngine:
         matching = Matching(state, self._reporter)
         self._triggers = Triggers(state, self._reporter, matching)
         self._orders = OrderRules(state, self._reporter, matching, self._triggers)
-        self._operator = OperatorRules(state, self._reporter)
+        self._markets = Markets(state, self._reporter, matching, self._triggers)
+        self._operator = OperatorRules(state, self._reporter, self._markets, self._triggers)
 
     @property
     def shard(self) -> int:
@@ -85,9 +88,10 @@ class ReferenceEngine:
     @property
     def next_due_ns(self) -> int | None:
         """See `MatchingEngine.next_due_ns`."""
-        if self._triggers.is_anything_due():
+        if self._triggers.is_anything_due() or self._markets.is_anything_due():
             return self._state.log_time_ns + 1
-        times = (order.expire_time_ns for order in self._state.open_orders() if order.expire_time_ns)
+        times = [order.expire_time_ns for order in self._state.open_orders() if order.expire_time_ns]
+        times += [market.until_ns for market in self._state.markets.values() if market.until_ns]
         first_ns = min(times, default=END_OF_TIME_NS)
         return None if first_ns == END_OF_TIME_NS else first_ns
 
@@ -105,8 +109,9 @@ class ReferenceEngine:
                 break
             self._state.log_time_ns = log_time_ns
             self._triggers.expire(self._context_of_time())
+            self._markets.end_states(self._context_of_time())
             if isinstance(message, EpochOpen | TimePassed) or not self._apply_batch(message):
-                self._triggers.run(self._context_of_time())
+                self._go_on(self._context_of_time())
             self._state.next_record_no += 1
             consumed_bytes = end
         return Applied(
@@ -236,8 +241,13 @@ class ReferenceEngine:
                 outcome = self._orders.apply(context, command)
         except Rejection as rejection:
             outcome = self._reporter.reject(context, command, rejection.reason)
-        self._triggers.run(self._context_of_time(context.command_index))
+        self._go_on(self._context_of_time(context.command_index))
         return outcome
+
+    def _go_on(self, context: CommandContext) -> None:
+        """What the command before has set going: auctions are executed, then waiting orders triggered."""
+        self._markets.run(context)
+        self._triggers.run(context)
 
     def _context_of_time(self, command_index: int = 0) -> CommandContext:
         """Of what nobody sent: it comes behind the last command that has a number."""
@@ -276,8 +286,14 @@ class ReferenceEngine:
     def depth(self, market_id: int, levels: int) -> Depth:
         """The best `levels` levels of each side. Raises KeyError when the shard has no such market."""
         market = self._state.markets[market_id]
+        collects = market.state in (MarketState.AUCTION, MarketState.CLOSING_AUCTION)
+        indicated = auction_of(market) if collects else None
         return Depth(
-            state=market.state, bids=_levels(market.buys, levels), asks=_levels(market.sells, levels)
+            state=market.state,
+            bids=_levels(market.buys, levels),
+            asks=_levels(market.sells, levels),
+            indicative_price_ticks=0 if indicated is None else indicated.price_ticks,
+            indicative_qty_lots=0 if indicated is None else indicated.qty_lots,
         )
 
     def account_of_key(self, public_key: bytes) -> int | None:

@@ -6,10 +6,17 @@ import bisect
 
 from zexchange import limits
 from zexchange.genesis import Market as MarketDefinition
-from zexchange.reference.amounts import PPM, fee, held_asset, notional, order_hold
+from zexchange.reference.amounts import PPM, discounted_ppm, fee, held_asset, notional, order_hold, rebate
 from zexchange.reference.reports import CommandContext, Reporter
 from zexchange.reference.state import Market, Order, State
-from zexchange.wire.messages import ExecType, Liquidity, ReasonCode, SelfTradePrevention, Side
+from zexchange.wire.messages import (
+    ExecType,
+    Liquidity,
+    MarketState,
+    ReasonCode,
+    SelfTradePrevention,
+    Side,
+)
 
 __all__ = ["Matching", "crosses", "would_trade"]
 
@@ -26,16 +33,16 @@ class Matching:
     def match(self, context: CommandContext, market: Market, taker: Order) -> int:
         """Trades an order that is in no queue while prices agree and quantity is left.
 
-        Returns how many resting orders it used. An order that may not go on is ended here.
+        Returns how many resting orders it used. An order that may not go on is ended here; if a price band stops it the
+        market has gone into an auction.
         """
         opposite = market.opposite_queue(taker.side)
+        limit_ticks = _limit_within_bands(market, taker)
         makers = 0
-        while (
-            taker.leaves_lots and opposite and crosses(taker.side, taker.price_ticks, opposite[0].price_ticks)
-        ):
+        while taker.leaves_lots and opposite and crosses(taker.side, limit_ticks, opposite[0].price_ticks):
             maker = opposite[0]
             is_overdue = self.is_overdue(maker)
-            is_own = maker.account_id == taker.account_id
+            is_own = self.is_same_owner(maker, taker)
             if is_own and not is_overdue and _gives_way(taker):
                 self.end_taker(context, taker, ReasonCode.SELF_TRADE, ExecType.SELF_TRADE_PREVENTED)
                 return makers
@@ -52,7 +59,28 @@ class Matching:
             makers += 1
         if taker.leaves_lots == 0:
             self._release_notional(taker)
+        elif would_trade(market, taker.side, taker.price_ticks):
+            self._interrupt(context, market)
         return makers
+
+    def _interrupt(self, context: CommandContext, market: Market) -> None:
+        """The next trade would leave the price band: the market goes into an auction."""
+        market.state = MarketState.AUCTION
+        market.until_ns = self._state.log_time_ns + market.interruption_ns if market.interruption_ns else 0
+        self._reporter.report(
+            context,
+            limits.OPERATOR_ACCOUNT_ID,
+            ExecType.MARKET_STATE_SET,
+            market_id=market.definition.market_id,
+            market_state=market.state,
+        )
+
+    def is_same_owner(self, first: Order, second: Order) -> bool:
+        """Whether the orders must not trade with each other: of one account, or of one group of accounts."""
+        if first.account_id == second.account_id:
+            return True
+        group = self._state.accounts[first.account_id].trade_group
+        return group != 0 and group == self._state.accounts[second.account_id].trade_group
 
     def is_overdue(self, order: Order) -> bool:
         """Whether its time is over; it does not trade any more, even before it is reported as expired."""
@@ -63,13 +91,14 @@ class Matching:
         queue = [
             (maker, maker.tradable_lots, maker.leaves_lots) for maker in market.opposite_queue(taker.side)
         ]
+        limit_ticks = _limit_within_bands(market, taker)
         reached_lots = makers = 0
         while queue and reached_lots < wanted_lots:
             maker, tradable_lots, leaves_lots = queue.pop(0)
-            if not crosses(taker.side, taker.price_ticks, maker.price_ticks):
+            if not crosses(taker.side, limit_ticks, maker.price_ticks):
                 break
             passes_over = self.is_overdue(maker)
-            if maker.account_id == taker.account_id and not passes_over:
+            if self.is_same_owner(maker, taker) and not passes_over:
                 if taker.self_trade_prevention is not SelfTradePrevention.CANCEL_OLDEST:
                     break
                 passes_over = True
@@ -92,28 +121,24 @@ class Matching:
         definition = market.definition
         qty_lots, price_ticks = min(taker.leaves_lots, maker.tradable_lots), maker.price_ticks
         if taker.is_by_notional:
-            qty_lots = min(qty_lots, _affordable_lots(definition, price_ticks, taker.notional_left))
+            ppm = self._ppm(taker, definition.taker_fee_ppm)
+            qty_lots = min(qty_lots, _affordable_lots(definition, price_ticks, taker.notional_left, ppm))
             if qty_lots == 0:
                 return False
         trade_id = self._state.next_trade_id
         self._state.next_trade_id += 1
-        maker_fee = fee(definition, price_ticks, qty_lots, definition.maker_fee_ppm)
-        taker_fee = fee(definition, price_ticks, qty_lots, definition.taker_fee_ppm)
+        taker_fee = fee(definition, price_ticks, qty_lots, self._ppm(taker, definition.taker_fee_ppm))
+        if definition.maker_fee_ppm < 0:
+            maker_fee = -rebate(definition, price_ticks, qty_lots, taker_fee)
+        else:
+            maker_fee = fee(definition, price_ticks, qty_lots, self._ppm(maker, definition.maker_fee_ppm))
 
         self._settle_side(definition, maker, price_ticks, qty_lots, maker_fee)
         self._settle_side(definition, taker, price_ticks, qty_lots, taker_fee)
         operator = self._state.accounts[limits.OPERATOR_ACCOUNT_ID]
         operator.balances[definition.quote_asset_id].available += maker_fee + taker_fee
         market.last_ticks = price_ticks
-        if maker.leaves_lots == 0:
-            market.queue(maker.side).remove(maker)
-            self._state.free_slot(maker)
-        elif maker.display_lots:
-            maker.shown_lots -= qty_lots
-            if maker.shown_lots == 0:
-                market.queue(maker.side).remove(maker)
-                self.enqueue(market, maker)
-
+        self._shrink(market, maker, qty_lots)
         for order, its_fee, liquidity in (
             (maker, maker_fee, Liquidity.MAKER),
             (taker, taker_fee, Liquidity.TAKER),
@@ -131,6 +156,51 @@ class Matching:
         self.end_pair(context, maker)
         self.end_pair(context, taker)
         return True
+
+    def fill_in_auction(
+        self, context: CommandContext, market: Market, buy: Order, sell: Order, price_ticks: int
+    ) -> None:
+        """One trade of two resting orders, at the auction's price. Both pay the maker's fee; nobody gets a rebate."""
+        definition = market.definition
+        qty_lots = min(buy.tradable_lots, sell.tradable_lots)
+        trade_id = self._state.next_trade_id
+        self._state.next_trade_id += 1
+        market.last_ticks = price_ticks
+        fees = [
+            fee(definition, price_ticks, qty_lots, self._ppm(order, max(0, definition.maker_fee_ppm)))
+            for order in (buy, sell)
+        ]
+        operator = self._state.accounts[limits.OPERATOR_ACCOUNT_ID]
+        operator.balances[definition.quote_asset_id].available += sum(fees)
+        for order, its_fee in zip((buy, sell), fees, strict=True):
+            self._settle_side(definition, order, price_ticks, qty_lots, its_fee)
+            self._shrink(market, order, qty_lots)
+            self._reporter.report_order(
+                context,
+                order,
+                ExecType.TRADE,
+                last_price_ticks=price_ticks,
+                last_qty_lots=qty_lots,
+                fee=its_fee,
+                trade_id=trade_id,
+                liquidity=Liquidity.AUCTION,
+            )
+        self.end_pair(context, buy)
+        self.end_pair(context, sell)
+
+    def _shrink(self, market: Market, order: Order, qty_lots: int) -> None:
+        """A resting order was filled: it is gone, or an iceberg shows its next slice."""
+        if order.leaves_lots == 0:
+            market.queue(order.side).remove(order)
+            self._state.free_slot(order)
+        elif order.display_lots:
+            order.shown_lots -= qty_lots
+            if order.shown_lots == 0:
+                market.queue(order.side).remove(order)
+                self.enqueue(market, order)
+
+    def _ppm(self, order: Order, ppm: int) -> int:
+        return discounted_ppm(ppm, self._state.accounts[order.account_id].fee_discount_ppm)
 
     def _settle_side(
         self, definition: MarketDefinition, order: Order, price_ticks: int, qty_lots: int, its_fee: int
@@ -256,10 +326,29 @@ def _gives_way(taker: Order) -> bool:
     return taker.self_trade_prevention is SelfTradePrevention.CANCEL_NEWEST
 
 
-def _affordable_lots(definition: MarketDefinition, price_ticks: int, amount: int) -> int:
-    """The most lots that cost no more than the amount, the taker's fee included."""
+def _affordable_lots(definition: MarketDefinition, price_ticks: int, amount: int, ppm: int) -> int:
+    """The most lots that cost no more than the amount, a fee of so many parts per million included."""
     lot_value = notional(definition, price_ticks, 1)
-    return amount * PPM // (lot_value * (PPM + definition.taker_fee_ppm))
+    return amount * PPM // (lot_value * (PPM + ppm))
+
+
+def _limit_within_bands(market: Market, order: Order) -> int:
+    """The worst price at which the order may trade: its own, or that of a price band.
+
+    The dynamic band is around the last trade before the command, the static one around the reference price.
+    """
+    limit_ticks = order.price_ticks
+    for centre_ticks, ppm in (
+        (market.last_ticks, market.dynamic_band_ppm),
+        (market.reference_ticks, market.static_band_ppm),
+    ):
+        if centre_ticks and ppm:
+            width_ticks = centre_ticks * ppm // PPM
+            if order.side is Side.BUY:
+                limit_ticks = min(limit_ticks, centre_ticks + width_ticks)
+            else:
+                limit_ticks = max(limit_ticks, centre_ticks - width_ticks)
+    return limit_ticks
 
 
 def crosses(side: Side, price_ticks: int, resting_price_ticks: int) -> bool:

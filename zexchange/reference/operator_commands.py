@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from zexchange import limits
+from zexchange.reference.markets import ENDS, TRANSITIONS, Markets
 from zexchange.reference.reports import CommandContext, Rejection, Reporter
-from zexchange.reference.state import Account, Balance, Key, Outcome, State
-from zexchange.wire.messages import ExecType, OperatorCommand, OperatorCommandKind, ReasonCode
+from zexchange.reference.state import Account, Balance, Key, Market, Outcome, State
+from zexchange.reference.triggers import Triggers
+from zexchange.wire.messages import ExecType, MarketState, OperatorCommand, OperatorCommandKind, ReasonCode
 
 __all__ = ["OperatorRules"]
 
@@ -17,9 +19,11 @@ NO_PUBLIC_KEY = bytes(32)
 class OperatorRules:
     """The commands of the operator."""
 
-    def __init__(self, state: State, reporter: Reporter) -> None:
+    def __init__(self, state: State, reporter: Reporter, markets: Markets, triggers: Triggers) -> None:
         self._state = state
         self._reporter = reporter
+        self._markets = markets
+        self._triggers = triggers
 
     def apply(self, context: CommandContext, command: OperatorCommand) -> Outcome:
         """Applies one command and returns its answer. Raises Rejection, and then nothing has changed."""
@@ -31,7 +35,13 @@ class OperatorRules:
             return self._deposit(context, command)
         if command.kind is OperatorCommandKind.WITHDRAW:
             return self._withdraw(context, command)
-        return self._set_market_state(context, command)
+        if command.kind is OperatorCommandKind.SET_MARKET_STATE:
+            return self._set_market_state(context, command)
+        if command.kind is OperatorCommandKind.SET_REFERENCE_PRICE:
+            return self._set_reference_price(context, command)
+        if command.kind is OperatorCommandKind.SET_MARKET_RULES:
+            return self._set_market_rules(context, command)
+        return self._set_account_rules(context, command)
 
     def _answer(
         self, context: CommandContext, exec_type: ExecType, target_account_id: int = 0, **fields: Any
@@ -110,16 +120,62 @@ class OperatorRules:
         return outcome
 
     def _set_market_state(self, context: CommandContext, command: OperatorCommand) -> Outcome:
-        market = self._state.markets.get(command.market_id)
-        if market is None:
-            raise Rejection(ReasonCode.UNKNOWN_MARKET)
-        market.state = command.market_state
+        market = self._require_market(command.market_id)
+        wanted = command.market_state
+        stays = market.state is wanted and market.state is not MarketState.UNCROSSING
+        if not stays and wanted not in TRANSITIONS[market.state]:
+            raise Rejection(ReasonCode.MARKET_TRANSITION_ILLEGAL)
+        if command.until_ns and (wanted not in ENDS or command.until_ns <= self._state.log_time_ns):
+            raise Rejection(ReasonCode.UNTIL_INVALID)
+        self._markets.enter(market, wanted, command.until_ns)
         return self._answer(
             context,
             ExecType.MARKET_STATE_SET,
             market_id=command.market_id,
-            market_state=command.market_state,
+            market_state=market.state,
         )
+
+    def _set_reference_price(self, context: CommandContext, command: OperatorCommand) -> Outcome:
+        market = self._require_market(command.market_id)
+        if not 1 <= command.price_ticks <= limits.PRICE_TICKS_MAX:
+            raise Rejection(ReasonCode.PRICE_TICKS_OUT_OF_RANGE)
+        market.reference_ticks = command.price_ticks
+        self._triggers.follow_price(market, on_reference=True)
+        return self._answer(
+            context,
+            ExecType.REFERENCE_PRICE_SET,
+            market_id=command.market_id,
+            price_ticks=command.price_ticks,
+        )
+
+    def _set_market_rules(self, context: CommandContext, command: OperatorCommand) -> Outcome:
+        market = self._require_market(command.market_id)
+        if (
+            max(command.dynamic_band_ppm, command.static_band_ppm) >= limits.PPM
+            or command.qty_lots > limits.QTY_LOTS_MAX
+            or command.amount > limits.AMOUNT_MAX
+            or command.until_ns > limits.INTERRUPTION_NS_MAX
+        ):
+            raise Rejection(ReasonCode.RULES_INVALID)
+        market.dynamic_band_ppm, market.static_band_ppm = command.dynamic_band_ppm, command.static_band_ppm
+        market.qty_lots_max, market.notional_max = command.qty_lots, command.amount
+        market.orders_max, market.interruption_ns = command.orders_max, command.until_ns
+        return self._answer(context, ExecType.MARKET_RULES_SET, market_id=command.market_id)
+
+    def _set_account_rules(self, context: CommandContext, command: OperatorCommand) -> Outcome:
+        account = self._require_account(command.account_id)
+        if command.account_id == limits.OPERATOR_ACCOUNT_ID or command.fee_discount_ppm > limits.PPM:
+            raise Rejection(ReasonCode.RULES_INVALID)
+        account.fee_discount_ppm, account.trade_group = command.fee_discount_ppm, command.trade_group
+        account.orders_max, account.orders_per_second = command.orders_max, command.orders_per_second
+        account.rate_second = account.rate_count = 0
+        return self._answer(context, ExecType.ACCOUNT_RULES_SET, command.account_id)
+
+    def _require_market(self, market_id: int) -> Market:
+        market = self._state.markets.get(market_id)
+        if market is None:
+            raise Rejection(ReasonCode.UNKNOWN_MARKET)
+        return market
 
     def _require_account(self, account_id: int) -> Account:
         account = self._state.accounts.get(account_id)

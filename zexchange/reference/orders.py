@@ -8,7 +8,7 @@ from zexchange.reference.amounts import credited_asset, held_asset, notional, or
 from zexchange.reference.matching import Matching, would_trade
 from zexchange.reference.reports import CommandContext, Rejection, Reporter
 from zexchange.reference.state import Account, Balance, Market, Order, Outcome, State
-from zexchange.reference.triggers import Triggers, is_met, stays_open
+from zexchange.reference.triggers import Triggers, is_met, remainder_reason, stays_open
 from zexchange.wire.messages import (
     Command,
     CommandKind,
@@ -62,7 +62,7 @@ class OrderRules:
         if market is None:
             raise Rejection(ReasonCode.UNKNOWN_MARKET)  # 1
         definition = market.definition
-        _require_continuous(market)  # 2
+        _require_state_allows(market, command)  # 2
         is_by_notional = command.max_notional != 0
         if not (0 if is_by_notional else 1) <= command.price_ticks <= limits.PRICE_TICKS_MAX:
             raise Rejection(ReasonCode.PRICE_TICKS_OUT_OF_RANGE)  # 3
@@ -104,12 +104,17 @@ class OrderRules:
         if not is_by_notional:
             _require_no_overflow(definition, order.side, price_ticks, order.qty_lots)  # 13
             hold = order_hold(definition, order.side, price_ticks, order.qty_lots)
+        value = command.max_notional or notional(definition, price_ticks, order.qty_lots)
+        _require_size_allowed(market, order.qty_lots, value)  # 13
         if command.client_order_id and command.client_order_id in _client_order_ids(account):
             raise Rejection(ReasonCode.CLIENT_ORDER_ID_IN_USE)  # 14
         if may_stay and len(state.open_orders()) >= state.genesis.limits.max_orders:
             raise Rejection(ReasonCode.ORDER_POOL_FULL)  # 15
         if command.trigger is Trigger.TRAILING and _trailing_count(market) >= limits.TRAILING_PER_MARKET_MAX:
             raise Rejection(ReasonCode.TRAILING_LIMIT)  # 16
+        if may_stay:
+            _require_room_for_order(account, market)  # 16
+        self._require_rate(account)  # 16
         paying = account.balances.get(held_asset(definition, order.side))
         if paying is None or hold > paying.available:
             raise Rejection(ReasonCode.INSUFFICIENT_FUNDS)  # 17
@@ -118,10 +123,14 @@ class OrderRules:
             raise Rejection(ReasonCode.BALANCE_POOL_FULL)  # 18
         if order.is_waiting and is_met(order, market.trigger_price_ticks(order.on_reference)):
             raise Rejection(ReasonCode.TRIGGER_MET)  # 19
-        if OrderOptions.POST_ONLY in command.options and would_trade(market, order.side, price_ticks):
+        is_post_only = OrderOptions.POST_ONLY in command.options or (
+            market.state is MarketState.POST_ONLY and not order.is_waiting
+        )
+        if is_post_only and would_trade(market, order.side, price_ticks):
             raise Rejection(ReasonCode.POST_ONLY_WOULD_CROSS)  # 20
         self._require_fillable(market, order, command.min_qty_lots)  # 21
 
+        self._count_order(account)
         account.balances.setdefault(credited, Balance())
         paying.available -= hold
         paying.held += hold
@@ -139,7 +148,7 @@ class OrderRules:
             state.take_slot(order)
             self._rest(market, order)
         elif order.leaves_lots:
-            self._matching.end_taker(context, order, ReasonCode.IMMEDIATE_REMAINDER)
+            self._matching.end_taker(context, order, remainder_reason(market))
         return self._reporter.order_outcome(context, report_seq, ExecType.NEW, order)
 
     def _expire_time_ns(self, command: Command) -> int:
@@ -182,8 +191,26 @@ class OrderRules:
         elif self._matching.reachable_lots(market, order, min_qty_lots) < min_qty_lots:
             raise Rejection(ReasonCode.MIN_QTY_NOT_FILLABLE)
 
+    def _require_rate(self, account: Account) -> None:
+        """The account may still send a new order or an amend in this second. Raises Rejection."""
+        second = self._state.log_time_ns // 1_000_000_000
+        counted = account.rate_count if account.rate_second == second else 0
+        if account.orders_per_second and counted >= account.orders_per_second:
+            raise Rejection(ReasonCode.ORDER_RATE_LIMIT)
+
+    def _count_order(self, account: Account) -> None:
+        """Only for an account that has a limit."""
+        if not account.orders_per_second:
+            return
+        second = self._state.log_time_ns // 1_000_000_000
+        if account.rate_second != second:
+            account.rate_second, account.rate_count = second, 0
+        account.rate_count += 1
+
     def _trade(self, context: CommandContext, market: Market, order: Order) -> None:
-        """An order comes to the book; trailing orders follow the last price."""
+        """An order comes to the book; trailing orders follow the last price. Unless the market trades it only rests."""
+        if market.state is not MarketState.CONTINUOUS:
+            return
         first_trade_id = self._state.next_trade_id
         self._matching.match(context, market, order)
         if self._state.next_trade_id > first_trade_id:
@@ -221,8 +248,10 @@ class OrderRules:
         order = self._named_order(context, command)
         market = self._state.markets[order.market_id]
         definition = market.definition
-        _require_continuous(market)
+        _require_open(market)
         _require_amendable(order, command)
+        if command.options and market.state in _COLLECTING:
+            raise Rejection(ReasonCode.MARKET_NOT_CONTINUOUS)
         if not 0 <= command.price_ticks <= limits.PRICE_TICKS_MAX:
             raise Rejection(ReasonCode.PRICE_TICKS_OUT_OF_RANGE)
         if not 0 <= command.qty_lots <= limits.QTY_LOTS_MAX:
@@ -244,6 +273,9 @@ class OrderRules:
 
         new_leaves_lots = new_qty_lots - order.cum_qty_lots
         _require_no_overflow(definition, order.side, new_price_ticks, new_leaves_lots)
+        _require_size_allowed(market, new_qty_lots, notional(definition, new_price_ticks, new_qty_lots))
+        account = self._state.accounts[order.account_id]
+        self._require_rate(account)
         balance = self._state.accounts[order.account_id].balances[held_asset(definition, order.side)]
         old_hold = order_hold(definition, order.side, order.price_ticks, order.leaves_lots)
         new_hold = order_hold(definition, order.side, new_price_ticks, new_leaves_lots)
@@ -262,12 +294,13 @@ class OrderRules:
             and new_display_lots == order.display_lots
         )
         if (
-            OrderOptions.POST_ONLY in command.options
+            (OrderOptions.POST_ONLY in command.options or market.state is MarketState.POST_ONLY)
             and not keeps_place
             and would_trade(market, order.side, new_price_ticks)
         ):
             raise Rejection(ReasonCode.POST_ONLY_WOULD_CROSS)
 
+        self._count_order(account)
         if not keeps_place:
             market.queue(order.side).remove(order)
         balance.available -= new_hold - old_hold
@@ -324,11 +357,54 @@ class OrderRules:
         )
 
 
-def _require_continuous(market: Market) -> None:
-    if market.state is MarketState.CLOSED:
-        raise Rejection(ReasonCode.MARKET_CLOSED)
-    if market.state is MarketState.HALTED:
-        raise Rejection(ReasonCode.MARKET_HALTED)
+_COLLECTING = (MarketState.PRE_OPEN, MarketState.AUCTION, MarketState.CLOSING_AUCTION)
+"""States in which orders rest without trading."""
+
+_ONLY_CANCELS = {
+    MarketState.CLOSED: ReasonCode.MARKET_CLOSED,
+    MarketState.HALTED: ReasonCode.MARKET_HALTED,
+    MarketState.EXPIRED: ReasonCode.MARKET_EXPIRED,
+    MarketState.UNCROSSING: ReasonCode.MARKET_UNCROSSING,
+}
+
+
+def _require_open(market: Market) -> None:
+    if market.state in _ONLY_CANCELS:
+        raise Rejection(_ONLY_CANCELS[market.state])
+
+
+def _require_state_allows(market: Market, command: Command) -> None:
+    """Section 5, rule 2: what the state of the market allows. Raises Rejection."""
+    _require_open(market)
+    state, time_in_force = market.state, command.time_in_force
+    auctions = {
+        TimeInForce.AT_THE_OPEN: (MarketState.PRE_OPEN, MarketState.AUCTION),
+        TimeInForce.AT_THE_CLOSE: (MarketState.CLOSING_AUCTION,),
+    }
+    if time_in_force in auctions and state not in auctions[time_in_force]:
+        raise Rejection(ReasonCode.NOT_IN_AUCTION)
+    if command.trigger is not Trigger.NONE:
+        return
+    may_rest = stays_open(time_in_force)
+    if state in _COLLECTING and (not may_rest or OrderOptions.POST_ONLY in command.options):
+        raise Rejection(ReasonCode.MARKET_NOT_CONTINUOUS)
+    if state is MarketState.POST_ONLY and not may_rest:
+        raise Rejection(ReasonCode.MARKET_POST_ONLY)
+
+
+def _require_size_allowed(market: Market, qty_lots: int, value: int) -> None:
+    if market.qty_lots_max and qty_lots > market.qty_lots_max:
+        raise Rejection(ReasonCode.ORDER_TOO_LARGE)
+    if market.notional_max and value > market.notional_max:
+        raise Rejection(ReasonCode.NOTIONAL_TOO_LARGE)
+
+
+def _require_room_for_order(account: Account, market: Market) -> None:
+    in_market = sum(order.market_id == market.definition.market_id for order in account.orders.values())
+    if market.orders_max and in_market >= market.orders_max:
+        raise Rejection(ReasonCode.OPEN_ORDERS_LIMIT)
+    if account.orders_max and len(account.orders) >= account.orders_max:
+        raise Rejection(ReasonCode.OPEN_ORDERS_LIMIT)
 
 
 def _require_terms_fit(command: Command) -> None:
@@ -340,7 +416,8 @@ def _require_terms_fit(command: Command) -> None:
     is_post_only, is_hidden = OrderOptions.POST_ONLY in options, OrderOptions.HIDDEN in options
     if is_market_order and may_rest:
         raise Rejection(ReasonCode.MARKET_ORDER_CANNOT_REST)  # 5
-    if is_post_only and (is_market_order or not may_rest or is_waiting):
+    is_for_auction = command.time_in_force in (TimeInForce.AT_THE_OPEN, TimeInForce.AT_THE_CLOSE)
+    if is_post_only and (is_market_order or not may_rest or is_waiting or is_for_auction):
         raise Rejection(ReasonCode.POST_ONLY_MUST_REST)  # 6
     if OrderOptions.SLIDE in options and not is_post_only:
         raise Rejection(ReasonCode.SLIDE_WITHOUT_POST_ONLY)  # 6
@@ -371,7 +448,7 @@ def _require_terms_fit(command: Command) -> None:
         is_sound = command.trail_ppm < limits.PPM and command.trigger_ticks == 0
     else:
         is_sound = 1 <= command.trigger_ticks <= limits.PRICE_TICKS_MAX and command.trail_ppm == 0
-    if not is_sound:
+    if not is_sound or (is_waiting and is_for_auction):
         raise Rejection(ReasonCode.TRIGGER_INVALID)  # 10
 
 

@@ -79,10 +79,20 @@ class Order:
         return self.trigger is not Trigger.NONE
 
     @property
+    def is_for_auction(self) -> bool:
+        """Whether it ends when the next auction is executed."""
+        return self.time_in_force in (TimeInForce.AT_THE_OPEN, TimeInForce.AT_THE_CLOSE)
+
+    @property
     def is_plain(self) -> bool:
         """Whether nothing but price and quantity makes it up."""
         return not (
-            self.is_hidden or self.display_lots or self.expire_time_ns or self.is_waiting or self.pair_id
+            self.is_hidden
+            or self.display_lots
+            or self.expire_time_ns
+            or self.is_waiting
+            or self.pair_id
+            or self.is_for_auction
         )
 
     @property
@@ -114,6 +124,17 @@ class Account:
     """By asset id. Once created a balance exists for ever."""
     orders: dict[int, Order] = field(default_factory=dict)
     """Open orders, by order id."""
+    fee_discount_ppm: int = 0
+    trade_group: int = 0
+    """Accounts of one group do not trade with each other; 0 is none."""
+    orders_max: int = 0
+    """Most open orders; 0 is no limit of its own."""
+    orders_per_second: int = 0
+    """Most new orders and amends in a second of log time; 0 is no limit."""
+    rate_second: int = 0
+    """The last second of log time in which one counted."""
+    rate_count: int = 0
+    """How many have counted in it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -140,6 +161,20 @@ class Market:
     """Price of the last trade; 0 before the first."""
     reference_ticks: int = 0
     """The operator's reference price; 0 before the first."""
+
+    until_ns: int = 0
+    """Log time at which the state ends by itself; 0 for never."""
+    next_state: MarketState = MarketState.NONE
+    """While an auction is executed: the state that follows."""
+    auction_ticks: int = 0
+    """The price at which it trades; 0 before it is found."""
+    notional_max: int = 0
+    qty_lots_max: int = 0
+    orders_max: int = 0
+    """Limits of an order, and of the open orders of an account; 0 is no limit."""
+    interruption_ns: int = 0
+    dynamic_band_ppm: int = 0
+    static_band_ppm: int = 0
 
     def trigger_price_ticks(self, on_reference: bool) -> int:
         """The price that orders of this kind wait for; 0 if there is none yet."""

@@ -18,7 +18,7 @@ from zexchange.wire.messages import (
     Trigger,
 )
 
-__all__ = ["Triggers", "is_met", "stays_open"]
+__all__ = ["Triggers", "is_met", "remainder_reason", "stays_open"]
 
 
 class Triggers:
@@ -128,14 +128,20 @@ class Triggers:
             self._matching.enqueue(market, order)
         else:
             if order.leaves_lots:
-                self._matching.end_taker(context, order, ReasonCode.IMMEDIATE_REMAINDER)
+                self._matching.end_taker(context, order, remainder_reason(market))
             self._state.free_slot(order)
         return makers
 
 
 def stays_open(time_in_force: TimeInForce) -> bool:
     """Whether what is not filled at once rests."""
-    return time_in_force in (TimeInForce.GTC, TimeInForce.DAY, TimeInForce.GTD)
+    return time_in_force not in (TimeInForce.IOC, TimeInForce.FOK)
+
+
+def remainder_reason(market: Market) -> ReasonCode:
+    """Why what is left of an order that does not stay open ends."""
+    is_interrupted = market.state is MarketState.AUCTION
+    return ReasonCode.PRICE_BAND if is_interrupted else ReasonCode.IMMEDIATE_REMAINDER
 
 
 def is_met(order: Order, price_ticks: int) -> bool:

@@ -49,6 +49,9 @@ class OperatorCommandKind(IntEnum):
     DEPOSIT = 3
     WITHDRAW = 4
     SET_MARKET_STATE = 5
+    SET_REFERENCE_PRICE = 6
+    SET_MARKET_RULES = 7
+    SET_ACCOUNT_RULES = 8
 
 
 class Side(IntEnum):
@@ -76,6 +79,8 @@ class TimeInForce(IntEnum):
     FOK = 3
     DAY = 4
     GTD = 5
+    AT_THE_OPEN = 6
+    AT_THE_CLOSE = 7
 
 
 class SelfTradePrevention(IntEnum):
@@ -115,6 +120,12 @@ class MarketState(IntEnum):
     CLOSED = 1
     CONTINUOUS = 2
     HALTED = 3
+    PRE_OPEN = 4
+    AUCTION = 5
+    CLOSING_AUCTION = 6
+    POST_ONLY = 7
+    EXPIRED = 8
+    UNCROSSING = 9
 
 
 class ExecType(IntEnum):
@@ -136,6 +147,9 @@ class ExecType(IntEnum):
     WITHDRAWN = 13
     MARKET_STATE_SET = 14
     TRIGGERED = 15
+    REFERENCE_PRICE_SET = 16
+    MARKET_RULES_SET = 17
+    ACCOUNT_RULES_SET = 18
 
 
 class Liquidity(IntEnum):
@@ -144,6 +158,7 @@ class Liquidity(IntEnum):
     NONE = 0
     MAKER = 1
     TAKER = 2
+    AUCTION = 3
 
 
 class ReportFlags(IntFlag):
@@ -234,6 +249,15 @@ class ReasonCode(IntEnum):
     TRAILING_LIMIT = 338
     MIN_QTY_NOT_FILLABLE = 339
     AMEND_INVALID = 340
+    MARKET_NOT_CONTINUOUS = 341
+    MARKET_POST_ONLY = 342
+    NOT_IN_AUCTION = 343
+    MARKET_EXPIRED = 344
+    MARKET_UNCROSSING = 345
+    ORDER_TOO_LARGE = 346
+    NOTIONAL_TOO_LARGE = 347
+    OPEN_ORDERS_LIMIT = 348
+    ORDER_RATE_LIMIT = 349
     CANCELLED_BY_USER = 320
     IMMEDIATE_REMAINDER = 321
     SELF_TRADE = 322
@@ -243,6 +267,8 @@ class ReasonCode(IntEnum):
     ORDER_EXPIRED = 326
     ONE_CANCELS_OTHER = 327
     MAX_NOTIONAL_REACHED = 328
+    PRICE_BAND = 329
+    AUCTION_REMAINDER = 350
     UNKNOWN_ACCOUNT = 401
     UNKNOWN_ASSET = 402
     ACCOUNT_EXISTS = 403
@@ -252,6 +278,9 @@ class ReasonCode(IntEnum):
     KEY_INVALID = 407
     AMOUNT_OUT_OF_RANGE = 408
     SUPPLY_OVERFLOW = 409
+    MARKET_TRANSITION_ILLEGAL = 410
+    UNTIL_INVALID = 411
+    RULES_INVALID = 412
     PRICE_OFF_TICK = 501
     QUANTITY_OFF_LOT = 502
     AMOUNT_TOO_PRECISE = 503
@@ -323,6 +352,15 @@ REASON_DESCRIPTIONS: dict[ReasonCode, str] = {
     ReasonCode.TRAILING_LIMIT: "The market has as many trailing orders as it can.",
     ReasonCode.MIN_QTY_NOT_FILLABLE: "Less than the minimum can be filled at once.",
     ReasonCode.AMEND_INVALID: "The amend changes what the order does not have, or carries an option that only a new order takes.",
+    ReasonCode.MARKET_NOT_CONTINUOUS: "The market does not trade now: only orders that stay and are not post-only.",
+    ReasonCode.MARKET_POST_ONLY: "The market takes only orders that stay and do not trade.",
+    ReasonCode.NOT_IN_AUCTION: "An order for an auction needs that auction: at the open before and in the opening one, at the close in the closing one.",
+    ReasonCode.MARKET_EXPIRED: "The market is over: only cancels.",
+    ReasonCode.MARKET_UNCROSSING: "An auction is being executed: only cancels.",
+    ReasonCode.ORDER_TOO_LARGE: "The quantity is above the market's limit.",
+    ReasonCode.NOTIONAL_TOO_LARGE: "The notional is above the market's limit.",
+    ReasonCode.OPEN_ORDERS_LIMIT: "The account has as many open orders, here or on the shard, as it may.",
+    ReasonCode.ORDER_RATE_LIMIT: "The account sends more orders in this second of log time than it may.",
     ReasonCode.CANCELLED_BY_USER: "Cancelled by the account.",
     ReasonCode.IMMEDIATE_REMAINDER: "The rest of an immediate-or-cancel order.",
     ReasonCode.SELF_TRADE: "The next fill would have been against the same account.",
@@ -332,6 +370,8 @@ REASON_DESCRIPTIONS: dict[ReasonCode, str] = {
     ReasonCode.ORDER_EXPIRED: "Its time in force is over.",
     ReasonCode.ONE_CANCELS_OTHER: "Its pair traded, was triggered or ended.",
     ReasonCode.MAX_NOTIONAL_REACHED: "No further lot fits in the maximum notional.",
+    ReasonCode.PRICE_BAND: "The next trade would have left the price band; the market has gone into an auction.",
+    ReasonCode.AUCTION_REMAINDER: "The auction that the order was for is over.",
     ReasonCode.UNKNOWN_ACCOUNT: "No such account on this shard.",
     ReasonCode.UNKNOWN_ASSET: "No such asset.",
     ReasonCode.ACCOUNT_EXISTS: "The account id is taken.",
@@ -341,6 +381,9 @@ REASON_DESCRIPTIONS: dict[ReasonCode, str] = {
     ReasonCode.KEY_INVALID: "The public key is all zero.",
     ReasonCode.AMOUNT_OUT_OF_RANGE: "The amount is not in 1 to 2^63-1.",
     ReasonCode.SUPPLY_OVERFLOW: "The asset's supply would not fit in 63 bits.",
+    ReasonCode.MARKET_TRANSITION_ILLEGAL: "The market cannot go from its state to that one.",
+    ReasonCode.UNTIL_INVALID: "Only a pre-open, an auction or a halt ends by itself, and after log time.",
+    ReasonCode.RULES_INVALID: "A band, discount, limit or group is out of range.",
     ReasonCode.PRICE_OFF_TICK: "The price is not a multiple of the tick size; found before sending.",
     ReasonCode.QUANTITY_OFF_LOT: "The quantity is not a multiple of the lot size; found before sending.",
     ReasonCode.AMOUNT_TOO_PRECISE: "The amount has more decimals than the asset; found before sending.",
@@ -434,7 +477,7 @@ _REASON_CODE = {member.value: member for member in ReasonCode}
 
 
 _COMMAND = struct.Struct("<BBBBBBBBIIQQqQQQqQQ")
-_OPERATOR_COMMAND = struct.Struct("<BBHIQQII32s")
+_OPERATOR_COMMAND = struct.Struct("<BBHIQQII32sqQQIIIIII")
 _SHARD_SESSION = struct.Struct("<HHIQQ")
 _BALANCE = struct.Struct("<IIQQ")
 _OPEN_ORDER = struct.Struct("<QQqQQQIBBBBQqQBBHI")
@@ -451,7 +494,7 @@ _ESTABLISHMENT_REJECT = struct.Struct("<H")
 _SEQUENCE = struct.Struct("<Q")
 _NOT_APPLIED = struct.Struct("<QHBB")
 _TERMINATE = struct.Struct("<H")
-_EXECUTION_REPORT = struct.Struct("<QQQQQQQQqQQQqQQQQQIIHHBBBBBBHI")
+_EXECUTION_REPORT = struct.Struct("<QQQQQQQQqQQQqQqQQQIIHHBBBBBBHI")
 _GENESIS_REQUEST = struct.Struct("<Q")
 _GENESIS = struct.Struct("<Q")
 _BALANCES_REQUEST = struct.Struct("<QHHI")
@@ -459,7 +502,7 @@ _BALANCES = struct.Struct("<QQQ")
 _OPEN_ORDERS_REQUEST = struct.Struct("<QQIHH")
 _OPEN_ORDERS = struct.Struct("<QQQ")
 _BOOK_REQUEST = struct.Struct("<QIHH")
-_BOOK_DEPTH = struct.Struct("<QQIBBH")
+_BOOK_DEPTH = struct.Struct("<QQIBBHqQ")
 _TRADES_REQUEST = struct.Struct("<QIHH")
 _TRADES = struct.Struct("<QQII")
 _SHARD_STATUS_REQUEST = struct.Struct("<QHHI")
@@ -621,7 +664,7 @@ _COMMAND_ALLOWED: dict[CommandKind, tuple[frozenset[int], ...]] = {
     CommandKind.NEW: (
         frozenset({Side.BUY, Side.SELL}),
         frozenset({OrderType.LIMIT, OrderType.MARKET}),
-        frozenset({TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK, TimeInForce.DAY, TimeInForce.GTD}),
+        frozenset({TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK, TimeInForce.DAY, TimeInForce.GTD, TimeInForce.AT_THE_OPEN, TimeInForce.AT_THE_CLOSE}),
         frozenset({SelfTradePrevention.CANCEL_NEWEST, SelfTradePrevention.CANCEL_OLDEST, SelfTradePrevention.CANCEL_BOTH, SelfTradePrevention.DECREMENT}),
         frozenset({Trigger.NONE, Trigger.STOP, Trigger.TAKE_PROFIT, Trigger.TRAILING}),
     ),
@@ -718,15 +761,26 @@ class OperatorCommand(msgspec.Struct, kw_only=True, gc=False):
     """Operator command.
 
     market_state: setMarketState only, otherwise none
-    market_id: setMarketState only, otherwise 0
-    account_id: openAccount: the id, or 0 for the next free one; registerKey, deposit, withdraw: the account;
-        otherwise 0
-    amount: deposit and withdraw, otherwise 0
+    market_id: setMarketState, setReferencePrice and setMarketRules, otherwise 0
+    account_id: openAccount: the id, or 0 for the next free one; registerKey, deposit, withdraw,
+        setAccountRules: the account; otherwise 0
+    amount: deposit and withdraw; setMarketRules: largest notional of an order; otherwise 0
     asset_id: deposit and withdraw, otherwise 0
+    trade_group: setAccountRules: accounts of one group do not trade with each other; otherwise 0
     new_public_key: openAccount and registerKey, otherwise zero
+    price_ticks: setReferencePrice, otherwise 0
+    until_ns: setMarketState: log time at which the state ends by itself, 0 for never; setMarketRules: how
+        long an interruption lasts; otherwise 0
+    qty_lots: setMarketRules: largest quantity of an order; otherwise 0
+    orders_max: open orders: setMarketRules: of an account in the market; setAccountRules: of the account on
+        the shard; otherwise 0
+    dynamic_band_ppm: setMarketRules: how far a trade may be from the last one before the command; otherwise 0
+    static_band_ppm: setMarketRules: how far a trade may be from the reference price; otherwise 0
+    fee_discount_ppm: setAccountRules: part of each fee that is not taken; otherwise 0
+    orders_per_second: setAccountRules: new orders and amends in one second of log time; otherwise 0
     """
 
-    BLOCK_LENGTH: ClassVar[int] = 64
+    BLOCK_LENGTH: ClassVar[int] = 112
 
     kind: OperatorCommandKind
     market_state: MarketState = MarketState.NONE
@@ -734,7 +788,16 @@ class OperatorCommand(msgspec.Struct, kw_only=True, gc=False):
     account_id: int = 0
     amount: int = 0
     asset_id: int = 0
+    trade_group: int = 0
     new_public_key: bytes = bytes(32)
+    price_ticks: int = 0
+    until_ns: int = 0
+    qty_lots: int = 0
+    orders_max: int = 0
+    dynamic_band_ppm: int = 0
+    static_band_ppm: int = 0
+    fee_discount_ppm: int = 0
+    orders_per_second: int = 0
 
     def encode_block(self) -> bytes:
         """The fields alone, without any header."""
@@ -747,16 +810,25 @@ class OperatorCommand(msgspec.Struct, kw_only=True, gc=False):
                 self.account_id,
                 self.amount,
                 self.asset_id,
-                0,
+                self.trade_group,
                 _bytes_of("new_public_key", self.new_public_key, 32),
+                self.price_ticks,
+                self.until_ns,
+                self.qty_lots,
+                self.orders_max,
+                self.dynamic_band_ppm,
+                self.static_band_ppm,
+                self.fee_discount_ppm,
+                self.orders_per_second,
+                0,
             )
         except struct.error as error:
             raise EncodeError(f"OperatorCommand: {error}") from None
 
     @staticmethod
     def decode_block(buffer: Buffer, offset: int = 0) -> OperatorCommand:
-        """The record in the 64 bytes at `offset`. Raises WireError."""
-        if len(buffer) < offset + 64:
+        """The record in the 112 bytes at `offset`. Raises WireError."""
+        if len(buffer) < offset + 112:
             raise WireError(ReasonCode.FRAME_TRUNCATED)
         (
             kind,
@@ -766,8 +838,17 @@ class OperatorCommand(msgspec.Struct, kw_only=True, gc=False):
             account_id,
             amount,
             asset_id,
-            reserved2,
+            trade_group,
             new_public_key,
+            price_ticks,
+            until_ns,
+            qty_lots,
+            orders_max,
+            dynamic_band_ppm,
+            static_band_ppm,
+            fee_discount_ppm,
+            orders_per_second,
+            reserved2,
         ) = _OPERATOR_COMMAND.unpack_from(buffer, offset)
         if reserved1 or reserved2:
             raise WireError(ReasonCode.RESERVED_BITS_SET)
@@ -779,7 +860,16 @@ class OperatorCommand(msgspec.Struct, kw_only=True, gc=False):
                 account_id=account_id,
                 amount=amount,
                 asset_id=asset_id,
+                trade_group=trade_group,
                 new_public_key=new_public_key,
+                price_ticks=price_ticks,
+                until_ns=until_ns,
+                qty_lots=qty_lots,
+                orders_max=orders_max,
+                dynamic_band_ppm=dynamic_band_ppm,
+                static_band_ppm=static_band_ppm,
+                fee_discount_ppm=fee_discount_ppm,
+                orders_per_second=orders_per_second,
             )
         except KeyError as error:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, str(error)) from None
@@ -801,7 +891,16 @@ _OPERATOR_COMMAND_ALLOWED: dict[OperatorCommandKind, tuple[frozenset[int], ...]]
         frozenset({MarketState.NONE}),
     ),
     OperatorCommandKind.SET_MARKET_STATE: (
-        frozenset({MarketState.CLOSED, MarketState.CONTINUOUS, MarketState.HALTED}),
+        frozenset({MarketState.CLOSED, MarketState.CONTINUOUS, MarketState.HALTED, MarketState.PRE_OPEN, MarketState.AUCTION, MarketState.CLOSING_AUCTION, MarketState.POST_ONLY, MarketState.EXPIRED}),
+    ),
+    OperatorCommandKind.SET_REFERENCE_PRICE: (
+        frozenset({MarketState.NONE}),
+    ),
+    OperatorCommandKind.SET_MARKET_RULES: (
+        frozenset({MarketState.NONE}),
+    ),
+    OperatorCommandKind.SET_ACCOUNT_RULES: (
+        frozenset({MarketState.NONE}),
     ),
 }
 
@@ -818,6 +917,24 @@ def _check_operator_command(record: OperatorCommand) -> None:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: amount")
         if record.asset_id:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: asset_id")
+        if record.trade_group:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: trade_group")
+        if record.price_ticks:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: price_ticks")
+        if record.until_ns:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: until_ns")
+        if record.qty_lots:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: qty_lots")
+        if record.orders_max:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_max")
+        if record.dynamic_band_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: dynamic_band_ppm")
+        if record.static_band_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: static_band_ppm")
+        if record.fee_discount_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: fee_discount_ppm")
+        if record.orders_per_second:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_per_second")
     elif kind is OperatorCommandKind.REGISTER_KEY:
         if record.market_id:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: market_id")
@@ -825,16 +942,70 @@ def _check_operator_command(record: OperatorCommand) -> None:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: amount")
         if record.asset_id:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: asset_id")
+        if record.trade_group:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: trade_group")
+        if record.price_ticks:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: price_ticks")
+        if record.until_ns:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: until_ns")
+        if record.qty_lots:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: qty_lots")
+        if record.orders_max:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_max")
+        if record.dynamic_band_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: dynamic_band_ppm")
+        if record.static_band_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: static_band_ppm")
+        if record.fee_discount_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: fee_discount_ppm")
+        if record.orders_per_second:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_per_second")
     elif kind is OperatorCommandKind.DEPOSIT:
         if record.market_id:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: market_id")
         if any(record.new_public_key):
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: new_public_key")
+        if record.trade_group:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: trade_group")
+        if record.price_ticks:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: price_ticks")
+        if record.until_ns:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: until_ns")
+        if record.qty_lots:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: qty_lots")
+        if record.orders_max:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_max")
+        if record.dynamic_band_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: dynamic_band_ppm")
+        if record.static_band_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: static_band_ppm")
+        if record.fee_discount_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: fee_discount_ppm")
+        if record.orders_per_second:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_per_second")
     elif kind is OperatorCommandKind.WITHDRAW:
         if record.market_id:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: market_id")
         if any(record.new_public_key):
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: new_public_key")
+        if record.trade_group:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: trade_group")
+        if record.price_ticks:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: price_ticks")
+        if record.until_ns:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: until_ns")
+        if record.qty_lots:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: qty_lots")
+        if record.orders_max:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_max")
+        if record.dynamic_band_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: dynamic_band_ppm")
+        if record.static_band_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: static_band_ppm")
+        if record.fee_discount_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: fee_discount_ppm")
+        if record.orders_per_second:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_per_second")
     elif kind is OperatorCommandKind.SET_MARKET_STATE:
         if record.account_id:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: account_id")
@@ -844,6 +1015,81 @@ def _check_operator_command(record: OperatorCommand) -> None:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: asset_id")
         if any(record.new_public_key):
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: new_public_key")
+        if record.trade_group:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: trade_group")
+        if record.price_ticks:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: price_ticks")
+        if record.qty_lots:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: qty_lots")
+        if record.orders_max:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_max")
+        if record.dynamic_band_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: dynamic_band_ppm")
+        if record.static_band_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: static_band_ppm")
+        if record.fee_discount_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: fee_discount_ppm")
+        if record.orders_per_second:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_per_second")
+    elif kind is OperatorCommandKind.SET_REFERENCE_PRICE:
+        if record.account_id:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: account_id")
+        if record.amount:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: amount")
+        if record.asset_id:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: asset_id")
+        if any(record.new_public_key):
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: new_public_key")
+        if record.trade_group:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: trade_group")
+        if record.until_ns:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: until_ns")
+        if record.qty_lots:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: qty_lots")
+        if record.orders_max:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_max")
+        if record.dynamic_band_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: dynamic_band_ppm")
+        if record.static_band_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: static_band_ppm")
+        if record.fee_discount_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: fee_discount_ppm")
+        if record.orders_per_second:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_per_second")
+    elif kind is OperatorCommandKind.SET_MARKET_RULES:
+        if record.account_id:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: account_id")
+        if record.asset_id:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: asset_id")
+        if any(record.new_public_key):
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: new_public_key")
+        if record.trade_group:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: trade_group")
+        if record.price_ticks:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: price_ticks")
+        if record.fee_discount_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: fee_discount_ppm")
+        if record.orders_per_second:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_per_second")
+    elif kind is OperatorCommandKind.SET_ACCOUNT_RULES:
+        if record.market_id:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: market_id")
+        if record.amount:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: amount")
+        if record.asset_id:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: asset_id")
+        if any(record.new_public_key):
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: new_public_key")
+        if record.price_ticks:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: price_ticks")
+        if record.until_ns:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: until_ns")
+        if record.qty_lots:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: qty_lots")
+        if record.dynamic_band_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: dynamic_band_ppm")
+        if record.static_band_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: static_band_ppm")
 
 
 class ShardSession(msgspec.Struct, kw_only=True, gc=False):
@@ -1215,13 +1461,13 @@ class OperatorBatch(msgspec.Struct, kw_only=True):
             )
         except struct.error as error:
             raise EncodeError(f"OperatorBatch: {error}") from None
-        body += _encode_group("commands", [entry.encode_block() for entry in self.commands], 64, 1, 64)
+        body += _encode_group("commands", [entry.encode_block() for entry in self.commands], 112, 1, 64)
         return _frame_prefix(2, 108, len(body)) + body
 
 
 def _decode_operator_batch(frame: Buffer) -> OperatorBatch:
     commands_offset = BODY_OFFSET + 108
-    commands_end = _group_end(frame, commands_offset, 64, 1, 64)
+    commands_end = _group_end(frame, commands_offset, 112, 1, 64)
     _check_end(frame, commands_end)
     (
         signature,
@@ -1241,7 +1487,7 @@ def _decode_operator_batch(frame: Buffer) -> OperatorBatch:
     )
     message.commands = [
         OperatorCommand.decode_block(frame, offset)
-        for offset in range(commands_offset + GROUP_HEADER_BYTES, commands_end, 64)
+        for offset in range(commands_offset + GROUP_HEADER_BYTES, commands_end, 112)
     ]
     return message
 
@@ -1720,7 +1966,7 @@ class ExecutionReport(msgspec.Struct, kw_only=True, gc=False):
     cum_qty_lots: filled so far
     last_price_ticks: trade: price of this fill
     last_qty_lots: trade: quantity of this fill; cancelled and selfTradePrevented: quantity taken away
-    fee: trade: fee in base units of the quote asset
+    fee: trade: fee in base units of the quote asset; negative: a rebate
     trade_id: trade: number of the trade in the shard, from 1
     target_account_id: operator commands: the account concerned, otherwise 0
     amount: deposited and withdrawn: base units
@@ -2214,15 +2460,21 @@ def _decode_book_request(frame: Buffer) -> BookRequest:
 
 
 class BookDepth(msgspec.Struct, kw_only=True):
-    """Best levels first."""
+    """Best levels first.
+
+    indicative_price_ticks: what an auction would trade at now; 0 if nothing, or if none is on
+    indicative_qty_lots: how much it would trade
+    """
 
     TEMPLATE_ID: ClassVar[int] = 37
-    BLOCK_LENGTH: ClassVar[int] = 24
+    BLOCK_LENGTH: ClassVar[int] = 40
 
     request_id: int = 0
     next_record_no: int = 0
     market_id: int = 0
     market_state: MarketState = MarketState.NONE
+    indicative_price_ticks: int = 0
+    indicative_qty_lots: int = 0
     bids: list[Level] = msgspec.field(default_factory=list)
     asks: list[Level] = msgspec.field(default_factory=list)
 
@@ -2236,16 +2488,18 @@ class BookDepth(msgspec.Struct, kw_only=True):
                 self.market_state,
                 0,
                 0,
+                self.indicative_price_ticks,
+                self.indicative_qty_lots,
             )
         except struct.error as error:
             raise EncodeError(f"BookDepth: {error}") from None
         body += _encode_group("bids", [entry.encode_block() for entry in self.bids], 24, 0, 65534)
         body += _encode_group("asks", [entry.encode_block() for entry in self.asks], 24, 0, 65534)
-        return _frame_prefix(37, 24, len(body)) + body
+        return _frame_prefix(37, 40, len(body)) + body
 
 
 def _decode_book_depth(frame: Buffer) -> BookDepth:
-    bids_offset = BODY_OFFSET + 24
+    bids_offset = BODY_OFFSET + 40
     bids_end = _group_end(frame, bids_offset, 24, 0, 65534)
     asks_offset = bids_end
     asks_end = _group_end(frame, asks_offset, 24, 0, 65534)
@@ -2257,6 +2511,8 @@ def _decode_book_depth(frame: Buffer) -> BookDepth:
         market_state,
         reserved1,
         reserved2,
+        indicative_price_ticks,
+        indicative_qty_lots,
     ) = _BOOK_DEPTH.unpack_from(frame, BODY_OFFSET)
     if reserved1 or reserved2:
         raise WireError(ReasonCode.RESERVED_BITS_SET)
@@ -2266,6 +2522,8 @@ def _decode_book_depth(frame: Buffer) -> BookDepth:
             next_record_no=next_record_no,
             market_id=market_id,
             market_state=_MARKET_STATE[market_state],
+            indicative_price_ticks=indicative_price_ticks,
+            indicative_qty_lots=indicative_qty_lots,
         )
     except KeyError as error:
         raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, str(error)) from None

@@ -30,7 +30,10 @@ export type OperatorCommandKind =
   | 'registerKey'
   | 'deposit'
   | 'withdraw'
-  | 'setMarketState';
+  | 'setMarketState'
+  | 'setReferencePrice'
+  | 'setMarketRules'
+  | 'setAccountRules';
 
 const OperatorCommandKindTable: EnumTable = {
   openAccount: 1,
@@ -38,6 +41,9 @@ const OperatorCommandKindTable: EnumTable = {
   deposit: 3,
   withdraw: 4,
   setMarketState: 5,
+  setReferencePrice: 6,
+  setMarketRules: 7,
+  setAccountRules: 8,
 };
 
 export type Side =
@@ -68,7 +74,9 @@ export type TimeInForce =
   | 'ioc'
   | 'fok'
   | 'day'
-  | 'gtd';
+  | 'gtd'
+  | 'atTheOpen'
+  | 'atTheClose';
 
 const TimeInForceTable: EnumTable = {
   none: 0,
@@ -77,6 +85,8 @@ const TimeInForceTable: EnumTable = {
   fok: 3,
   day: 4,
   gtd: 5,
+  atTheOpen: 6,
+  atTheClose: 7,
 };
 
 export type SelfTradePrevention =
@@ -127,13 +137,25 @@ export type MarketState =
   | 'none'
   | 'closed'
   | 'continuous'
-  | 'halted';
+  | 'halted'
+  | 'preOpen'
+  | 'auction'
+  | 'closingAuction'
+  | 'postOnly'
+  | 'expired'
+  | 'uncrossing';
 
 const MarketStateTable: EnumTable = {
   none: 0,
   closed: 1,
   continuous: 2,
   halted: 3,
+  preOpen: 4,
+  auction: 5,
+  closingAuction: 6,
+  postOnly: 7,
+  expired: 8,
+  uncrossing: 9,
 };
 
 export type ExecType =
@@ -152,7 +174,10 @@ export type ExecType =
   | 'deposited'
   | 'withdrawn'
   | 'marketStateSet'
-  | 'triggered';
+  | 'triggered'
+  | 'referencePriceSet'
+  | 'marketRulesSet'
+  | 'accountRulesSet';
 
 const ExecTypeTable: EnumTable = {
   none: 0,
@@ -171,17 +196,22 @@ const ExecTypeTable: EnumTable = {
   withdrawn: 13,
   marketStateSet: 14,
   triggered: 15,
+  referencePriceSet: 16,
+  marketRulesSet: 17,
+  accountRulesSet: 18,
 };
 
 export type Liquidity =
   | 'none'
   | 'maker'
-  | 'taker';
+  | 'taker'
+  | 'auction';
 
 const LiquidityTable: EnumTable = {
   none: 0,
   maker: 1,
   taker: 2,
+  auction: 3,
 };
 
 export type ReportFlags =
@@ -274,6 +304,15 @@ export type ReasonCode =
   | 'trailingLimit'
   | 'minQtyNotFillable'
   | 'amendInvalid'
+  | 'marketNotContinuous'
+  | 'marketPostOnly'
+  | 'notInAuction'
+  | 'marketExpired'
+  | 'marketUncrossing'
+  | 'orderTooLarge'
+  | 'notionalTooLarge'
+  | 'openOrdersLimit'
+  | 'orderRateLimit'
   | 'cancelledByUser'
   | 'immediateRemainder'
   | 'selfTrade'
@@ -283,6 +322,8 @@ export type ReasonCode =
   | 'orderExpired'
   | 'oneCancelsOther'
   | 'maxNotionalReached'
+  | 'priceBand'
+  | 'auctionRemainder'
   | 'unknownAccount'
   | 'unknownAsset'
   | 'accountExists'
@@ -292,6 +333,9 @@ export type ReasonCode =
   | 'keyInvalid'
   | 'amountOutOfRange'
   | 'supplyOverflow'
+  | 'marketTransitionIllegal'
+  | 'untilInvalid'
+  | 'rulesInvalid'
   | 'priceOffTick'
   | 'quantityOffLot'
   | 'amountTooPrecise'
@@ -362,6 +406,15 @@ const ReasonCodeTable: EnumTable = {
   trailingLimit: 338,
   minQtyNotFillable: 339,
   amendInvalid: 340,
+  marketNotContinuous: 341,
+  marketPostOnly: 342,
+  notInAuction: 343,
+  marketExpired: 344,
+  marketUncrossing: 345,
+  orderTooLarge: 346,
+  notionalTooLarge: 347,
+  openOrdersLimit: 348,
+  orderRateLimit: 349,
   cancelledByUser: 320,
   immediateRemainder: 321,
   selfTrade: 322,
@@ -371,6 +424,8 @@ const ReasonCodeTable: EnumTable = {
   orderExpired: 326,
   oneCancelsOther: 327,
   maxNotionalReached: 328,
+  priceBand: 329,
+  auctionRemainder: 350,
   unknownAccount: 401,
   unknownAsset: 402,
   accountExists: 403,
@@ -380,6 +435,9 @@ const ReasonCodeTable: EnumTable = {
   keyInvalid: 407,
   amountOutOfRange: 408,
   supplyOverflow: 409,
+  marketTransitionIllegal: 410,
+  untilInvalid: 411,
+  rulesInvalid: 412,
   priceOffTick: 501,
   quantityOffLot: 502,
   amountTooPrecise: 503,
@@ -452,6 +510,15 @@ export const REASON_DESCRIPTIONS: Readonly<Record<ReasonCode, string>> = {
   trailingLimit: "The market has as many trailing orders as it can.",
   minQtyNotFillable: "Less than the minimum can be filled at once.",
   amendInvalid: "The amend changes what the order does not have, or carries an option that only a new order takes.",
+  marketNotContinuous: "The market does not trade now: only orders that stay and are not post-only.",
+  marketPostOnly: "The market takes only orders that stay and do not trade.",
+  notInAuction: "An order for an auction needs that auction: at the open before and in the opening one, at the close in the closing one.",
+  marketExpired: "The market is over: only cancels.",
+  marketUncrossing: "An auction is being executed: only cancels.",
+  orderTooLarge: "The quantity is above the market's limit.",
+  notionalTooLarge: "The notional is above the market's limit.",
+  openOrdersLimit: "The account has as many open orders, here or on the shard, as it may.",
+  orderRateLimit: "The account sends more orders in this second of log time than it may.",
   cancelledByUser: "Cancelled by the account.",
   immediateRemainder: "The rest of an immediate-or-cancel order.",
   selfTrade: "The next fill would have been against the same account.",
@@ -461,6 +528,8 @@ export const REASON_DESCRIPTIONS: Readonly<Record<ReasonCode, string>> = {
   orderExpired: "Its time in force is over.",
   oneCancelsOther: "Its pair traded, was triggered or ended.",
   maxNotionalReached: "No further lot fits in the maximum notional.",
+  priceBand: "The next trade would have left the price band; the market has gone into an auction.",
+  auctionRemainder: "The auction that the order was for is over.",
   unknownAccount: "No such account on this shard.",
   unknownAsset: "No such asset.",
   accountExists: "The account id is taken.",
@@ -470,6 +539,9 @@ export const REASON_DESCRIPTIONS: Readonly<Record<ReasonCode, string>> = {
   keyInvalid: "The public key is all zero.",
   amountOutOfRange: "The amount is not in 1 to 2^63-1.",
   supplyOverflow: "The asset's supply would not fit in 63 bits.",
+  marketTransitionIllegal: "The market cannot go from its state to that one.",
+  untilInvalid: "Only a pre-open, an auction or a halt ends by itself, and after log time.",
+  rulesInvalid: "A band, discount, limit or group is out of range.",
   priceOffTick: "The price is not a multiple of the tick size; found before sending.",
   quantityOffLot: "The quantity is not a multiple of the lot size; found before sending.",
   amountTooPrecise: "The amount has more decimals than the asset; found before sending.",
@@ -541,7 +613,7 @@ const CommandTable: BlockTable = {
     ['maxNotional', 'u64', 8],
   ],
   rules: {
-    new: { allowed: { side: ['buy', 'sell'], orderType: ['limit', 'market'], timeInForce: ['gtc', 'ioc', 'fok', 'day', 'gtd'], selfTradePrevention: ['cancelNewest', 'cancelOldest', 'cancelBoth', 'decrement'], trigger: ['none', 'stop', 'takeProfit', 'trailing'] }, zero: ['orderId'] },
+    new: { allowed: { side: ['buy', 'sell'], orderType: ['limit', 'market'], timeInForce: ['gtc', 'ioc', 'fok', 'day', 'gtd', 'atTheOpen', 'atTheClose'], selfTradePrevention: ['cancelNewest', 'cancelOldest', 'cancelBoth', 'decrement'], trigger: ['none', 'stop', 'takeProfit', 'trailing'] }, zero: ['orderId'] },
     cancel: { allowed: { side: ['none'], orderType: ['none'], timeInForce: ['none'], trigger: ['none'], selfTradePrevention: ['none'] }, zero: ['options', 'priceTicks', 'qtyLots', 'trailPpm', 'displayQtyLots', 'minQtyLots', 'triggerTicks', 'expireTimeNs', 'maxNotional'] },
     amend: { allowed: { side: ['none'], orderType: ['none'], timeInForce: ['none'], trigger: ['none'], selfTradePrevention: ['cancelNewest', 'cancelOldest', 'cancelBoth', 'decrement'] }, zero: ['minQtyLots', 'maxNotional'] },
     cancelAll: { allowed: { side: ['none', 'buy', 'sell'], orderType: ['none'], timeInForce: ['none'], trigger: ['none'], selfTradePrevention: ['none'] }, zero: ['options', 'clientOrderId', 'orderId', 'priceTicks', 'qtyLots', 'trailPpm', 'displayQtyLots', 'minQtyLots', 'triggerTicks', 'expireTimeNs', 'maxNotional'] },
@@ -552,20 +624,38 @@ export interface OperatorCommand {
   kind: OperatorCommandKind;
   /** SetMarketState only, otherwise none. */
   marketState: MarketState;
-  /** SetMarketState only, otherwise 0. */
+  /** SetMarketState, setReferencePrice and setMarketRules, otherwise 0. */
   marketId: number;
-  /** OpenAccount: the id, or 0 for the next free one; registerKey, deposit, withdraw: the account; otherwise 0. */
+  /** OpenAccount: the id, or 0 for the next free one; registerKey, deposit, withdraw, setAccountRules: the account; otherwise 0. */
   accountId: bigint;
-  /** Deposit and withdraw, otherwise 0. */
+  /** Deposit and withdraw; setMarketRules: largest notional of an order; otherwise 0. */
   amount: bigint;
   /** Deposit and withdraw, otherwise 0. */
   assetId: number;
+  /** SetAccountRules: accounts of one group do not trade with each other; otherwise 0. */
+  tradeGroup: number;
   /** OpenAccount and registerKey, otherwise zero. */
   newPublicKey: Uint8Array;
+  /** SetReferencePrice, otherwise 0. */
+  priceTicks: bigint;
+  /** SetMarketState: log time at which the state ends by itself, 0 for never; setMarketRules: how long an interruption lasts; otherwise 0. */
+  untilNs: bigint;
+  /** SetMarketRules: largest quantity of an order; otherwise 0. */
+  qtyLots: bigint;
+  /** Open orders: setMarketRules: of an account in the market; setAccountRules: of the account on the shard; otherwise 0. */
+  ordersMax: number;
+  /** SetMarketRules: how far a trade may be from the last one before the command; otherwise 0. */
+  dynamicBandPpm: number;
+  /** SetMarketRules: how far a trade may be from the reference price; otherwise 0. */
+  staticBandPpm: number;
+  /** SetAccountRules: part of each fee that is not taken; otherwise 0. */
+  feeDiscountPpm: number;
+  /** SetAccountRules: new orders and amends in one second of log time; otherwise 0. */
+  ordersPerSecond: number;
 }
 
 const OperatorCommandTable: BlockTable = {
-  length: 64,
+  length: 112,
   fields: [
     ['kind', 'enum', 1, OperatorCommandKindTable],
     ['marketState', 'enum', 1, MarketStateTable],
@@ -574,15 +664,27 @@ const OperatorCommandTable: BlockTable = {
     ['accountId', 'u64', 8],
     ['amount', 'u64', 8],
     ['assetId', 'u32', 4],
-    ['reserved2', 'reserved', 4],
+    ['tradeGroup', 'u32', 4],
     ['newPublicKey', 'bytes', 32],
+    ['priceTicks', 'i64', 8],
+    ['untilNs', 'u64', 8],
+    ['qtyLots', 'u64', 8],
+    ['ordersMax', 'u32', 4],
+    ['dynamicBandPpm', 'u32', 4],
+    ['staticBandPpm', 'u32', 4],
+    ['feeDiscountPpm', 'u32', 4],
+    ['ordersPerSecond', 'u32', 4],
+    ['reserved2', 'reserved', 4],
   ],
   rules: {
-    openAccount: { allowed: { marketState: ['none'] }, zero: ['marketId', 'amount', 'assetId'] },
-    registerKey: { allowed: { marketState: ['none'] }, zero: ['marketId', 'amount', 'assetId'] },
-    deposit: { allowed: { marketState: ['none'] }, zero: ['marketId', 'newPublicKey'] },
-    withdraw: { allowed: { marketState: ['none'] }, zero: ['marketId', 'newPublicKey'] },
-    setMarketState: { allowed: { marketState: ['closed', 'continuous', 'halted'] }, zero: ['accountId', 'amount', 'assetId', 'newPublicKey'] },
+    openAccount: { allowed: { marketState: ['none'] }, zero: ['marketId', 'amount', 'assetId', 'tradeGroup', 'priceTicks', 'untilNs', 'qtyLots', 'ordersMax', 'dynamicBandPpm', 'staticBandPpm', 'feeDiscountPpm', 'ordersPerSecond'] },
+    registerKey: { allowed: { marketState: ['none'] }, zero: ['marketId', 'amount', 'assetId', 'tradeGroup', 'priceTicks', 'untilNs', 'qtyLots', 'ordersMax', 'dynamicBandPpm', 'staticBandPpm', 'feeDiscountPpm', 'ordersPerSecond'] },
+    deposit: { allowed: { marketState: ['none'] }, zero: ['marketId', 'newPublicKey', 'tradeGroup', 'priceTicks', 'untilNs', 'qtyLots', 'ordersMax', 'dynamicBandPpm', 'staticBandPpm', 'feeDiscountPpm', 'ordersPerSecond'] },
+    withdraw: { allowed: { marketState: ['none'] }, zero: ['marketId', 'newPublicKey', 'tradeGroup', 'priceTicks', 'untilNs', 'qtyLots', 'ordersMax', 'dynamicBandPpm', 'staticBandPpm', 'feeDiscountPpm', 'ordersPerSecond'] },
+    setMarketState: { allowed: { marketState: ['closed', 'continuous', 'halted', 'preOpen', 'auction', 'closingAuction', 'postOnly', 'expired'] }, zero: ['accountId', 'amount', 'assetId', 'newPublicKey', 'tradeGroup', 'priceTicks', 'qtyLots', 'ordersMax', 'dynamicBandPpm', 'staticBandPpm', 'feeDiscountPpm', 'ordersPerSecond'] },
+    setReferencePrice: { allowed: { marketState: ['none'] }, zero: ['accountId', 'amount', 'assetId', 'newPublicKey', 'tradeGroup', 'untilNs', 'qtyLots', 'ordersMax', 'dynamicBandPpm', 'staticBandPpm', 'feeDiscountPpm', 'ordersPerSecond'] },
+    setMarketRules: { allowed: { marketState: ['none'] }, zero: ['accountId', 'assetId', 'newPublicKey', 'tradeGroup', 'priceTicks', 'feeDiscountPpm', 'ordersPerSecond'] },
+    setAccountRules: { allowed: { marketState: ['none'] }, zero: ['marketId', 'amount', 'assetId', 'newPublicKey', 'priceTicks', 'untilNs', 'qtyLots', 'dynamicBandPpm', 'staticBandPpm'] },
   },
 };
 
@@ -973,7 +1075,7 @@ export interface ExecutionReport {
   lastPriceTicks: bigint;
   /** Trade: quantity of this fill; cancelled and selfTradePrevented: quantity taken away. */
   lastQtyLots: bigint;
-  /** Trade: fee in base units of the quote asset. */
+  /** Trade: fee in base units of the quote asset; negative: a rebate. */
   fee: bigint;
   /** Trade: number of the trade in the shard, from 1. */
   tradeId: bigint;
@@ -1014,7 +1116,7 @@ const ExecutionReportTable: MessageTable = {
     ['cumQtyLots', 'u64', 8],
     ['lastPriceTicks', 'i64', 8],
     ['lastQtyLots', 'u64', 8],
-    ['fee', 'u64', 8],
+    ['fee', 'i64', 8],
     ['tradeId', 'u64', 8],
     ['targetAccountId', 'u64', 8],
     ['amount', 'u64', 8],
@@ -1183,6 +1285,10 @@ export interface BookDepth {
   nextRecordNo: bigint;
   marketId: number;
   marketState: MarketState;
+  /** What an auction would trade at now; 0 if nothing, or if none is on. */
+  indicativePriceTicks: bigint;
+  /** How much it would trade. */
+  indicativeQtyLots: bigint;
   bids: Level[];
   asks: Level[];
 }
@@ -1190,7 +1296,7 @@ export interface BookDepth {
 const BookDepthTable: MessageTable = {
   name: 'BookDepth',
   templateId: 37,
-  length: 24,
+  length: 40,
   fields: [
     ['requestId', 'u64', 8],
     ['nextRecordNo', 'u64', 8],
@@ -1198,6 +1304,8 @@ const BookDepthTable: MessageTable = {
     ['marketState', 'enum', 1, MarketStateTable],
     ['reserved1', 'reserved', 1],
     ['reserved2', 'reserved', 2],
+    ['indicativePriceTicks', 'i64', 8],
+    ['indicativeQtyLots', 'u64', 8],
   ],
   groups: [
     { name: 'bids', entry: LevelTable, min: 0, max: 65534 },

@@ -1,0 +1,339 @@
+/* markets.c: states of markets, interruptions and auctions (docs/rules.md section 8). */
+
+#include "markets.h"
+
+#include "triggers.h"
+
+#define STATE(name) (1u << ZX_MARKET_STATE_##name)
+
+static const uint16_t transitions[ZX_MARKET_STATE_MAX + 1] = {
+    [ZX_MARKET_STATE_CLOSED] = STATE(PRE_OPEN) | STATE(AUCTION) | STATE(CONTINUOUS) | STATE(POST_ONLY) |
+                               STATE(HALTED) | STATE(EXPIRED),
+    [ZX_MARKET_STATE_PRE_OPEN] = STATE(AUCTION) | STATE(HALTED) | STATE(CLOSED),
+    [ZX_MARKET_STATE_AUCTION] = STATE(CONTINUOUS) | STATE(POST_ONLY) | STATE(HALTED) | STATE(CLOSED),
+    [ZX_MARKET_STATE_CONTINUOUS] =
+        STATE(AUCTION) | STATE(CLOSING_AUCTION) | STATE(HALTED) | STATE(POST_ONLY) | STATE(CLOSED),
+    [ZX_MARKET_STATE_CLOSING_AUCTION] = STATE(HALTED) | STATE(CLOSED),
+    [ZX_MARKET_STATE_HALTED] = STATE(PRE_OPEN) | STATE(AUCTION) | STATE(CONTINUOUS) | STATE(CLOSING_AUCTION) |
+                               STATE(POST_ONLY) | STATE(CLOSED),
+    [ZX_MARKET_STATE_POST_ONLY] =
+        STATE(CONTINUOUS) | STATE(AUCTION) | STATE(CLOSING_AUCTION) | STATE(HALTED) | STATE(CLOSED),
+};
+
+bool markets_may_go(uint32_t from, uint32_t to) {
+    if (from == to) return from != ZX_MARKET_STATE_UNCROSSING;
+    return from <= ZX_MARKET_STATE_MAX && to <= ZX_MARKET_STATE_MAX && (transitions[from] >> to & 1) != 0;
+}
+
+uint32_t markets_after(uint32_t state) {
+    switch (state) {
+    case ZX_MARKET_STATE_PRE_OPEN:
+        return ZX_MARKET_STATE_AUCTION;
+    case ZX_MARKET_STATE_AUCTION:
+    case ZX_MARKET_STATE_HALTED:
+        return ZX_MARKET_STATE_CONTINUOUS;
+    case ZX_MARKET_STATE_CLOSING_AUCTION:
+        return ZX_MARKET_STATE_CLOSED;
+    default:
+        return ZX_MARKET_STATE_NONE;
+    }
+}
+
+/* ------------------------------------------------------------ states */
+
+static uint32_t index_of(const engine *self, const engine_market *market) {
+    return (uint32_t)(market - self->markets);
+}
+
+static void set_member(slots *set, uint32_t index, bool is_member) {
+    if (slots_is_taken(set, index) == is_member) return;
+    if (is_member) slots_take(set, index);
+    else slots_free(set, index);
+}
+
+/* Keeps the sets of markets with something ahead, and the first time at which one ends. */
+static void note(engine *self, engine_market *market) {
+    const uint32_t index = index_of(self, market);
+    set_member(&self->uncrossing_markets, index, market->state == ZX_MARKET_STATE_UNCROSSING);
+    set_member(&self->timed_markets, index, market->until_ns != 0);
+    self->next_market_end_ns = UINT64_MAX;
+    for (uint32_t at = slots_next_taken(&self->timed_markets, 0); at != ZX_NONE;
+         at = slots_next_taken(&self->timed_markets, at + 1)) {
+        if (self->markets[at].until_ns < self->next_market_end_ns) {
+            self->next_market_end_ns = self->markets[at].until_ns;
+        }
+    }
+    touch(self, TREE_MARKETS, index);
+    triggers_look(self, market);
+}
+
+static bool is_crossed(const engine_market *market) {
+    const book_level *const levels = market->book.pool->levels;
+    const uint32_t bid = market->book.sides[BOOK_BUY].best;
+    const uint32_t ask = market->book.sides[BOOK_SELL].best;
+    return bid != ZX_NONE && ask != ZX_NONE && book_level_price(&levels[bid]) >= book_level_price(&levels[ask]);
+}
+
+void markets_enter(engine *self, engine_market *market, uint32_t state, uint64_t until_ns) {
+    const bool may_trade = state == ZX_MARKET_STATE_CONTINUOUS || state == ZX_MARKET_STATE_POST_ONLY;
+    const bool opens = market->state == ZX_MARKET_STATE_AUCTION && may_trade;
+    const bool closes = market->state == ZX_MARKET_STATE_CLOSING_AUCTION && state == ZX_MARKET_STATE_CLOSED;
+    market->until_ns = until_ns;
+    if (opens || closes || (may_trade && is_crossed(market))) {
+        market->state = ZX_MARKET_STATE_UNCROSSING;
+        market->next_state = state;
+    } else {
+        market->state = state;
+    }
+    note(self, market);
+}
+
+static void report_state(engine *self, const engine_market *market) {
+    struct zx_execution_report *const report =
+        report_to(self, ENGINE_OPERATOR_ACCOUNT, ZX_EXEC_TYPE_MARKET_STATE_SET);
+    report->market_id = market->market_id;
+    report->market_state = (uint8_t)market->state;
+}
+
+void markets_interrupt(engine *self, engine_market *market) {
+    market->state = ZX_MARKET_STATE_AUCTION;
+    market->until_ns = market->interruption_ns != 0 ? self->log_time_ns + market->interruption_ns : 0;
+    note(self, market);
+    report_state(self, market);
+}
+
+void markets_end_states(engine *self) {
+    uint32_t ended = 0;
+    uint32_t index = self->next_market_end_ns <= self->log_time_ns ? slots_next_taken(&self->timed_markets, 0)
+                                                                   : ZX_NONE;
+    for (; index != ZX_NONE && ended < ENGINE_MARKET_ENDS_MAX;
+         index = slots_next_taken(&self->timed_markets, index + 1)) {
+        engine_market *const market = &self->markets[index];
+        if (market->until_ns > self->log_time_ns) continue;
+        markets_enter(self, market, markets_after(market->state), 0);
+        report_state(self, market);
+        ended++;
+    }
+}
+
+/* ------------------------------------------------------------ orders for auctions */
+
+void markets_add_auction_order(engine *self, uint32_t slot) {
+    engine_market *const market = &self->markets[self->terms[slot].market];
+    engine_terms *const terms = &self->terms[slot];
+    terms->list_next = ZX_NONE;
+    terms->list_prev = market->auction_tail;
+    if (market->auction_tail != ZX_NONE) self->terms[market->auction_tail].list_next = slot;
+    else market->auction_head = slot;
+    market->auction_tail = slot;
+}
+
+void markets_forget_auction_order(engine *self, uint32_t slot) {
+    engine_market *const market = &self->markets[self->terms[slot].market];
+    const engine_terms *const terms = &self->terms[slot];
+    if (terms->list_prev != ZX_NONE) self->terms[terms->list_prev].list_next = terms->list_next;
+    else market->auction_head = terms->list_next;
+    if (terms->list_next != ZX_NONE) self->terms[terms->list_next].list_prev = terms->list_prev;
+    else market->auction_tail = terms->list_prev;
+}
+
+/* ------------------------------------------------------------ price of an auction */
+
+/* What is known of a range of prices: all of them trade the same. */
+typedef struct candidate {
+    int64_t low_ticks, high_ticks;
+    uint64_t wanted_lots, offered_lots;
+} candidate;
+
+/* The best price so far. */
+typedef struct choice {
+    int64_t reference_ticks;
+    int64_t price_ticks; /* 0 before the first */
+    uint64_t qty_lots, imbalance_lots, distance_ticks;
+} choice;
+
+static uint64_t distance(uint64_t a, uint64_t b) {
+    return a > b ? a - b : b - a;
+}
+
+static void consider(choice *best, const candidate *found) {
+    int64_t price_ticks = best->reference_ticks;
+    if (price_ticks < found->low_ticks) price_ticks = found->low_ticks;
+    if (price_ticks > found->high_ticks) price_ticks = found->high_ticks;
+    const uint64_t qty_lots =
+        found->wanted_lots < found->offered_lots ? found->wanted_lots : found->offered_lots;
+    const uint64_t imbalance_lots = distance(found->wanted_lots, found->offered_lots);
+    const uint64_t distance_ticks = distance((uint64_t)price_ticks, (uint64_t)best->reference_ticks);
+    if (best->price_ticks != 0) {
+        if (qty_lots < best->qty_lots) return;
+        if (qty_lots == best->qty_lots) {
+            if (imbalance_lots > best->imbalance_lots) return;
+            if (imbalance_lots == best->imbalance_lots) {
+                if (distance_ticks > best->distance_ticks) return;
+                if (distance_ticks == best->distance_ticks && price_ticks > best->price_ticks) return;
+            }
+        }
+    }
+    best->price_ticks = price_ticks;
+    best->qty_lots = qty_lots;
+    best->imbalance_lots = imbalance_lots;
+    best->distance_ticks = distance_ticks;
+}
+
+/* Walks the prices of the crossed region upwards: sales from the best, bids from the worst that is crossed. */
+engine_auction markets_auction(const engine *self, const engine_market *market) {
+    if (!is_crossed(market)) return (engine_auction){0};
+    const book_pool *const pool = &self->pool;
+    const book_level *const levels = pool->levels;
+    const int64_t lowest = book_level_price(&levels[market->book.sides[BOOK_SELL].best]);
+    const int64_t highest = book_level_price(&levels[market->book.sides[BOOK_BUY].best]);
+    uint64_t wanted_lots = 0;
+    uint32_t bid = ZX_NONE; /* the lowest crossed bid */
+    for (uint32_t at = market->book.sides[BOOK_BUY].best; at != ZX_NONE && book_level_price(&levels[at]) >= lowest;
+         at = levels[at].worse) {
+        wanted_lots += book_open_lots(pool, at);
+        bid = at;
+    }
+    uint32_t ask = market->book.sides[BOOK_SELL].best;
+    choice best = {
+        .reference_ticks = market->last_ticks != 0 ? market->last_ticks : market->reference_ticks,
+    };
+    candidate found = {.wanted_lots = wanted_lots};
+    int64_t before_ticks = 0; /* the level before; 0 before the first */
+    while (bid != ZX_NONE || (ask != ZX_NONE && book_level_price(&levels[ask]) <= highest)) {
+        const int64_t bid_ticks = bid == ZX_NONE ? INT64_MAX : book_level_price(&levels[bid]);
+        const bool ask_counts = ask != ZX_NONE && book_level_price(&levels[ask]) <= highest;
+        const int64_t ask_ticks = ask_counts ? book_level_price(&levels[ask]) : INT64_MAX;
+        const int64_t price_ticks = bid_ticks < ask_ticks ? bid_ticks : ask_ticks;
+        if (before_ticks != 0 && price_ticks - before_ticks > 1) {
+            found.low_ticks = before_ticks + 1;
+            found.high_ticks = price_ticks - 1;
+            consider(&best, &found);
+        }
+        if (ask_ticks == price_ticks) {
+            found.offered_lots += book_open_lots(pool, ask);
+            ask = levels[ask].worse;
+        }
+        found.low_ticks = found.high_ticks = price_ticks;
+        consider(&best, &found);
+        if (bid_ticks == price_ticks) { /* bids below the next price do not count there */
+            found.wanted_lots -= book_open_lots(pool, bid);
+            bid = levels[bid].better;
+        }
+        before_ticks = price_ticks;
+    }
+    return (engine_auction){.price_ticks = best.price_ticks, .qty_lots = best.qty_lots};
+}
+
+/* ------------------------------------------------------------ executing auctions */
+
+static bool trades_at(const engine_market *market, int64_t price_ticks) {
+    const book_level *const levels = market->book.pool->levels;
+    const uint32_t bid = market->book.sides[BOOK_BUY].best;
+    const uint32_t ask = market->book.sides[BOOK_SELL].best;
+    return bid != ZX_NONE && ask != ZX_NONE && book_level_price(&levels[bid]) >= price_ticks &&
+           book_level_price(&levels[ask]) <= price_ticks;
+}
+
+/* The two orders that come first meet. */
+static void meet(engine *self, engine_market *market) {
+    const uint32_t buy = book_next_maker(&market->book, BOOK_SELL);
+    const uint32_t sell = book_next_maker(&market->book, BOOK_BUY);
+    const uint32_t both[2] = {buy, sell};
+    for (uint32_t at = 0; at < 2; at++) {
+        const uint32_t slot = both[at];
+        if (self->pool.orders[slot].flags & BOOK_TIMED &&
+            self->pool.terms[slot].expire_time_ns <= self->log_time_ns) {
+            trading_end_open(self, slot, ZX_EXEC_TYPE_EXPIRED, ZX_REASON_ORDER_EXPIRED, false);
+            return;
+        }
+    }
+    if (trading_is_same_owner(self, buy, sell)) {
+        const bool buy_is_newer = self->pool.orders[buy].priority_no > self->pool.orders[sell].priority_no;
+        trading_end_open(
+            self, buy_is_newer ? buy : sell, ZX_EXEC_TYPE_SELF_TRADE_PREVENTED, ZX_REASON_SELF_TRADE, false
+        );
+        return;
+    }
+    trading_fill_in_auction(self, market, buy, sell);
+}
+
+/* One fill, the end of one order, or the end of the auction. */
+static void step(engine *self, engine_market *market) {
+    if (market->auction_ticks == 0 || !trades_at(market, market->auction_ticks)) {
+        market->auction_ticks = markets_auction(self, market).price_ticks;
+        touch(self, TREE_MARKETS, index_of(self, market));
+    }
+    if (market->auction_ticks != 0) {
+        meet(self, market);
+    } else if (market->auction_head != ZX_NONE) {
+        trading_end_open(
+            self, market->auction_head, ZX_EXEC_TYPE_CANCELLED, ZX_REASON_AUCTION_REMAINDER, false
+        );
+    } else {
+        market->state = market->next_state;
+        market->next_state = ZX_MARKET_STATE_NONE;
+        note(self, market);
+        report_state(self, market);
+    }
+}
+
+void markets_run(engine *self) {
+    uint32_t steps = 0;
+    for (uint32_t index = slots_next_taken(&self->uncrossing_markets, 0);
+         index != ZX_NONE && steps < ENGINE_AUCTION_STEPS_MAX;
+         index = slots_next_taken(&self->uncrossing_markets, index + 1)) {
+        engine_market *const market = &self->markets[index];
+        const uint64_t first_trade_id = self->next_trade_id;
+        while (market->state == ZX_MARKET_STATE_UNCROSSING && steps < ENGINE_AUCTION_STEPS_MAX) {
+            step(self, market);
+            steps++;
+        }
+        if (self->next_trade_id > first_trade_id) triggers_price_moved(self, market, false);
+    }
+}
+
+/* ------------------------------------------------------------ snapshots, checks */
+
+void markets_restore(engine *self) {
+    for (uint32_t index = 0; index < self->market_count; index++) note(self, &self->markets[index]);
+}
+
+const char *markets_check(const engine *self, uint32_t index) {
+    const engine_market *const market = &self->markets[index];
+    const bool executes = market->state == ZX_MARKET_STATE_UNCROSSING;
+    const bool follows = market->next_state == ZX_MARKET_STATE_CLOSED ||
+                         market->next_state == ZX_MARKET_STATE_CONTINUOUS ||
+                         market->next_state == ZX_MARKET_STATE_POST_ONLY;
+    if (executes ? !follows : market->next_state != ZX_MARKET_STATE_NONE) return "a market's next state is wrong";
+    if ((!executes && market->auction_ticks != 0) || market->auction_ticks < 0 ||
+        market->auction_ticks > ZX_TICKS_MAX) {
+        return "the price of a market's auction is wrong";
+    }
+    if (market->until_ns != 0 && markets_after(market->state) == ZX_MARKET_STATE_NONE) {
+        return "a market's state cannot end";
+    }
+    if (market->dynamic_band_ppm >= ENGINE_PPM || market->static_band_ppm >= ENGINE_PPM ||
+        market->qty_lots_max > ZX_LOTS_MAX || market->notional_max > ZX_AMOUNT_MAX ||
+        market->interruption_ns > ENGINE_INTERRUPTION_NS_MAX) {
+        return "a market's rules are out of range";
+    }
+    if (slots_is_taken(&self->uncrossing_markets, index) != executes ||
+        slots_is_taken(&self->timed_markets, index) != (market->until_ns != 0) ||
+        (market->until_ns != 0 && market->until_ns < self->next_market_end_ns)) {
+        return "a market with something ahead is forgotten";
+    }
+    const bool may_trade =
+        market->state == ZX_MARKET_STATE_CONTINUOUS || market->state == ZX_MARKET_STATE_POST_ONLY;
+    if (may_trade && is_crossed(market)) return "the book is crossed";
+    uint64_t order_id = 0;
+    for (uint32_t slot = market->auction_head; slot != ZX_NONE; slot = self->terms[slot].list_next) {
+        const book_order *const order = &self->pool.orders[slot];
+        if (!slots_is_taken(&self->pool.taken, slot) || !(order->flags & ORDER_AUCTION) ||
+            order->order_id <= order_id || self->terms[slot].market != index) {
+            return "a market's orders for auctions are not in order";
+        }
+        order_id = order->order_id;
+    }
+    return NULL;
+}

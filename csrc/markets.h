@@ -1,0 +1,51 @@
+/*
+ * markets.h: states of markets, interruptions and auctions (docs/rules.md section 8).
+ *
+ *     closed ─▶ pre-open ─▶ auction ─▶ uncrossing ─▶ continuous ─▶ closing auction ─▶ uncrossing ─▶ closed
+ *                              ▲                         │
+ *                              └── a trade would leave a price band
+ *
+ * While a market collects orders for an auction they rest without trading, and the book may be crossed. Leaving the
+ * auction executes it: at one price, pair by pair, at most ENGINE_AUCTION_STEPS_MAX steps after one command; until it is
+ * done the market is `uncrossing` and takes only cancels. Orders that were only for the auction end then.
+ *
+ * Cost: a change of state O(1); finding the price O(crossed levels), and O(orders) of levels with icebergs or hidden
+ * orders.
+ */
+#ifndef ZX_MARKETS_H
+#define ZX_MARKETS_H
+
+#include "trading.h"
+
+/* Whether an operator can bring a market from one state to another. */
+bool markets_may_go(uint32_t from, uint32_t to);
+
+/* The state that follows when one ends by itself; ZX_MARKET_STATE_NONE if it does not. */
+uint32_t markets_after(uint32_t state);
+
+/* The market comes to a state, through the execution of its auction if there is anything to execute. */
+void markets_enter(engine *self, engine_market *market, uint32_t state, uint64_t until_ns);
+
+/* The next trade would leave a price band: the market goes into an auction. */
+void markets_interrupt(engine *self, engine_market *market);
+
+/* Ends the states whose time is over, at most ENGINE_MARKET_ENDS_MAX. */
+void markets_end_states(engine *self);
+
+/* Executes auctions, within the limit. */
+void markets_run(engine *self);
+
+/* What an auction would trade now. */
+engine_auction markets_auction(const engine *self, const engine_market *market);
+
+/* An order that ends with the next auction begins, or ceases, to rest. */
+void markets_add_auction_order(engine *self, uint32_t slot);
+void markets_forget_auction_order(engine *self, uint32_t slot);
+
+/* After a snapshot: the sets of markets that have something ahead. */
+void markets_restore(engine *self);
+
+/* NULL, or a sentence about what does not hold of a market's state, rules and orders for auctions. */
+const char *markets_check(const engine *self, uint32_t index);
+
+#endif

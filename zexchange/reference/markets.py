@@ -1,0 +1,175 @@
+"""Markets (docs/rules.md section 8): states, price bands, auctions."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+from zexchange import limits
+from zexchange.reference.matching import Matching
+from zexchange.reference.reports import CommandContext, Reporter
+from zexchange.reference.state import Market, Order, State
+from zexchange.reference.triggers import Triggers
+from zexchange.wire.messages import ExecType, MarketState, ReasonCode
+
+__all__ = ["ENDS", "TRANSITIONS", "Auction", "Markets", "auction_of", "is_crossed"]
+
+_CLOSED, _OPEN, _HALTED = MarketState.CLOSED, MarketState.CONTINUOUS, MarketState.HALTED
+_PRE_OPEN, _AUCTION = MarketState.PRE_OPEN, MarketState.AUCTION
+_CLOSING, _POST_ONLY = MarketState.CLOSING_AUCTION, MarketState.POST_ONLY
+
+TRANSITIONS = {
+    _CLOSED: {_PRE_OPEN, _AUCTION, _OPEN, _POST_ONLY, _HALTED, MarketState.EXPIRED},
+    _PRE_OPEN: {_AUCTION, _HALTED, _CLOSED},
+    _AUCTION: {_OPEN, _POST_ONLY, _HALTED, _CLOSED},
+    _OPEN: {_AUCTION, _CLOSING, _HALTED, _POST_ONLY, _CLOSED},
+    _CLOSING: {_HALTED, _CLOSED},
+    _HALTED: {_PRE_OPEN, _AUCTION, _OPEN, _CLOSING, _POST_ONLY, _CLOSED},
+    _POST_ONLY: {_OPEN, _AUCTION, _CLOSING, _HALTED, _CLOSED},
+    MarketState.EXPIRED: set(),
+    MarketState.UNCROSSING: set(),
+}
+"""The states that an operator can bring a market to. To the state it is in always, but for `UNCROSSING`."""
+
+ENDS = {_PRE_OPEN: _AUCTION, _AUCTION: _OPEN, _CLOSING: _CLOSED, _HALTED: _OPEN}
+"""States that end by themselves when they have a time, and what follows."""
+
+
+class Auction(NamedTuple):
+    """What an auction would trade."""
+
+    price_ticks: int
+    qty_lots: int
+
+
+class Markets:
+    """States of markets, and what happens when they change."""
+
+    def __init__(self, state: State, reporter: Reporter, matching: Matching, triggers: Triggers) -> None:
+        self._state = state
+        self._reporter = reporter
+        self._matching = matching
+        self._triggers = triggers
+
+    def enter(self, market: Market, state: MarketState, until_ns: int) -> None:
+        """The market comes to a state, through the execution of its auction if there is anything to execute."""
+        leaves_auction = (market.state, state) in (
+            (_AUCTION, _OPEN),
+            (_AUCTION, _POST_ONLY),
+            (_CLOSING, _CLOSED),
+        )
+        may_trade = state in (_OPEN, _POST_ONLY)
+        market.until_ns = until_ns
+        if leaves_auction or (may_trade and is_crossed(market)):
+            market.state, market.next_state = MarketState.UNCROSSING, state
+        else:
+            market.state = state
+
+    def end_states(self, context: CommandContext) -> None:
+        """Ends the states whose time is over, in the order of the genesis file, up to the limit."""
+        over = [
+            market
+            for market in self._state.markets.values()
+            if 0 < market.until_ns <= self._state.log_time_ns
+        ]
+        for market in over[: limits.MARKET_ENDS_PER_RECORD_MAX]:
+            self.enter(market, ENDS[market.state], 0)
+            self._report_state(context, market)
+
+    def is_anything_due(self) -> bool:
+        """Whether the limits kept an auction from being executed to its end."""
+        return any(market.state is MarketState.UNCROSSING for market in self._state.markets.values())
+
+    # ------------------------------------------------------------------ executing auctions
+
+    def run(self, context: CommandContext) -> None:
+        """Executes auctions, market by market, up to the limit of steps."""
+        steps = 0
+        for market in self._state.markets.values():
+            first_trade_id = self._state.next_trade_id
+            while market.state is MarketState.UNCROSSING and steps < limits.AUCTION_STEPS_PER_COMMAND_MAX:
+                self._step(context, market)
+                steps += 1
+            if self._state.next_trade_id > first_trade_id:
+                self._triggers.follow_price(market, on_reference=False)
+
+    def _step(self, context: CommandContext, market: Market) -> None:
+        """One fill, the end of one order, or the end of the auction."""
+        price_ticks = market.auction_ticks
+        if not (price_ticks and _trades_at(market, price_ticks)):
+            found = auction_of(market)
+            price_ticks = market.auction_ticks = 0 if found is None else found.price_ticks
+        if price_ticks:
+            self._trade(context, market, market.buys[0], market.sells[0])
+            return
+        ended = [order for order in (*market.buys, *market.sells) if order.is_for_auction]
+        if ended:
+            first = min(ended, key=lambda order: order.order_id)
+            self._matching.end_resting(context, first, ReasonCode.AUCTION_REMAINDER)
+            return
+        market.state, market.next_state = market.next_state, MarketState.NONE
+        self._report_state(context, market)
+
+    def _trade(self, context: CommandContext, market: Market, buy: Order, sell: Order) -> None:
+        """The two orders that come first meet."""
+        for order in (buy, sell):
+            if self._matching.is_overdue(order):
+                self._matching.end_resting(context, order, ReasonCode.ORDER_EXPIRED, ExecType.EXPIRED)
+                return
+        if self._matching.is_same_owner(buy, sell):
+            newer = max(buy, sell, key=lambda order: order.priority_no)
+            self._matching.end_resting(context, newer, ReasonCode.SELF_TRADE, ExecType.SELF_TRADE_PREVENTED)
+            return
+        self._matching.fill_in_auction(context, market, buy, sell, market.auction_ticks)
+
+    def _report_state(self, context: CommandContext, market: Market) -> None:
+        self._reporter.report(
+            context,
+            limits.OPERATOR_ACCOUNT_ID,
+            ExecType.MARKET_STATE_SET,
+            market_id=market.definition.market_id,
+            market_state=market.state,
+        )
+
+
+def is_crossed(market: Market) -> bool:
+    """Whether orders could trade with each other; they can only while a market does not trade."""
+    return bool(market.buys and market.sells) and (market.buys[0].price_ticks >= market.sells[0].price_ticks)
+
+
+def _trades_at(market: Market, price_ticks: int) -> bool:
+    return (
+        bool(market.buys and market.sells)
+        and market.buys[0].price_ticks >= price_ticks >= market.sells[0].price_ticks
+    )
+
+
+def auction_of(market: Market) -> Auction | None:
+    """What an auction would trade now; None if nothing.
+
+    The price at which most is traded; of those the one that leaves least on one side; of those the nearest to the last
+    trade, or to the reference price if there was no trade; of those the lowest.
+    """
+    if not is_crossed(market):
+        return None
+    lowest, highest = market.sells[0].price_ticks, market.buys[0].price_ticks
+    orders = (*market.buys, *market.sells)
+    levels = sorted({order.price_ticks for order in orders if lowest <= order.price_ticks <= highest})
+    ranges = [(price, price) for price in levels]
+    ranges += [(low + 1, high - 1) for low, high in itertools.pairwise(levels) if high - low > 1]
+    reference_ticks = market.last_ticks or market.reference_ticks
+    best: tuple[tuple[int, int, int, int], Auction] | None = None
+    for low, high in ranges:
+        price_ticks = min(max(reference_ticks, low), high)
+        wanted = sum(order.leaves_lots for order in market.buys if order.price_ticks >= price_ticks)
+        offered = sum(order.leaves_lots for order in market.sells if order.price_ticks <= price_ticks)
+        rank = (
+            -min(wanted, offered),
+            abs(wanted - offered),
+            abs(price_ticks - reference_ticks),
+            price_ticks,
+        )
+        if best is None or rank < best[0]:
+            best = rank, Auction(price_ticks, min(wanted, offered))
+    assert best is not None, "a crossed book has levels"
+    return best[1]
