@@ -1,6 +1,6 @@
 # Each target does its own set-up; a second set-up takes no time. Arguments: make run ARGS="--port-base 9200"
 
-.PHONY: run page test bench setup lint lint-style lint-types lint-c lint-generated clean model lock
+.PHONY: run page test bench setup lint lint-style lint-types lint-c lint-generated clean model fuzz lock
 
 VENV := .venv/bin
 ARGS ?=
@@ -36,6 +36,9 @@ bench: setup  ## measure everything that has a budget, in under five minutes; AR
 
 model: setup  ## drive both engines with generated commands, for as long as ARGS says
 	@$(VENV)/python -m tests.model $(ARGS)
+
+fuzz:  ## feed the engine with what a coverage-guided fuzzer makes up; ARGS is how many seconds
+	@scripts/fuzz $(ARGS)
 
 lock: setup  ## write requirements.lock anew from requirements.in
 	@scripts/lock $(ARGS)
