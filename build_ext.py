@@ -2,7 +2,7 @@
 `perf._native`, which stays in the source tree and is never packaged.
 
     python build_ext.py                  into zexchange/ and perf/, for work in the source tree
-    python build_ext.py perf             only the load generator
+    python build_ext.py engine           only the engine; or perf: only the load generator
     ZX_BUILD=debug python build_ext.py   one of MODES below; release if it is not set
 
 Packaging builds the same through `cffi_modules=["build_ext.py:ffibuilder"]`. What Python may see of the engine
@@ -152,11 +152,12 @@ def main() -> None:
     from setuptools import setup
 
     os.chdir(ROOT)
-    only_perf = sys.argv[1:2] == ["perf"]
-    arguments = sys.argv[2:] if only_perf else sys.argv[1:]
+    modules = {"engine": "build_ext.py:ffibuilder", "perf": "build_ext.py:perf_ffibuilder"}
+    only = sys.argv[1] if sys.argv[1:2] and sys.argv[1] in modules else None
+    arguments = sys.argv[2:] if only else sys.argv[1:]
     setup(
         name="zexchange",
-        cffi_modules=[*([] if only_perf else ["build_ext.py:ffibuilder"]), "build_ext.py:perf_ffibuilder"],
+        cffi_modules=[modules[only]] if only else list(modules.values()),
         script_args=["--quiet", "build_ext", "--inplace", "--force", *arguments],
     )
 

@@ -10,7 +10,8 @@
  *         |-- triggers.c   orders that wait; what time and prices do -+
  *         |-- markets.c    states of markets; auctions ---------------+
  *         |-- operator.c   accounts, keys, deposits, market states ---+---> ledger.h
- *         '-- state.c      leaves of the state tree, snapshots ----------> merkle.h
+ *         |-- state.c      leaves of the state tree, snapshots ----------> merkle.h
+ *         '-- check.c      the standing truths
  *
  * The rules are docs/rules.md, the bytes docs/formats.md. What comes out is a function of the configuration and
  * of the sequence of (log time, frame): no clock, no random number, no thread, no allocation after

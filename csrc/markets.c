@@ -305,6 +305,9 @@ const char *markets_check(const engine *self, uint32_t index) {
     const bool follows = market->next_state == ZX_MARKET_STATE_CLOSED ||
                          market->next_state == ZX_MARKET_STATE_CONTINUOUS ||
                          market->next_state == ZX_MARKET_STATE_POST_ONLY;
+    if (market->state == ZX_MARKET_STATE_NONE || market->state > ZX_MARKET_STATE_MAX) {
+        return "a market is in no state";
+    }
     if (executes ? !follows : market->next_state != ZX_MARKET_STATE_NONE) return "a market's next state is wrong";
     if ((!executes && market->auction_ticks != 0) || market->auction_ticks < 0 ||
         market->auction_ticks > ZX_TICKS_MAX) {

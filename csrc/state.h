@@ -47,6 +47,9 @@ int state_restore(engine *self, const uint8_t *snapshot, size_t length, const ch
 /* Position in the ring of the outcome that was written as number `ordinal`, from 0. */
 uint32_t engine_outcome_position(const engine *self, uint64_t ordinal);
 
+/* Position of the first outcome of a batch, or ZX_NONE if it is not cached. */
+uint32_t engine_find_outcome(const engine *self, uint32_t key_index, uint64_t nonce);
+
 /* Makes the batch whose first outcome is at `position` findable as a duplicate. */
 void engine_cache_batch(engine *self, uint32_t position);
 

@@ -97,7 +97,9 @@ def test_json_everywhere(traders: Exchange, command: Command) -> None:
         "amount": "1.500000",
     }
     assert ask("market", "set-reference", "ETH-USD", "3000") == {"market": "ETH-USD", "price": "3000.00"}
-    rules = ask("market", "set-rules", "ETH-USD", "--dynamic-band", 50_000, "--interruption", 2, "--max-orders", 9)
+    rules = ask(
+        "market", "set-rules", "ETH-USD", "--dynamic-band", 50_000, "--interruption", 2, "--max-orders", 9
+    )
     assert rules == {"market": "ETH-USD"}
     assert ask("user", "set-rules", 1, "--fee-discount", 250_000, "--max-rate", 100) == {"account_id": 1}
     halted = ask("market", "set-state", "AAPL-USD", "halted", "--for", 0.2)
@@ -105,7 +107,11 @@ def test_json_everywhere(traders: Exchange, command: Command) -> None:
     stop = ask("order", "buy", "ETH-USD", "0.1", "3100", "--stop", "3050", "--expires", 600, "--key", "alice")
     assert (stop["status"], stop["filled"]) == ("open", "0.000")
     (waiting,) = ask("order", "list", "--key", "alice")
-    assert (waiting["trigger"], waiting["trigger_price"], waiting["time_in_force"]) == ("stop", "3050.00", "gtd")
+    assert (waiting["trigger"], waiting["trigger_price"], waiting["time_in_force"]) == (
+        "stop",
+        "3050.00",
+        "gtd",
+    )
     assert ask("order", "cancel", "--all", "--key", "alice") == {"cancelled": 1}
     keys = ask("keys", "list")
     assert {key["name"] for key in keys} >= {"alice", "bob", "operator", "settlement"}

@@ -36,7 +36,7 @@ def main() -> int:
         try:
             stream.begin()
             if deep:
-                stream.deep_book()
+                stream.deepen()
             while duel.commands < options.commands and time.monotonic() < end:
                 stream.step()
             duel.check_from_outside()

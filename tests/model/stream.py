@@ -512,6 +512,12 @@ class Stream:
             deposits = [kit.deposit(account_id, asset_id, 100_000) for asset_id in (10, 3, 7)]
             self.operator(kit.open_account(key, account_id), *deposits)
 
+    def deepen(self) -> None:
+        """What reaches the bounds on the work of one command."""
+        self.deep_book()
+        self.deep_waiting()
+        self.deep_auction()
+
     def deep_book(self) -> None:
         """More than 1,024 resting orders, then commands that reach the limits of one command."""
         maker, taker, other = self.keys[:3]
@@ -636,7 +642,6 @@ class Stream:
         for key in (maker, taker, other):
             self.trader(key, kit.cancel_all(), kit.cancel_all())
 
-
     def end(self) -> None:
         """A market is over."""
         self.operator(*(kit.market_state(8, state) for state in (MarketState.CLOSED, MarketState.EXPIRED)))
@@ -653,9 +658,7 @@ def run(
     try:
         stream.begin()
         if deep:
-            stream.deep_book()
-            stream.deep_waiting()
-            stream.deep_auction()
+            stream.deepen()
         while stream.duel.commands < commands:
             stream.step()
         stream.end()

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "book.h"
+#include "engine.h"
 #include "idmap.h"
 #include "kit.h"
 #include "lanes.h"
@@ -480,6 +481,75 @@ static void test_book_refuses_a_level_that_would_overflow(void) {
     arena_unmap(&memory);
 }
 
+/* ------------------------------------------------------------ configurations */
+
+static int create_with(const engine_config *config) {
+    engine *made = NULL;
+    const int error = engine_create(config, &made);
+    if (error == ZX_OK) engine_destroy(made);
+    return error;
+}
+
+/* Whatever is out of its range is refused, before any memory is asked for. */
+static void test_configurations(void) {
+    static const uint8_t bytes[32] = {1};
+    static const uint32_t asset_ids[] = {1, 2};
+    const engine_market_config market = {
+        .base_units_per_lot = 1, .quote_units_per_tick_lot = 1, .market_id = 1, .quote_asset = 1, .taker_fee_ppm = 5,
+    };
+    const engine_config right = {
+        .deployment_id = bytes, .operator_public_key = bytes, .asset_ids = asset_ids, .markets = &market,
+        .sha256 = toy_hash, .asset_count = 2, .market_count = 1, .accounts_max = 4, .keys_max = 4, .balances_max = 8,
+        .orders_max = 8, .outcomes_max = 64, .tracked = 1,
+    };
+    CHECK(create_with(&right) == ZX_OK);
+    const size_t limits[] = {
+        offsetof(engine_config, accounts_max), offsetof(engine_config, keys_max), offsetof(engine_config, balances_max),
+        offsetof(engine_config, orders_max), offsetof(engine_config, outcomes_max), offsetof(engine_config, asset_count),
+    };
+    for (size_t limit = 0; limit < sizeof limits / sizeof *limits; limit++) {
+        const uint32_t values[] = {0, (1u << 26) + 1};
+        for (size_t value = 0; value < 2; value++) {
+            engine_config wrong = right;
+            memcpy((uint8_t *)&wrong + limits[limit], &values[value], 4);
+            CHECK(create_with(&wrong) == ZX_ERROR_CONFIG);
+        }
+    }
+    engine_config wrong = right;
+    wrong.market_count = (1u << 26) + 1;
+    CHECK(create_with(&wrong) == ZX_ERROR_CONFIG);
+    wrong = right;
+    wrong.tracked = 2;
+    CHECK(create_with(&wrong) == ZX_ERROR_CONFIG);
+    wrong = right;
+    wrong.sha256 = NULL;
+    CHECK(create_with(&wrong) == ZX_ERROR_CONFIG);
+    wrong.tracked = 0;
+    CHECK(create_with(&wrong) == ZX_OK);
+    wrong = right;
+    wrong.market_count = 0;
+    CHECK(create_with(&wrong) == ZX_OK);
+
+    engine_market_config markets[11];
+    for (size_t at = 0; at < 11; at++) markets[at] = market;
+    markets[0].base_asset = 2;
+    markets[1].quote_asset = 2;
+    markets[2].base_asset = 1;
+    markets[3].market_id = 0;
+    markets[4].base_units_per_lot = 0;
+    markets[5].base_units_per_lot = ZX_AMOUNT_MAX + 1;
+    markets[6].quote_units_per_tick_lot = 0;
+    markets[7].quote_units_per_tick_lot = ZX_AMOUNT_MAX + 1;
+    markets[8].maker_fee_ppm = (int32_t)ENGINE_FEE_PPM_MAX + 1;
+    markets[9].taker_fee_ppm = ENGINE_FEE_PPM_MAX + 1;
+    markets[10].maker_fee_ppm = -6;
+    for (size_t at = 0; at < 11; at++) {
+        wrong = right;
+        wrong.markets = &markets[at];
+        CHECK(create_with(&wrong) == ZX_ERROR_CONFIG);
+    }
+}
+
 int main(void) {
     const uint32_t capacities[] = {1, 2, 63, 64, 65, 128, 200};
     for (size_t at = 0; at < sizeof capacities / sizeof capacities[0]; at++) {
@@ -500,6 +570,7 @@ int main(void) {
     test_book_keeps_its_invariants(33, 8);
     test_book_keeps_its_invariants(34, 400);
     test_icebergs_and_hidden_orders();
+    test_configurations();
     puts("ok");
     return 0;
 }

@@ -1,73 +1,12 @@
 /*
  * replay.c: replays a stream of records from a file with every check on, and damages snapshots on the way.
  *
- * The file, little-endian: u16 shard, u16 asset count, u32 market count, u32 accounts, keys, balances, orders,
- * outcomes; deployment id[32]; operator key[32]; asset ids, u32 each; markets, 6 fields each (see read_config);
- * then steps: u64 log time, u32 length, body. Prints the counters and a hash over all events, which the caller
- * compares with another run.
+ * Prints the counters and a hash over all events, which the caller compares with another run.
  */
 
-#include <string.h>
-
-#include "engine.h"
 #include "frames.h"
-#include "kit.h"
 #include "state.h"
-
-typedef struct input {
-    const uint8_t *at;
-    const uint8_t *end;
-} input;
-
-static const uint8_t *take(input *from, size_t length) {
-    CHECK((size_t)(from->end - from->at) >= length);
-    const uint8_t *const bytes = from->at;
-    from->at += length;
-    return bytes;
-}
-
-static uint32_t take_u32(input *from) {
-    return zx_load_u32(take(from, 4));
-}
-
-static uint64_t take_u64(input *from) {
-    return zx_load_u64(take(from, 8));
-}
-
-static engine_config read_config(input *from, uint64_t hash_seed) {
-    engine_config config = {.sha256 = toy_hash, .tracked = 1, .hash_seed = hash_seed};
-    config.shard = zx_load_u16(take(from, 2));
-    config.asset_count = zx_load_u16(take(from, 2));
-    config.market_count = take_u32(from);
-    config.accounts_max = take_u32(from);
-    config.keys_max = take_u32(from);
-    config.balances_max = take_u32(from);
-    config.orders_max = take_u32(from);
-    config.outcomes_max = take_u32(from);
-    config.deployment_id = take(from, 32);
-    config.operator_public_key = take(from, 32);
-    uint32_t *const asset_ids = malloc(config.asset_count * sizeof *asset_ids);
-    for (uint32_t index = 0; index < config.asset_count; index++) asset_ids[index] = take_u32(from);
-    config.asset_ids = asset_ids;
-    engine_market_config *const markets = calloc(config.market_count, sizeof *markets);
-    for (uint32_t index = 0; index < config.market_count; index++) {
-        markets[index].base_units_per_lot = take_u64(from);
-        markets[index].quote_units_per_tick_lot = take_u64(from);
-        markets[index].market_id = take_u32(from);
-        markets[index].base_asset = take_u32(from);
-        markets[index].quote_asset = take_u32(from);
-        markets[index].maker_fee_ppm = take_u32(from);
-        markets[index].taker_fee_ppm = take_u32(from);
-    }
-    config.markets = markets;
-    return config;
-}
-
-static engine *make(const engine_config *config) {
-    engine *made = NULL;
-    CHECK(engine_create(config, &made) == ZX_OK);
-    return made;
-}
+#include "stream.h"
 
 static void check(const engine *self) {
     const char *const broken = engine_check(self);
@@ -147,18 +86,6 @@ static void check_damaged_frames(const uint8_t *body, size_t length, uint64_t *r
         frames_check(frame, kept, random_below(random, 2) != 0);
         free(frame);
     }
-}
-
-static uint8_t *read_file(const char *path, size_t *length) {
-    FILE *const file = fopen(path, "rb");
-    CHECK(file != NULL);
-    CHECK(fseek(file, 0, SEEK_END) == 0);
-    *length = (size_t)ftell(file);
-    CHECK(fseek(file, 0, SEEK_SET) == 0);
-    uint8_t *const bytes = malloc(*length + 1);
-    CHECK(fread(bytes, 1, *length, file) == *length);
-    fclose(file);
-    return bytes;
 }
 
 int main(int count, char **arguments) {

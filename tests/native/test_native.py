@@ -1,12 +1,14 @@
 """The C sources under the address and undefined-behaviour sanitizers, without Python in the process.
 
 `pieces.c` tests the data structures alone. `replay.c` replays generated streams with every check on, restores
-snapshots, whole and damaged, and must see the same events as the extension does.
+snapshots, whole and damaged, and must see the same events as the extension does. `broken.c` breaks the state of an
+engine in every way, and the check must notice.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -26,16 +28,19 @@ HERE = Path(__file__).resolve().parent
 CSRC = HERE.parent.parent / "csrc"
 FLAGS = ["-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fno-omit-frame-pointer"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+if "ZX_COVERAGE" in os.environ:  # see scripts/coverage
+    SANITIZE = ["--coverage", "-O0", "-Wno-maybe-uninitialized"]
 FNV_OFFSET, FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
 
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `pieces`, `replay`, and `replay-colliding` whose hashes have two bits, all with sanitizers."""
+    """A folder with the programs, and `replay-colliding` whose hashes have two bits; all with sanitizers."""
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None:
         pytest.skip("there is no C compiler")
-    folder = tmp_path_factory.mktemp("native")
+    folder = Path("build/native") if "ZX_COVERAGE" in os.environ else tmp_path_factory.mktemp("native")
+    folder.mkdir(parents=True, exist_ok=True)
     probe = folder / "probe.c"
     probe.write_text("int main(void) { return 0; }\n")
     if subprocess.run([compiler, *SANITIZE, probe, "-o", folder / "probe"], capture_output=True).returncode:
@@ -45,6 +50,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("pieces", "pieces", []),
         ("replay", "replay", []),
         ("replay-colliding", "replay", ["-DIDMAP_HASH_MASK=3"]),
+        ("broken", "broken", []),
     ):
         command: list[str | Path] = [compiler, *FLAGS, *SANITIZE, *defines, f"-I{CSRC}"]
         objects = [folder / f"{source.stem}{''.join(defines)}.o" for source in sources]
@@ -73,16 +79,54 @@ def test_replay_sees_what_the_extension_sees(
     build: Path, tmp_path: Path, seed: int, deep: bool, commands: int
 ) -> None:
     genesis, steps = stream_of(seed, deep, commands)
-    file = tmp_path / "stream"
-    file.write_bytes(
-        header(genesis) + b"".join(struct.pack("<QI", time, len(body)) + body for body, time in steps)
-    )
+    file = written(tmp_path, genesis, steps)
     expected = outcome(genesis, steps)
     assert run(build / "replay", file, "1") == expected
     assert run(build / "replay", file, "987654321") == expected, "the hash seed decided something"
     assert run(build / "replay-colliding", file, "1") == expected, (
         "an equal hash was taken for the same thing"
     )
+
+
+@pytest.mark.parametrize("flags", [["-O0"], ["-O3", "-march=native", "-flto"]], ids=" ".join)
+def test_neither_optimisation_nor_process_decides_anything(tmp_path: Path, flags: list[str]) -> None:
+    genesis, steps = stream_of(4, False, 3_000)
+    file = written(tmp_path, genesis, steps)
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if compiler is None:
+        pytest.skip("there is no C compiler")
+    sources = [HERE / "replay.c", *sorted(CSRC.glob("*.c"))]
+    subprocess.run(
+        [compiler, "-std=c11", *flags, f"-I{CSRC}", *sources, "-o", tmp_path / "replay"], check=True
+    )
+    assert run(tmp_path / "replay", file, "77") == outcome(genesis, steps)
+
+
+def test_whatever_breaks_is_noticed(build: Path, tmp_path: Path) -> None:
+    """Every sentence that a check can say is said for some defect, and no field of the state goes unchecked."""
+    said: set[str] = set()
+    for seed in (2, 6, 7):
+        said |= set(
+            run(build / "broken", written(tmp_path, *stream_of(seed, False, 1_500)), "5").splitlines()
+        )
+    tried = {line.removeprefix("tried: ") for line in said if line.startswith("tried: ")}
+    assert len(tried) > 80
+    assert not {name for name in tried if f"noticed: {name}" not in said}
+    checks = ("book", "check", "lanes", "ledger", "lob", "markets", "triggers")
+    source = "".join((CSRC / f"{name}.c").read_text() for name in checks)
+    sentences = set(re.findall(r'(?:return|NULL :) "([a-z][^"]+)"', source))
+    assert len(sentences) > 80
+    needs_many_defects_at_once = {"orders are lost between accounts and slots"}
+    assert sentences - said == needs_many_defects_at_once
+
+
+def written(folder: Path, genesis: Genesis, steps: list[Step]) -> Path:
+    """The stream in a file, as stream.h reads it."""
+    file = folder / "stream"
+    file.write_bytes(
+        header(genesis) + b"".join(struct.pack("<QI", time, len(body)) + body for body, time in steps)
+    )
+    return file
 
 
 def stream_of(seed: int, deep: bool, commands: int) -> tuple[Genesis, list[Step]]:
@@ -92,14 +136,14 @@ def stream_of(seed: int, deep: bool, commands: int) -> tuple[Genesis, list[Step]
     stream = Stream(Duel(genesis, SHARD, [engine_named("c")]), random)
     stream.begin()
     if deep:
-        stream.deep_book()
+        stream.deepen()
     while stream.duel.commands < commands:
         stream.step()
     return genesis, stream.duel.steps
 
 
 def header(genesis: Genesis) -> bytes:
-    """What replay.c reads first."""
+    """What stream.h reads first."""
     markets = genesis.markets_of(SHARD)
     limits = genesis.limits
     positions = {asset.asset_id: position for position, asset in enumerate(genesis.assets)}
@@ -113,7 +157,7 @@ def header(genesis: Genesis) -> bytes:
             *(struct.pack("<I", asset_id) for asset_id in positions),
             *(
                 struct.pack(
-                    "<QQIIIII",
+                    "<QQIIIiI",
                     market.base_units_per_lot,
                     market.quote_units_per_tick_lot,
                     market.market_id,
