@@ -185,8 +185,8 @@ def _print_load(result: LoadResult) -> None:
     click.echo(f"memory: {memory} MiB; {result.resting_orders:,} orders rested before")
     for stage in result.stages:
         click.echo(
-            f"  {stage.process} {stage.name}: p50 {stage.p50_us:,.0f} us, p99 {stage.p99_us:,.0f} us, "
-            f"{stage.count:,} turns"
+            f"  {stage.process} {stage.name}: p50 {stage.p50_us:,.1f} us, p99 {stage.p99_us:,.0f} us, "
+            f"{stage.count:,} {'frames' if stage.name == 'bus' else 'turns'}"
         )
     pace = "kept up" if result.generator_kept_up else "FELL BEHIND"
     click.echo(

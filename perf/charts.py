@@ -6,8 +6,9 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from perf.results import LoadResult
+from perf.results import LoadResult, stage_medians
 from perf.sweep import SweepResult
+from zexchange.runtime.stages import STAGES
 
 COLORS = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#0891b2", "#be123c")
 _PERCENTILES = (0.0, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99999)
@@ -146,17 +147,21 @@ def latency_over_time(result: LoadResult) -> bytes:
 
 
 def stage_breakdown(results: Sequence[LoadResult]) -> bytes:
-    """Medians of the stages that the exchange counted, per turn of its loop, run by run."""
+    """Medians of the stages that the exchange counted, run by run."""
     figure, axes = _figure()
-    names = ("verify", "bus", "match", "append", "publish")
     shown = [result for result in results if result.stages]
+    named: set[str] = set()
     for row, result in enumerate(shown):
         left = 0.0
-        for number, name in enumerate(names):
-            value_us = sum(stage.p50_us for stage in result.stages if stage.name == name)
-            if not value_us:
-                continue
-            axes.barh(row, value_us, left=left, color=COLORS[number], label=name if row == 0 else None)
+        for name, value_us in stage_medians(result).items():
+            axes.barh(
+                row,
+                value_us,
+                left=left,
+                color=COLORS[STAGES.index(name)],
+                label=None if name in named else name,
+            )
+            named.add(name)
             if value_us > 20:
                 axes.text(
                     left + value_us / 2,
@@ -171,7 +176,7 @@ def stage_breakdown(results: Sequence[LoadResult]) -> bytes:
     axes.set_yticks(range(len(shown)))
     axes.set_yticklabels([label_of(result) for result in shown], fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel("us, median per turn of the loop")
+    axes.set_xlabel("us, median per turn of the loop; of the bus, per order")
     axes.set_title("Where the time goes", loc="left", fontsize=11)
     axes.legend(frameon=False, fontsize=8, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     return _png(figure)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from perf import charts
 from perf.charts import label_of
-from perf.results import LoadResult
+from perf.results import LoadResult, stage_medians
 from perf.sweep import SweepResult
 
 _STYLE = """
@@ -206,6 +206,13 @@ def _conditions(run: LoadResult) -> str:
         (
             "generator",
             f"{run.generator_cpu_share:.0%} of a core, late by {run.generator_late_p99_us:,.0f} us at p99",
+        ),
+        (
+            "stages",
+            ", ".join(f"{name} {value_us:,.0f}" for name, value_us in stage_medians(run).items())
+            + " us at the median"
+            if run.stages
+            else "not counted",
         ),
         ("memory", escape(", ".join(f"{name} {size:,.0f} MiB" for name, size in run.rss_mb.items()))),
         ("log", "verified" if run.verified else "<span class=warn>not verified</span>"),

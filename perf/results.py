@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+from zexchange.runtime.stages import STAGES
+
 Fsync = Literal["always", "everysec"]
 
 
@@ -78,7 +80,8 @@ class ProcessUse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
-    """How long one stage of the path took, as the exchange's own processes saw it, per loop turn."""
+    """How long one stage of the path took, as the exchange's own processes saw it: per loop turn, and for the bus per
+    frame, from the end of its verification until the matcher took it."""
 
     process: str
     name: str
@@ -179,6 +182,18 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", ta
     """Latency, as an HdrHistogram V2 compressed base64 histogram (ns)."""
     noise: Noise
     machine: Machine
+
+
+def stage_medians(result: LoadResult) -> dict[str, float]:
+    """Median of each stage in us, in the order of an order's way; without those that nobody counted. Where several
+    processes counted a stage, the mean of theirs by how often each did it."""
+    found = {}
+    for name in STAGES:
+        counted = [stage for stage in result.stages if stage.name == name]
+        total = sum(stage.count for stage in counted)
+        if total:
+            found[name] = sum(stage.p50_us * stage.count for stage in counted) / total
+    return found
 
 
 def save(result: msgspec.Struct, path: Path) -> None:
