@@ -22,6 +22,8 @@ def label_of(result: LoadResult) -> str:
         words.append(f"batches of {result.batch}")
     if result.resting_orders:
         words.append(f"{result.resting_orders / 1e6:g}M resting")
+    if result.target != "own":
+        words.append("running exchange")
     if "--pin off" in result.command_line:
         words.append("unpinned")
     if not result.counted:
@@ -132,8 +134,9 @@ def latency_over_time(result: LoadResult) -> bytes:
         ("p50", COLORS[0], [second.p50_us / 1000 for second in result.seconds]),
     ):
         axes.plot(seconds, values, marker=".", color=color, label=name)
-    if len(result.checkpoints_at_s) <= 120:
-        for number, at_s in enumerate(result.checkpoints_at_s):
+    checkpoints_at_s = result.checkpoints_at_s or ()
+    if len(checkpoints_at_s) <= 120:
+        for number, at_s in enumerate(checkpoints_at_s):
             axes.axvline(
                 at_s, color="#9ca3af", linewidth=0.7, linestyle=":", label=None if number else "checkpoint"
             )
