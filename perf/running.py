@@ -15,6 +15,7 @@ with itself alone; else it trades with others as well, and says so.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import os
 import tempfile
@@ -465,5 +466,5 @@ def open_demo_account(url: str, public_key: bytes) -> None:
     except urllib.error.HTTPError as error:
         said = error.read().decode("utf-8", "replace")
         raise CannotLoad("no-demo", f"{url} opens no account: {error.code} {said}") from error
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise CannotLoad("no-demo", f"no account could be opened at {url}: {error}") from error
