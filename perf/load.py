@@ -10,12 +10,13 @@ for the run; one that runs already is a matter of perf/running.py, which uses th
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -386,18 +387,35 @@ def _job(target: Target, keys: Sequence[SigningKey], options: LoadOptions) -> Jo
     )
 
 
-def log_verifies(data: Path, *, behind_others: bool = False) -> bool:
+def log_verifies(data: Path, behind_others_on: Collection[int] | None = None) -> bool:
     """Whether `zexchange verify` passes on what the run left.
 
-    `behind_others`: only with processor time that nobody else wants, because an exchange is at work on the same cores.
+    `behind_others_on`: where an exchange is at work, the processors on which to use only the time that nobody else
+    wants; all of them if empty. A nice value would not do: it counts within a session only, and the exchange has
+    its own.
     """
     command = [sys.executable, "-m", "zexchange", "verify", "--data", str(data), "--json"]
-    if behind_others:
-        command = ["nice", "-n", "19", *command]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        say(f"verify exits with {done.returncode}: {done.stdout}{done.stderr}")
-    return done.returncode == 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            if behind_others_on is not None:
+                _step_behind(process.pid, behind_others_on)
+            said, _ = process.communicate()
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        say(f"verify exits with {process.returncode}: {said}")
+    return process.returncode == 0
+
+
+def _step_behind(pid: int, cpus: Collection[int]) -> None:
+    """What the process starts from here on does the same. It has hardly begun."""
+    try:
+        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
+        if cpus:
+            os.sched_setaffinity(pid, cpus)
+    except ProcessLookupError:
+        pass  # it has ended already; its status tells why
 
 
 def result_of(options: LoadOptions, measured: Measured, floors: Sequence[Floor], told: Told) -> LoadResult:

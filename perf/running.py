@@ -199,26 +199,25 @@ def _run(options: LoadOptions, place: Place, folder: Path) -> LoadResult:
             needs_of(genesis, markets, middles, resting_per_maker(options), _REST_TICKS),
         )
         measured = _measure(options, _target(place, genesis, markets, middles), keys, makers, folder)
-    info = place.info
-    paths = None if info is None else DataPaths(Path(options.data))
-    if paths is not None:
-        floors.append(measure_floor(fsync=fsync, rounds=options.floor_rounds))
-    return result_of(
-        options,
-        measured,
-        floors,
-        Told(
-            fsync=fsync,
-            layout=None if info is None else info.pinning,
-            checkpoint_times_ns=None if paths is None else checkpoint_times_ns(paths, genesis.shards),
-            verified=None
-            if paths is None or not options.verify
-            else log_verifies(paths.root, behind_others=True),
-            target="data" if options.data else "connect",
-            left_orders=accounts.left_orders,
-            problems=tuple(accounts.problems),
-        ),
+    told = Told(
+        fsync=fsync,
+        target="data" if options.data else "connect",
+        left_orders=accounts.left_orders,
+        problems=tuple(accounts.problems),
     )
+    if place.info is not None:
+        paths = DataPaths(Path(options.data))
+        floors.append(measure_floor(fsync=fsync, rounds=options.floor_rounds))
+        verified = (
+            log_verifies(paths.root, place.info.processes["settlement"].cpus) if options.verify else None
+        )
+        told = msgspec.structs.replace(
+            told,
+            layout=place.info.pinning,
+            checkpoint_times_ns=checkpoint_times_ns(paths, genesis.shards),
+            verified=verified,
+        )
+    return result_of(options, measured, floors, told)
 
 
 def _target(place: Place, genesis: Genesis, markets: Sequence[Market], middles: dict[int, int]) -> Target:

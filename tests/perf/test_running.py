@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +20,7 @@ from nacl.signing import SigningKey
 import perf.running
 from perf.__main__ import main
 from perf.compare import compare
+from perf.generator import Job
 from perf.load import LoadOptions, run_load
 from perf.report import write_report
 from perf.results import LoadResult, load_result, save
@@ -31,7 +35,7 @@ from perf.running import (
     needs_of,
     run_on_running,
 )
-from perf.workload import BAND_TICKS, MIDDLE_TICKS
+from perf.workload import BAND_TICKS, MIDDLE_TICKS, build_plan, due_times_ns, trading_commands
 from zexchange.client import Client
 from zexchange.client.keys import load_key, new_key
 from zexchange.genesis import build_genesis, parse_genesis
@@ -325,3 +329,41 @@ def test_lock_is_given_back(exchange: RunningExchange) -> None:
 def test_saved_result_is_read_again(result: LoadResult, tmp_path: Path) -> None:
     save(result, tmp_path / "a.json")
     assert load_result(tmp_path / "a.json") == result
+
+
+def test_generator_does_not_outlive_the_run(exchange: RunningExchange, tmp_path: Path) -> None:
+    """A process starts a generator that would send for a minute, and is killed once it does."""
+    keys = [SigningKey.generate()]
+    plan = build_plan(
+        keys,
+        GENESIS.deployment_id,
+        [trading_commands(60, [1], 1)],
+        due_times_ns(60, 1.0, False, 1),
+        shard=0,
+        batch=1,
+        first_nonce=1,
+    )
+    job = Job(
+        host=exchange.host,
+        port=exchange.port,
+        deployment_id=parse_genesis(exchange.paths.genesis.read_bytes(), "genesis").deployment_id,
+        keys=[bytes(key) for key in keys],
+        plan=plan,
+        duration_ns=60 * 10**9,
+    )
+    (tmp_path / "job").write_bytes(pickle.dumps(job))
+    starter = (
+        "import os, subprocess, sys;"
+        f"child = subprocess.Popen([sys.executable, '-m', 'perf.generator', {str(tmp_path / 'job')!r},"
+        f" {str(tmp_path / 'outcome')!r}, str(os.getpid())], stdin=subprocess.PIPE, stdout=subprocess.PIPE);"
+        "child.stdout.readline(); child.stdin.write(b'go\\n'); child.stdin.flush();"
+        "print('started', flush=True); child.wait()"
+    )
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", starter], **pipes) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        assert run.stdout.readline() == "started\n"
+        run.kill()
+        assert run.stderr.read() == "", "the generator has the other end of this pipe, too"
+    assert not (tmp_path / "outcome").exists(), "it would be there if the generator had sent everything"
