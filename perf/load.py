@@ -390,8 +390,8 @@ def _job(target: Target, keys: Sequence[SigningKey], options: LoadOptions) -> Jo
 def log_verifies(data: Path, behind_others_on: Collection[int] | None = None) -> bool:
     """Whether `zexchange verify` passes on what the run left.
 
-    `behind_others_on`: where an exchange is at work, the processors on which to use only the time that nobody else
-    wants; all of them if empty. A nice value would not do: it counts within a session only, and the exchange has
+    `behind_others_on`: where an exchange is at work, the processors on which to give way at once to whatever else wakes
+    up; all of them if empty. A nice value would not do: it counts within a session only, and the exchange has
     its own.
     """
     command = [sys.executable, "-m", "zexchange", "verify", "--data", str(data), "--json"]
