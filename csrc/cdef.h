@@ -71,6 +71,7 @@ typedef struct {
 } inbox_item;
 typedef struct {
     uint64_t session_id;
+    uint64_t verified_ns;
     uint32_t link;
     uint32_t length;
 } inbox_origin;
@@ -105,8 +106,8 @@ int express_create(express **out);
 void express_destroy(express *self);
 uint32_t express_receive(
     express *self, uint64_t session_id, const uint8_t *public_key, uint32_t shard, const uint8_t *data, size_t length);
-uint32_t express_verify(
-    express *self, verifiers *with, zx_sign_open sign_open, const uint8_t *deployment_id, inbox *to, uint32_t link);
+uint32_t express_verify(express *self, verifiers *with, zx_sign_open sign_open, const uint8_t *deployment_id);
+void express_pass_on(express *self, inbox *to, uint32_t link, uint64_t verified_ns);
 void express_clear(express *self);
 
 /* routes.h */
@@ -268,13 +269,14 @@ void frontier_append_frames(frontier *self, const uint8_t *body, size_t length, 
 #define STAGE_COUNT ...
 #define STAGES_BUCKETS ...
 typedef struct {
-    uint64_t counts[4][1024];
-    uint64_t total_ns[4];
-    uint64_t max_ns[4];
+    uint64_t counts[5][1024];
+    uint64_t total_ns[5];
+    uint64_t max_ns[5];
 } stages;
 uint64_t stages_floor_ns(uint32_t bucket);
 enum stage { STAGE_VERIFY, ... };
 void stages_add(stages *self, enum stage stage, uint64_t duration_ns);
+void inbox_count_waits(const inbox *self, uint64_t taken_ns, stages *times);
 
 /* pump.h */
 #define PUMP_EVENTS ...

@@ -39,20 +39,20 @@ uint32_t express_receive(
     return taken;
 }
 
-uint32_t express_verify(
-    express *self, verifiers *with, zx_sign_open sign_open, const uint8_t *deployment_id, inbox *to, uint32_t link
-) {
+uint32_t express_verify(express *self, verifiers *with, zx_sign_open sign_open, const uint8_t *deployment_id) {
     const uint32_t good = (uint32_t)verifiers_run(
         with, sign_open, deployment_id, self->frames, self->lengths, self->pending, self->verdicts
     );
-    if (good < self->pending) return self->pending - good;
+    return self->pending - good;
+}
+
+void express_pass_on(express *self, inbox *to, uint32_t link, uint64_t verified_ns) {
     const uint8_t *frame = self->frames;
     for (uint32_t index = 0; index < self->pending; index++) {
-        inbox_add(to, link, self->sessions[index], frame, self->lengths[index]);
+        inbox_add(to, link, self->sessions[index], verified_ns, frame, self->lengths[index]);
         frame += self->lengths[index];
     }
     express_clear(self);
-    return 0;
 }
 
 void express_clear(express *self) {

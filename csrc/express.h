@@ -3,11 +3,11 @@
  *
  *     bytes of session 7  ─▶ express_receive ─┐
  *     bytes of session 9  ─▶ express_receive ─┴▶ pending: [7: frame][9: frame][9: frame]
- *                                                 express_verify ─▶ verdicts ─▶ inbox queue
+ *                                                 express_verify ─▶ verdicts ─▶ express_pass_on ─▶ inbox queue
  *
  * What intake_scan() finds is copied once and waits for the end of the loop turn, when all signatures are verified
- * in one call. If all are good the frames are in the inbox; if one is not, none is, and the caller deals with them one
- * by one: it knows about strikes. Memory is reserved by express_create(). Not thread safe.
+ * in one call. If all are good the frames are passed on to the inbox; if one is not, none is, and the caller deals with
+ * them one by one: it knows about strikes. Memory is reserved by express_create(). Not thread safe.
  */
 #ifndef ZX_EXPRESS_H
 #define ZX_EXPRESS_H
@@ -44,11 +44,12 @@ uint32_t express_receive(
     express *self, uint64_t session_id, const uint8_t *public_key, uint32_t shard, const uint8_t *data, size_t length
 );
 
-/* Verifies everything pending. If all of it is good it is put into the inbox, as frames of `link`, and nothing is
- * pending any more; the inbox has room. Returns how many are not good; then everything is still pending. */
-uint32_t express_verify(
-    express *self, verifiers *with, zx_sign_open sign_open, const uint8_t *deployment_id, inbox *to, uint32_t link
-);
+/* Verifies everything pending. Returns how many are not good. */
+uint32_t express_verify(express *self, verifiers *with, zx_sign_open sign_open, const uint8_t *deployment_id);
+
+/* Puts everything pending, all of which express_verify() has found to be good, into the inbox, as frames of `link`;
+ * the inbox has room. Nothing is pending any more. `verified_ns`: as in inbox_origin. */
+void express_pass_on(express *self, inbox *to, uint32_t link, uint64_t verified_ns);
 
 /* Forgets everything pending. */
 void express_clear(express *self);

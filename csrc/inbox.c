@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#define MESSAGE_VERIFIED_OFFSET 16u
+
 _Static_assert(
     INBOX_BODY_BYTES_MAX /
             (ZX_BODY_OFFSET + ZX_SIGNED_BATCH_BLOCK_LENGTH + ZX_GROUP_HEADER_BYTES + ZX_COMMAND_BLOCK_LENGTH) <
@@ -34,7 +36,8 @@ void inbox_destroy(inbox *self) {
     free(self);
 }
 
-/* Bytes that the frames of one message take at most: an origin is three bytes longer than an entry's header. */
+/* Bytes that the frames of one message take at most: an origin is eleven bytes longer than an entry's
+ * header, and a frame is longer than eight times that. */
 static uint32_t room_for_a_message(void) {
     return INBOX_MESSAGE_BYTES_MAX + INBOX_MESSAGE_BYTES_MAX / 8;
 }
@@ -87,9 +90,13 @@ static bool is_whole(const uint8_t *message, size_t length) {
     return true;
 }
 
-void inbox_add(inbox *self, uint32_t link, uint64_t session_id, const uint8_t *frame, uint32_t length) {
+void inbox_add(
+    inbox *self, uint32_t link, uint64_t session_id, uint64_t verified_ns, const uint8_t *frame, uint32_t length
+) {
     make_room(self, length + (uint32_t)sizeof(inbox_origin));
-    const inbox_origin origin = {.session_id = session_id, .link = link, .length = length};
+    const inbox_origin origin = {
+        .session_id = session_id, .verified_ns = verified_ns, .link = link, .length = length
+    };
     memcpy(self->queue + self->tail, &origin, sizeof origin);
     memcpy(self->queue + self->tail + sizeof origin, frame, length);
     self->tail += (uint32_t)sizeof origin + length;
@@ -99,6 +106,7 @@ void inbox_add(inbox *self, uint32_t link, uint64_t session_id, const uint8_t *f
 int inbox_receive(inbox *self, uint32_t link, const uint8_t *message, size_t length) {
     ZX_ASSERT(inbox_has_room(self));
     if (!is_whole(message, length)) return ZX_ERROR_MALFORMED_FRAME;
+    const uint64_t verified_ns = zx_load_u64(message + MESSAGE_VERIFIED_OFFSET);
     int items = 0;
     for (size_t at = INBOX_MESSAGE_HEADER_BYTES; at < length;) {
         const uint32_t payload = zx_load_u32(message + at);
@@ -112,7 +120,7 @@ int inbox_receive(inbox *self, uint32_t link, const uint8_t *message, size_t len
         if (item.kind == INBOX_BATCH) {
             const int reason = frames_check(message + item.offset, payload, false);
             if (reason == ZX_REASON_NONE) {
-                inbox_add(self, link, item.session_id, message + item.offset, payload);
+                inbox_add(self, link, item.session_id, verified_ns, message + item.offset, payload);
                 if (items > 0 && self->items[items - 1].kind == INBOX_FRAMES) {
                     self->items[items - 1].count++;
                     continue;
@@ -164,11 +172,20 @@ void inbox_commit(inbox *self, uint32_t applied) {
         self->head += (uint32_t)sizeof(inbox_origin) + self->origins[index].length;
     }
     self->frames -= applied;
+    self->applied = applied;
     self->taken = 0;
     self->body_bytes = 0;
     if (self->frames == 0) {
         ZX_ASSERT(self->head == self->tail);
         self->head = 0;
         self->tail = 0;
+    }
+}
+
+void inbox_count_waits(const inbox *self, uint64_t taken_ns, stages *times) {
+    for (uint32_t index = 0; index < self->applied; index++) {
+        const uint64_t verified_ns = self->origins[index].verified_ns;
+        if (verified_ns == 0) continue;
+        stages_add(times, STAGE_BUS, taken_ns > verified_ns ? taken_ns - verified_ns : 0);
     }
 }

@@ -19,6 +19,7 @@
 #include "arena.h"
 #include "base.h"
 #include "frames.h"
+#include "stages.h"
 
 #define INBOX_QUEUE_BYTES (UINT32_C(64) << 20)
 #define INBOX_MESSAGE_BYTES_MAX (UINT32_C(1) << 20)
@@ -50,14 +51,15 @@ typedef struct inbox_item {
 
 _Static_assert(sizeof(inbox_item) == 24, "shared with Python");
 
-/* Who sent a frame. */
+/* Who sent a frame, and when its signature was found to be good. */
 typedef struct inbox_origin {
     uint64_t session_id;
+    uint64_t verified_ns; /* monotonic clock of this machine; 0: nobody measures */
     uint32_t link;
     uint32_t length; /* of the frame */
 } inbox_origin;
 
-_Static_assert(sizeof(inbox_origin) == 16, "queued in front of each frame");
+_Static_assert(sizeof(inbox_origin) == 24, "queued in front of each frame");
 
 typedef struct inbox {
     uint8_t *queue;         /* origin, frame, origin, frame ... */
@@ -69,7 +71,7 @@ typedef struct inbox {
     uint32_t head;          /* first byte in the queue */
     uint32_t tail;          /* behind the last */
     uint32_t frames;        /* in the queue, taken ones included */
-    uint32_t reserved;      /* zero */
+    uint32_t applied;       /* frames of the last inbox_commit(); their origins are still there */
     arena memory;
 } inbox;
 
@@ -85,8 +87,10 @@ bool inbox_has_room(const inbox *self);
 int inbox_receive(inbox *self, uint32_t link, const uint8_t *message, size_t length);
 
 /* Queues one well-formed frame, as inbox_receive() does with those of a message; needs room for a message, which
- * may be used up frame by frame. */
-void inbox_add(inbox *self, uint32_t link, uint64_t session_id, const uint8_t *frame, uint32_t length);
+ * may be used up frame by frame. `verified_ns` as in inbox_origin. */
+void inbox_add(
+    inbox *self, uint32_t link, uint64_t session_id, uint64_t verified_ns, const uint8_t *frame, uint32_t length
+);
 
 /* Adds up to `frames_max` frames to the body, as long as it stays within `body_max` bytes and the next frame is
  * not of `link` and one of `asked_count` sessions. Returns how many. */
@@ -96,5 +100,9 @@ uint32_t inbox_take(
 
 /* The first `applied` frames of the body leave the queue; the body is empty again. */
 void inbox_commit(inbox *self, uint32_t applied);
+
+/* After inbox_commit() of frames that were taken at `taken_ns`: counts how long each had waited since it was verified.
+ * Frames of which that is not known are left out. */
+void inbox_count_waits(const inbox *self, uint64_t taken_ns, stages *times);
 
 #endif

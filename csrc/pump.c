@@ -92,10 +92,12 @@ void pump_remove(pump *self, int32_t fd) {
 
 /* ------------------------------------------------------------ to the store */
 
-static void count_stage(const pump *self, enum stage stage, uint64_t begun_ns) {
-    if (self->parts.stages != NULL) {
-        stages_add(self->parts.stages, stage, clock_ns(CLOCK_MONOTONIC) - begun_ns);
-    }
+/* Returns when the stage ended; 0 if nobody measures. */
+static uint64_t count_stage(const pump *self, enum stage stage, uint64_t begun_ns) {
+    if (self->parts.stages == NULL) return 0;
+    const uint64_t ended_ns = clock_ns(CLOCK_MONOTONIC);
+    stages_add(self->parts.stages, stage, ended_ns - begun_ns);
+    return ended_ns;
 }
 
 static uint64_t begin_stage(const pump *self) {
@@ -153,6 +155,7 @@ static uint32_t seal_and_send(pump *self) {
     write_request(self);
     self->in_flight = 1;
     count_stage(self, STAGE_MATCH, begun_ns);
+    if (self->parts.stages != NULL) inbox_count_waits(self->parts.inbox, begun_ns, self->parts.stages);
     self->sent_ns = clock_ns(CLOCK_MONOTONIC);
     self->deadline_ms = self->sent_ns / 1000000u + self->parts.timeout_ms;
     if (send_request(self)) return 0;
@@ -288,12 +291,11 @@ static uint32_t verify(pump *self) {
     const uint32_t count = pending->pending;
     if (count == 0) return 0;
     const uint64_t begun_ns = begin_stage(self);
-    const uint32_t bad = express_verify(
-        pending, self->parts.verifiers, self->parts.sign_open, self->parts.deployment_id, self->parts.inbox,
-        self->link
-    );
-    count_stage(self, STAGE_VERIFY, begun_ns);
+    const uint32_t bad =
+        express_verify(pending, self->parts.verifiers, self->parts.sign_open, self->parts.deployment_id);
+    const uint64_t verified_ns = count_stage(self, STAGE_VERIFY, begun_ns);
     if (bad > 0) return PUMP_REFUSED;
+    express_pass_on(pending, self->parts.inbox, self->link, verified_ns);
     self->added += count;
     return 0;
 }

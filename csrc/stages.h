@@ -9,7 +9,8 @@
 
 #include "base.h"
 
-enum stage { STAGE_VERIFY, STAGE_MATCH, STAGE_APPEND, STAGE_PUBLISH, STAGE_COUNT };
+/* Per turn of a loop, but for the bus: that is how long each frame waited between its verification and the matcher. */
+enum stage { STAGE_VERIFY, STAGE_BUS, STAGE_MATCH, STAGE_APPEND, STAGE_PUBLISH, STAGE_COUNT };
 
 #define STAGES_SUB_BUCKETS 16u
 #define STAGES_BUCKETS (64u * STAGES_SUB_BUCKETS)

@@ -3,12 +3,11 @@ its reports to the socket, without a link message in between (csrc/express.h).
 
 Only whole, good batches of established sessions take it; whatever else a session says goes through `Ingress`,
 and the order of what one session says is kept: `receive` is used only while nothing of the turn waits in
-`Ingress`, and `end_turn` comes before that of `Ingress`. Pure, like `Ingress`.
+`Ingress`, and its turn ends before that of `Ingress`. Pure, like `Ingress`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from gateway.ingress import Connection
@@ -64,30 +63,23 @@ class Express:
             session.took_batches(now_ms)
         return stream[taken:]
 
-    def end_turn(self) -> Sequence[Refused]:
-        """Verify what was taken in this turn. Good frames are queued for the matcher.
+    @property
+    def pending(self) -> bool:
+        """Something was taken in this turn."""
+        return bool(self._handle.pending)
 
-        If one is bad none is queued, and all are returned, in order.
-        """
-        handle = self._handle
-        count = handle.pending
-        if not count:
-            return ()
+    def verify(self) -> bool:
+        """Verify what was taken in this turn: True if all of it is good. Then `pass_on` it, else `take_refused`."""
+        return not lib.express_verify(self._handle, self.verifiers.handle, sign_open, self.deployment_id)
+
+    def pass_on(self, verified_ns: int) -> None:
+        """Queue for the matcher what is verified and good. `verified_ns`: when that was found, 0 if nobody measures."""
         if self._link is None:
             self._link = self._core.link_number(self.identity)
             assert self._link is not None, "sessions are opened over the link"
-        bad = lib.express_verify(
-            handle,
-            self.verifiers.handle,
-            sign_open,
-            self.deployment_id,
-            self._core.inbox.handle,
-            self._link,
-        )
-        if not bad:
-            self._core.direct_frames_added(self.identity, count)
-            return ()
-        return self.take_refused()
+        count = self._handle.pending
+        lib.express_pass_on(self._handle, self._core.inbox.handle, self._link, verified_ns)
+        self._core.direct_frames_added(self.identity, count)
 
     def take_refused(self) -> list[Refused]:
         """What was verified and not queued, because not all of it is good."""

@@ -138,6 +138,8 @@ class Ingress:
         self._told_genesis: set[int] = set()
         """Sessions with the genesis file in this turn's output."""
         self.counters = IngressCounters()
+        self.verified_ns = 0
+        """Set by whoever verifies and measures: when the batches of this turn were verified, by the monotonic clock."""
         self.before_tick: Callable[[Connection], None] = lambda _connection: None
         """Called before a session is asked what is due: tells it what was done in its name elsewhere."""
 
@@ -285,7 +287,8 @@ class Ingress:
             del self._pending[:VERIFIED_PER_TURN_MAX]
             self._forward(pending, now_ms)
         for link in self._links:
-            link.end_turn()
+            link.end_turn(self.verified_ns)
+        self.verified_ns = 0
         self._told_genesis.clear()
         return self.touched()
 

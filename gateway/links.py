@@ -54,9 +54,10 @@ class ShardLink:
         """Queue an entry for the next message."""
         self._outbox.add(link.entry(kind, session_id, payload))
 
-    def end_turn(self) -> None:
-        """Put what was added into messages; the shell sends `unsent`."""
-        for message in self._outbox.take():
+    def end_turn(self, verified_ns: int = 0) -> None:
+        """Put what was added into messages; the shell sends `unsent`. `verified_ns`: when the batches among it were
+        verified, 0 if nobody measures."""
+        for message in self._outbox.take(verified_ns):
             self.unsent.append(message)
             self._in_flight_bytes += len(message)
             self._in_flight.append((self._outbox.next_seq - 1, len(message)))

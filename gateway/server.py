@@ -160,8 +160,11 @@ class Server:
             self._received(peer, data)
 
     def pump_refused(self, batches: list[Refused_]) -> None:
-        assert self._local is not None
-        self._ingress.verified(self._local.shard, batches, _now_ms())
+        local = self._local
+        assert local is not None
+        if local.times is not None:
+            self._ingress.verified_ns = time.monotonic_ns()
+        self._ingress.verified(local.shard, batches, _now_ms())
 
     def pump_reports(self, entries: memoryview) -> None:
         offset, end = 0, len(entries)
@@ -190,10 +193,8 @@ class Server:
             self._hear(link, carrier, now_ms)
         # Reports go out before anything is verified: they have waited longest.
         self._flush_touched(self._ingress.touched())
-        if self._local is not None:
-            refused = self._local.express.end_turn()
-            if refused:
-                self._ingress.verified(self._local.shard, refused, now_ms)
+        if self._local is not None and self._local.express.pending:
+            self._verify_local(self._local)
         self._ingress.tick(now_ms)
         self._flush_touched(self._ingress.end_turn(now_ms))
         for link, carrier in zip(self._links, self._carriers, strict=True):
@@ -223,6 +224,20 @@ class Server:
         if self._reserve_fd >= 0:
             os.close(self._reserve_fd)
         self._log.info("counters", extra={"zx": msgspec.structs.asdict(self._ingress.counters)})
+
+    def _verify_local(self, local: Local) -> None:
+        """Verify what came the quick way and pass it on; one by one if not all of it is good."""
+        express, times = local.express, local.times
+        begun_ns = time.monotonic_ns() if times is not None else 0
+        good = express.verify()
+        verified_ns = 0
+        if times is not None:
+            verified_ns = time.monotonic_ns()
+            times.add("verify", verified_ns - begun_ns)
+        if good:
+            express.pass_on(verified_ns)
+        else:
+            self.pump_refused(express.take_refused())
 
     def _hear(self, link: ShardLink, carrier: Carrier, now_ms: int) -> None:
         for message in carrier.receive(_LINK_MESSAGES_PER_TURN):
@@ -454,7 +469,10 @@ def run(worker: int, data: Path, config_file: Path | None, overrides: dict[str, 
         reactor = Reactor()
         cleanup.callback(reactor.close)
         reactor.watch(context.stop_fd, lambda _events: None)
-        server = cleanup.enter_context(serving(context, reactor, worker))
+        times = StageTimes() if context.config.measurement.stages else None
+        if times is not None:
+            cleanup.callback(times.write, context.paths.stages(context.name), context.name)
+        server = cleanup.enter_context(serving(context, reactor, worker, times=times))
         # The loop makes no reference cycles; a collection would only delay everybody.
         gc.collect()
         gc.freeze()
@@ -496,11 +514,21 @@ def serving(
         for shard in shards
     ]
     verifiers = _verifiers(verify_threads(context.config, has_company=matcher is not None))
+
+    def verify_timed(batches: Sequence[bytes], deployment_id: bytes) -> Sequence[bool]:
+        if times is None:
+            return verifiers.verify(batches, deployment_id)
+        begun_ns = time.monotonic_ns()
+        verdicts = verifiers.verify(batches, deployment_id)
+        ingress.verified_ns = time.monotonic_ns()
+        times.add("verify", ingress.verified_ns - begun_ns)
+        return verdicts
+
     ingress = Ingress(
         settings,
         context.genesis,
         links,
-        verify=verifiers.verify,
+        verify=verify_timed,
         check_batch=frames.check_frame,
         scan_batches=frames.scan_batches,
     )

@@ -309,7 +309,11 @@ def _saturated(results: Sequence[LoadResult]) -> list[Figure]:
     )
     if results:
         orders_per_s = _median(results, "orders_per_s")
-        ratio = statistics.median(one.server_cpu_us_per_order / one.verify_us for one in results)
+        ratio = statistics.median(
+            used_us / verify_us
+            for one in results
+            if (used_us := one.server_cpu_us_per_order) is not None and (verify_us := one.verify_us) is not None
+        )
         rate = msgspec.structs.replace(
             rate, measured=f"{orders_per_s:,.0f}/s", met=orders_per_s >= SINGLE_RATE, runs=len(results)
         )
@@ -343,7 +347,7 @@ def _resting(label: str, results: Sequence[LoadResult], empty: Sequence[LoadResu
     if not results or not empty:
         return [Figure(name=name, budget=budget, measured="-", met=None, runs=0)]
     ratio = _median(results, "ratio_to_floor") / _median(empty, "ratio_to_floor")
-    grown = results[0].rss_mb["matcher-0"] - empty[0].rss_mb["matcher-0"]
+    grown = _matcher_mb(results[0]) - _matcher_mb(empty[0])
     per_order = grown * 1024 * 1024 / results[0].resting_orders
     return [
         Figure(
@@ -356,6 +360,11 @@ def _resting(label: str, results: Sequence[LoadResult], empty: Sequence[LoadResu
     ]
 
 
+def _matcher_mb(result: LoadResult) -> float:
+    assert result.rss_mb is not None, "an exchange of our own"
+    return result.rss_mb["matcher-0"]
+
+
 def _drift(results: Sequence[LoadResult]) -> list[Figure]:
     name = "10 minutes: p99 of the last minute against the second"
     budget = f"<= {DRIFT_CHANGE:.2f} x"
@@ -364,7 +373,7 @@ def _drift(results: Sequence[LoadResult]) -> list[Figure]:
     seconds = results[0].seconds
     second_minute = statistics.median(one.p99_us for one in seconds[60:120])
     last_minute = statistics.median(one.p99_us for one in seconds[-60:])
-    memory = seconds[-1].rss_mb - seconds[len(seconds) // 2].rss_mb
+    memory = (seconds[-1].rss_mb or 0.0) - (seconds[len(seconds) // 2].rss_mb or 0.0)
     ratio = last_minute / second_minute
     return [
         Figure(

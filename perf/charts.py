@@ -6,8 +6,9 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from perf.results import LoadResult
+from perf.results import LoadResult, stage_medians
 from perf.sweep import SweepResult
+from zexchange.runtime.stages import STAGES
 
 COLORS = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#0891b2", "#be123c")
 _PERCENTILES = (0.0, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99999)
@@ -21,6 +22,8 @@ def label_of(result: LoadResult) -> str:
         words.append(f"batches of {result.batch}")
     if result.resting_orders:
         words.append(f"{result.resting_orders / 1e6:g}M resting")
+    if result.target != "own":
+        words.append("running exchange")
     if "--pin off" in result.command_line:
         words.append("unpinned")
     if not result.counted:
@@ -131,8 +134,9 @@ def latency_over_time(result: LoadResult) -> bytes:
         ("p50", COLORS[0], [second.p50_us / 1000 for second in result.seconds]),
     ):
         axes.plot(seconds, values, marker=".", color=color, label=name)
-    if len(result.checkpoints_at_s) <= 120:
-        for number, at_s in enumerate(result.checkpoints_at_s):
+    checkpoints_at_s = result.checkpoints_at_s or ()
+    if len(checkpoints_at_s) <= 120:
+        for number, at_s in enumerate(checkpoints_at_s):
             axes.axvline(
                 at_s, color="#9ca3af", linewidth=0.7, linestyle=":", label=None if number else "checkpoint"
             )
@@ -146,17 +150,21 @@ def latency_over_time(result: LoadResult) -> bytes:
 
 
 def stage_breakdown(results: Sequence[LoadResult]) -> bytes:
-    """Medians of the stages that the exchange counted, per turn of its loop, run by run."""
+    """Medians of the stages that the exchange counted, run by run."""
     figure, axes = _figure()
-    names = ("verify", "bus", "match", "append", "publish")
     shown = [result for result in results if result.stages]
+    named: set[str] = set()
     for row, result in enumerate(shown):
         left = 0.0
-        for number, name in enumerate(names):
-            value_us = sum(stage.p50_us for stage in result.stages if stage.name == name)
-            if not value_us:
-                continue
-            axes.barh(row, value_us, left=left, color=COLORS[number], label=name if row == 0 else None)
+        for name, value_us in stage_medians(result).items():
+            axes.barh(
+                row,
+                value_us,
+                left=left,
+                color=COLORS[STAGES.index(name)],
+                label=None if name in named else name,
+            )
+            named.add(name)
             if value_us > 20:
                 axes.text(
                     left + value_us / 2,
@@ -171,7 +179,7 @@ def stage_breakdown(results: Sequence[LoadResult]) -> bytes:
     axes.set_yticks(range(len(shown)))
     axes.set_yticklabels([label_of(result) for result in shown], fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel("us, median per turn of the loop")
+    axes.set_xlabel("us, median per turn of the loop; of the bus, per order")
     axes.set_title("Where the time goes", loc="left", fontsize=11)
     axes.legend(frameon=False, fontsize=8, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     return _png(figure)

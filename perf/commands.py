@@ -9,7 +9,7 @@ from typing import Literal
 import click
 import msgspec
 
-from perf.results import LoadResult, load_result
+from perf.results import LoadResult, load_result, shown
 from zexchange.cli.options import json_option
 from zexchange.cli.output import message, print_json, print_table
 
@@ -62,7 +62,7 @@ def sweep(
                 f"{one.p90_us:,.0f}",
                 f"{one.p99_us:,.0f}",
                 f"{one.p999_us:,.0f}",
-                f"{one.server_cpu_us_per_order:,.0f}",
+                shown(one.server_cpu_us_per_order),
                 "" if one.counted else "not counted",
             )
             for one in result.points

@@ -23,7 +23,7 @@ FIGURES: tuple[tuple[str, bool], ...] = (
 )
 """Name of the field, and whether more is better."""
 
-_SAME = ("rate_offered", "fsync", "batch", "traders", "markets", "resting_orders", "arrivals")
+_SAME = ("rate_offered", "fsync", "batch", "traders", "markets", "resting_orders", "arrivals", "target")
 
 
 class NotComparable(ValueError):
@@ -49,9 +49,14 @@ def check_comparable(results: Sequence[LoadResult]) -> None:
 
 
 def compare(a: Sequence[LoadResult], b: Sequence[LoadResult], threshold: float) -> list[Line]:
-    """Medians against medians. A figure is worse when it is so by more than `threshold`, a share."""
+    """Medians against medians. A figure is worse when it is so by more than `threshold`, a share.
+
+    One that some run does not have is left out.
+    """
     lines = []
     for figure, more_is_better in FIGURES:
+        if any(getattr(result, figure) is None for result in (*a, *b)):
+            continue
         before = statistics.median(getattr(result, figure) for result in a)
         after = statistics.median(getattr(result, figure) for result in b)
         ratio = after / before if before else float("inf")

@@ -1,7 +1,8 @@
-"""The load generator in a process of its own: `python -m perf.generator JOB RESULT`.
+"""The load generator in a process of its own: `python -m perf.generator JOB RESULT PARENT_PID`.
 
 It logs its sessions on, says `ready` on stdout, waits for a line on stdin, and then makes one call into C
 (perf/csrc/loadgen.h), without the interpreter's lock. What it measured goes into the file RESULT.
+It ends with its parent, however that ends: nobody would count what it sends from then on.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from nacl.signing import SigningKey
 from perf.histogram import Histogram
 from perf.native import ffi, lib
 from perf.workload import Plan
+from zexchange.runtime.process import die_with_parent
 from zexchange.wire.messages import Sequence
 from zexchange.wire.session import ClientSession, Established, SessionEnded, SessionSettings
 
@@ -84,6 +87,7 @@ class Generator:
 
     def __enter__(self) -> Generator:
         command = [sys.executable, "-m", "perf.generator", str(self._job_file), str(self._result_file)]
+        command.append(str(os.getpid()))
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -232,8 +236,9 @@ def _cpu_s() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def main(job_file: str, result_file: str) -> None:
+def main(job_file: str, result_file: str, parent_pid: str) -> None:
     """What the process does."""
+    die_with_parent(signal.SIGTERM, int(parent_pid))
     job = pickle.loads(Path(job_file).read_bytes())  # noqa: S301  (our own process wrote it)
     assert isinstance(job, Job)
     sockets = [_log_on(job.host, job.port, key, job.deployment_id) for key in job.keys]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from perf import charts
 from perf.charts import label_of
-from perf.results import LoadResult
+from perf.results import LoadResult, shown, stage_medians
 from perf.sweep import SweepResult
 
 _STYLE = """
@@ -30,6 +30,9 @@ th, td { text-align: left; padding: .3rem .7rem .3rem 0; border-bottom: 1px soli
 td.wrap { white-space: normal; } td.number, th.number { text-align: right; }
 img { width: 100%; height: auto; background: #ffffff; border-radius: 6px; } code { font-size: .85em; }
 """
+
+_UNKNOWN = "not known from outside"
+_LOG = {True: "verified", False: "<span class=warn>does not verify</span>", None: "not looked at"}
 
 Chart = tuple[str, str, bytes]
 """File name, heading, PNG."""
@@ -73,7 +76,7 @@ def make_charts(runs: Sequence[LoadResult], sweeps: Sequence[SweepResult]) -> li
     if any(run.stages for run in runs):
         made.append(("stages.png", "Stages", charts.stage_breakdown(runs[:6])))
     made.append(("cores.png", "Cores", charts.cpu_by_core(runs[:4])))
-    layouts = {run.layout.startswith("off"): run for run in runs}
+    layouts = {run.layout.startswith("off"): run for run in runs if run.layout is not None}
     if len(layouts) > 1:
         pair = [layouts[False], layouts[True]]
         made.append(("pinning.png", "Pinning", charts.pinned_against_unpinned(pair)))
@@ -99,11 +102,15 @@ def markdown_table(runs: Sequence[LoadResult]) -> str:
     ]
     lines += [
         f"| {label_of(run)} | {run.orders_per_s:,.0f} | {run.p50_us / 1000:.2f} ms | {run.p90_us / 1000:.2f} ms "
-        f"| {run.p99_us / 1000:.2f} ms | {run.p999_us / 1000:.2f} ms | {run.floor_us:,.0f} us "
-        f"| {run.server_cpu_us_per_order:,.0f} us | {'' if run.counted else 'not counted'} |"
+        f"| {run.p99_us / 1000:.2f} ms | {run.p999_us / 1000:.2f} ms | {_us(run.floor_us)} "
+        f"| {_us(run.server_cpu_us_per_order)} | {'' if run.counted else 'not counted'} |"
         for run in runs
     ]
     return "\n".join(lines)
+
+
+def _us(value_us: float | None) -> str:
+    return "-" if value_us is None else f"{shown(value_us)} us"
 
 
 def html_page(runs: Sequence[LoadResult], everything: Sequence[LoadResult], made: Sequence[Chart]) -> str:
@@ -144,8 +151,8 @@ def _headline(run: LoadResult) -> str:
         (f"{run.orders_per_s:,.0f}", "orders per second"),
         (f"{run.p50_us / 1000:.2f} ms", "p50"),
         (f"{run.p99_us / 1000:.2f} ms", "p99"),
-        (f"{run.ratio_to_floor:.2f}", "times the floor"),
-        (f"{run.server_cpu_us_per_order:,.0f} us", "server CPU per order"),
+        (shown(run.ratio_to_floor, ".2f"), "times the floor"),
+        (_us(run.server_cpu_us_per_order), "server CPU per order"),
     )
     cells = "".join(f"<div><b>{value}</b>{name}</div>" for value, name in figures)
     return (
@@ -172,8 +179,8 @@ def _table(runs: Sequence[LoadResult]) -> str:
         numbers = (
             f"{run.orders_per_s:,.0f}",
             *(f"{value / 1000:.2f}" for value in (run.p50_us, run.p90_us, run.p99_us, run.p999_us)),
-            f"{run.floor_us:,.0f}",
-            f"{run.server_cpu_us_per_order:,.0f}",
+            shown(run.floor_us),
+            shown(run.server_cpu_us_per_order),
         )
         cells = "".join(f"<td class=number>{value}</td>" for value in numbers)
         rows.append(f"<tr><td>{escape(label_of(run))}</td>{cells}<td class=wrap>{counted}</td></tr>")
@@ -190,12 +197,19 @@ def _conditions(run: LoadResult) -> str:
         ("command", f"<code>{escape(run.command_line)}</code>"),
         ("started", escape(run.started_at)),
         ("commit", f"<code>{escape(run.machine.commit)}</code>"),
-        ("pinned", escape(run.layout)),
-        ("store", escape(", ".join(f"{name} {value}" for name, value in run.store_settings.items()))),
+        ("pinned", escape(run.layout or _UNKNOWN)),
+        (
+            "store",
+            escape(
+                ", ".join(f"{name} {value}" for name, value in (run.store_settings or {}).items()) or _UNKNOWN
+            ),
+        ),
         (
             "floor",
             f"TCP {floor.tcp_us:,.0f}, verify {floor.verify_us:,.0f}, bus {floor.bus_us:,.0f}, "
-            f"append {floor.append_us:,.0f} us",
+            f"append {floor.append_us:,.0f} us"
+            if floor is not None
+            else _UNKNOWN,
         ),
         ("fdatasync", f"p50 {noise.fdatasync.p50_us:,.0f} us, p99 {noise.fdatasync.p99_us:,.0f} us"),
         ("hiccups", f"p99 {noise.hiccups.p99_us:,.0f} us, largest {noise.hiccups.max_us:,.0f} us"),
@@ -207,8 +221,20 @@ def _conditions(run: LoadResult) -> str:
             "generator",
             f"{run.generator_cpu_share:.0%} of a core, late by {run.generator_late_p99_us:,.0f} us at p99",
         ),
-        ("memory", escape(", ".join(f"{name} {size:,.0f} MiB" for name, size in run.rss_mb.items()))),
-        ("log", "verified" if run.verified else "<span class=warn>not verified</span>"),
+        (
+            "stages",
+            ", ".join(f"{name} {value_us:,.0f}" for name, value_us in stage_medians(run).items())
+            + " us at the median"
+            if run.stages
+            else "not counted",
+        ),
+        (
+            "memory",
+            escape(
+                ", ".join(f"{name} {size:,.0f} MiB" for name, size in (run.rss_mb or {}).items()) or _UNKNOWN
+            ),
+        ),
+        ("log", _LOG[run.verified]),
     )
     rows = "".join(f"<tr><td class=muted>{name}</td><td class=wrap>{text}</td></tr>" for name, text in lines)
     return f"<h3>{escape(label_of(run))}</h3><div class=scroll><table>{rows}</table></div>"

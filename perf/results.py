@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+from zexchange.runtime.stages import STAGES
+
 Fsync = Literal["always", "everysec"]
 
 
@@ -78,7 +80,8 @@ class ProcessUse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
-    """How long one stage of the path took, as the exchange's own processes saw it, per loop turn."""
+    """How long one stage of the path took, as the exchange's own processes saw it: per loop turn, and for the bus per
+    frame, from the end of its verification until the matcher took it."""
 
     process: str
     name: str
@@ -98,7 +101,7 @@ class Second(msgspec.Struct, frozen=True, kw_only=True):
     p50_us: float
     p99_us: float
     max_us: float
-    rss_mb: float
+    rss_mb: float | None
     """Sum over the exchange's processes."""
 
 
@@ -113,7 +116,12 @@ class CoreUse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadResult(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="load"):
-    """One load run against a really running exchange. Latency counts from the intended send time."""
+    """One load run against a really running exchange. Latency counts from the intended send time.
+
+    What cannot be measured is None: nothing is known of the processes of an exchange that is reached by its address
+    only, and an exchange that goes on running has not told what its stages took. Cores, noise and machine are those
+    of the generator.
+    """
 
     valid: bool
     """The generator kept up, each command got exactly one outcome, nothing was refused as busy, the log
@@ -139,7 +147,7 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", ta
     batch: int
     markets: int
     resting_orders: int
-    """In the books when the measured part began."""
+    """The run's own in the books when the measured part began; whatever others have there is not counted."""
     duration_s: float
     arrivals: Literal["poisson", "constant", "max"]
     fsync: Fsync
@@ -150,35 +158,56 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", ta
     max_us: float
     service_time: Percentiles
     """From the actual send time."""
-    floor_us: float
-    floor: FloorParts
-    verify_us: float
+    floor_us: float | None
+    floor: FloorParts | None
+    verify_us: float | None
     """One libsodium verification, median of this run."""
-    ratio_to_floor: float
+    ratio_to_floor: float | None
     """p50_us / floor_us."""
-    server_cpu_us_per_order: float
+    server_cpu_us_per_order: float | None
     """User and system, all processes of the exchange."""
-    processes: tuple[ProcessUse, ...]
-    rss_mb: dict[str, float]
+    processes: tuple[ProcessUse, ...] | None
+    rss_mb: dict[str, float] | None
     """By process, at the end."""
-    stages: tuple[Stage, ...]
+    stages: tuple[Stage, ...] | None
     seconds: tuple[Second, ...]
     cores: tuple[CoreUse, ...]
-    checkpoints_at_s: tuple[float, ...]
+    checkpoints_at_s: tuple[float, ...] | None
     """When the settlement signed, in seconds from the start of the measured part."""
     generator_cpu_share: float
     generator_kept_up: bool
     generator_late_p99_us: float
     """How long after its intended time an order left."""
-    layout: str
+    layout: str | None
     """How processes were laid on cores, in one line."""
-    store_settings: dict[str, str]
-    verified: bool
-    """`zexchange verify` passed on the log that the run left."""
+    store_settings: dict[str, str] | None
+    verified: bool | None
+    """`zexchange verify` passed on the log that the run left; None if it was not made."""
     histogram: str
     """Latency, as an HdrHistogram V2 compressed base64 histogram (ns)."""
     noise: Noise
     machine: Machine
+    target: Literal["own", "data", "connect"] = "own"
+    """An exchange that was started for the run, one that ran already in a data folder, one at an address."""
+    left_orders: int | None = None
+    """Orders of the run that are still open; None on an exchange that ended with the run."""
+
+
+def stage_medians(result: LoadResult) -> dict[str, float]:
+    """Median of each stage in us, in the order of an order's way; without those that nobody counted. Where several
+    processes counted a stage, the mean of theirs by how often each did it."""
+    found = {}
+    for name in STAGES:
+        counted = [stage for stage in result.stages or () if stage.name == name]
+        total = sum(stage.count for stage in counted)
+        if total:
+            found[name] = sum(stage.p50_us * stage.count for stage in counted) / total
+    return found
+
+
+def shown(value: float | None, form: str = ",.0f") -> str:
+    """A figure for people; a dash for one that could not be measured."""
+    return "-" if value is None else format(value, form)
 
 
 def save(result: msgspec.Struct, path: Path) -> None:

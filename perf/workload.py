@@ -12,7 +12,7 @@ import os
 import random
 import struct
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 import msgspec
@@ -76,8 +76,12 @@ def due_times_ns(count: int, frames_per_s: float, poisson: bool, seed: int) -> a
     return due
 
 
-def trading_commands(count: int, markets: Sequence[int], seed: int) -> Iterator[bytes]:
-    """`count` encoded commands of one trader."""
+def trading_commands(
+    count: int, markets: Sequence[int], seed: int, middles: Mapping[int, int] | None = None
+) -> Iterator[bytes]:
+    """`count` encoded commands of one trader. `middles`: in ticks, of the markets that have another than
+    MIDDLE_TICKS."""
+    middles = middles or {}
     generator = random.Random(seed)
     for _ in range(count):
         market_id = markets[generator.randrange(len(markets))]
@@ -86,17 +90,21 @@ def trading_commands(count: int, markets: Sequence[int], seed: int) -> Iterator[
             yield _COMMAND.pack(CommandKind.CANCEL_ALL, 0, 0, 0, 0, 0, 0, market_id, 0, 0, 0, 0, 0)
             continue
         side = Side.BUY if generator.getrandbits(1) else Side.SELL
-        price_ticks = MIDDLE_TICKS + generator.randint(-BAND_TICKS, BAND_TICKS)
+        price_ticks = middles.get(market_id, MIDDLE_TICKS) + generator.randint(-BAND_TICKS, BAND_TICKS)
         yield _new(side, market_id, price_ticks)
 
 
-def resting_commands(count: int, markets: Sequence[int], first: int) -> Iterator[bytes]:
+def resting_commands(
+    count: int, markets: Sequence[int], first: int, middles: Mapping[int, int] | None = None
+) -> Iterator[bytes]:
     """Orders that rest, spread over markets, sides and price levels; `first` numbers them across traders."""
+    middles = middles or {}
     for number in range(first, first + count):
         market_id = markets[number % len(markets)]
         side = Side.BUY if number // len(markets) % 2 == 0 else Side.SELL
         away_ticks = 2 * BAND_TICKS + number // (2 * len(markets)) % RESTING_LEVELS
-        yield _new(side, market_id, MIDDLE_TICKS + (away_ticks if side == Side.SELL else -away_ticks))
+        middle_ticks = middles.get(market_id, MIDDLE_TICKS)
+        yield _new(side, market_id, middle_ticks + (away_ticks if side == Side.SELL else -away_ticks))
 
 
 def _new(side: Side, market_id: int, price_ticks: int) -> bytes:

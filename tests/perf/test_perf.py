@@ -27,8 +27,8 @@ from perf.histogram import Histogram, samples_of, write_log
 from perf.load import LoadOptions, problems_of, run_load
 from perf.machine import NoiseMeter, judge, parse_stat
 from perf.order_flows import FLOWS
-from perf.report import headline_of, write_report
-from perf.results import LoadResult, load_result, save
+from perf.report import headline_of, html_page, write_report
+from perf.results import LoadResult, Stage, load_result, save, stage_medians
 from perf.sweep import SweepResult, best_of, knee_of
 from perf.workload import (
     MIDDLE_TICKS,
@@ -39,6 +39,7 @@ from perf.workload import (
     trading_commands,
 )
 from zexchange.book import EVENT_DTYPE, Book, EventKind
+from zexchange.runtime.stages import STAGES
 from zexchange.wire.messages import (
     CommandKind,
     ExecType,
@@ -318,10 +319,44 @@ def test_load_counts_every_order(result: LoadResult) -> None:
     assert (
         set(result.rss_mb) == {one.name for one in result.processes} >= {"store", "settlement", "matcher-0"}
     )
-    assert {stage.name for stage in result.stages} >= {"match", "append", "publish"}
+    assert {stage.name for stage in result.stages} == set(STAGES)
+    (bus,) = [stage for stage in result.stages if stage.name == "bus"]
+    assert bus.count >= 50, "of every frame"
     assert sum(second.answered for second in result.seconds) == 50
     assert result.arrivals == "poisson"
     assert result.fsync == "always"
+
+
+def test_stages_are_counted_on_both_sides_of_the_bus() -> None:
+    settings = (("ingress.colocate", "off"), ("ingress.workers", "2"))
+    options = LoadOptions(traders=2, duration_s=0.5, rate=100, settings=settings, floor_rounds=5)
+    result = run_load(options)
+    assert result.orders_answered == 50
+    by_process = {(stage.process, stage.name): stage for stage in result.stages}
+    assert {name for process, name in by_process if process == "matcher-0"} == set(STAGES) - {"verify"}
+    assert {name for process, name in by_process if process.startswith("ingress-")} == {"verify"}
+    assert by_process["matcher-0", "bus"].count >= 50
+    assert set(stage_medians(result)) == set(STAGES)
+
+
+def test_stages_of_several_processes_count_by_how_often_they_happened(result: LoadResult) -> None:
+    def stage(process: str, name: str, count: int, p50_us: float) -> Stage:
+        return Stage(
+            process=process, name=name, count=count, mean_us=1.0, p50_us=p50_us, p99_us=1.0, max_us=1.0
+        )
+
+    shown = made(
+        result,
+        stages=(
+            stage("matcher-0", "match", 5, 7.0),
+            stage("ingress-0", "verify", 30, 60.0),
+            stage("ingress-1", "verify", 10, 100.0),
+            stage("matcher-0", "bus", 40, 9.0),
+        ),
+    )
+    assert list(stage_medians(shown).items()) == [("verify", 70.0), ("bus", 9.0), ("match", 7.0)]
+    assert "verify 70, bus 9, match 7 us at the median" in html_page([shown], [shown], [])
+    assert "<td class=wrap>not counted</td>" in html_page([made(result, stages=())], [shown], [])
 
 
 def test_result_can_be_saved_compared_and_reported(result: LoadResult, tmp_path: Path) -> None:

@@ -203,9 +203,8 @@ class Client:
             raise NoExchange(f"no exchange runs in {paths.root}; start one with: zexchange up --data {data}")
         if isinstance(key, str) and "/" not in key:
             key = paths.key(key)
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(info.tcp.host, info.tcp.host)
         return cls(
-            host,
+            info.tcp.reachable_host,
             info.tcp.port,
             key=key,
             deployment_id=info.deployment_id,

@@ -8,7 +8,9 @@ A message is one part:
 
     instance u64    drawn by the ingress when it begins or begins anew; the matcher repeats it
     seq u64         from 1 in each direction of each instance
-    acked u64       matcher to ingress: last message of the ingress that was dealt with completely; otherwise 0
+    acked u64       matcher to ingress: last message of the ingress that was dealt with completely.
+                    Ingress to matcher, in its place: when the batches were verified, in ns of the machine's monotonic
+                    clock, 0 if nobody measures; only for the count of stages
     entries         length u32 (of the payload), kind u8, session id u64, payload
 
 | To the matcher | Payload | From the matcher | Payload |
@@ -132,9 +134,9 @@ class Outbox:
     def __bool__(self) -> bool:
         return bool(self._parts)
 
-    def take(self, acked: int = 0) -> list[bytes]:
+    def take(self, third: int = 0) -> list[bytes]:
         """The messages that hold everything added since the last call; usually one, none if nothing was
-        added."""
+        added. `third`: what the header holds behind `seq`, which depends on the direction."""
         if not self._parts:
             return []
         messages: list[bytes] = []
@@ -142,15 +144,15 @@ class Outbox:
         size = HEADER.size
         for part in self._parts:
             if size + len(part) > LINK_MESSAGE_BYTES_MAX:
-                messages.append(self._message(chunk, acked))
+                messages.append(self._message(chunk, third))
                 chunk, size = [], HEADER.size
             chunk.append(part)
             size += len(part)
-        messages.append(self._message(chunk, acked))
+        messages.append(self._message(chunk, third))
         self._parts.clear()
         return messages
 
-    def _message(self, chunk: list[bytes], acked: int) -> bytes:
-        header = HEADER.pack(self.instance, self.next_seq, acked)
+    def _message(self, chunk: list[bytes], third: int) -> bytes:
+        header = HEADER.pack(self.instance, self.next_seq, third)
         self.next_seq += 1
         return header + b"".join(chunk)

@@ -185,6 +185,7 @@ class MatcherLoop:
             if self._times is not None:
                 self._begun_ns = time.monotonic_ns()
                 self._times.add("match", self._begun_ns - begun_ns)
+                self._times.add_waits(self._core.inbox.handle, begun_ns)
             self.appender.begin(batch.first_record_no, batch.raw, now_ms)
             if self.busy:
                 return

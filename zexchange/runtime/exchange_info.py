@@ -36,6 +36,11 @@ class Endpoint(msgspec.Struct, frozen=True):
     host: str
     port: int
 
+    @property
+    def reachable_host(self) -> str:
+        """The host to connect to from this machine: one that listens everywhere is reached at the loopback address."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 

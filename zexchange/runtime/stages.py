@@ -12,13 +12,13 @@ import msgspec
 
 from zexchange.native import ffi, lib
 
-STAGES = ("verify", "match", "append", "publish")
+STAGES = ("verify", "bus", "match", "append", "publish")
 """In the order of `enum stage`."""
 assert len(STAGES) == lib.STAGE_COUNT
 
 
 class StageSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one stage, per turn of the loop. Percentiles are known to 6 %."""
+    """Of one stage, per turn of the loop; of the bus, per frame. Percentiles are known to 6 %."""
 
     count: int
     mean_us: float
@@ -37,6 +37,12 @@ class StageTimes:
     def add(self, stage: str, duration_ns: int) -> None:
         """Count one more."""
         lib.stages_add(self.handle, STAGES.index(stage), duration_ns)
+
+    def add_waits(self, inbox: Any, taken_ns: int) -> None:
+        """Count the bus: how long the frames of the batch made last had waited, since they were verified, until the
+        matcher took them out of this `inbox *`. Times are of the monotonic clock, which all processes of a
+        machine share."""
+        lib.inbox_count_waits(inbox, taken_ns, self.handle)
 
     def summary(self) -> dict[str, StageSummary]:
         """By stage; stages that never happened are left out."""

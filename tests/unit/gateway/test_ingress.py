@@ -700,3 +700,14 @@ def test_slow_consumer_is_ended_with_its_reason(bench: Bench) -> None:
     bench.ingress.slow_consumer(client.live, bench.now_ms)
     assert client.exchange() == [Terminate(reason=ReasonCode.SLOW_CONSUMER)]
     assert client.live.ended is ReasonCode.SLOW_CONSUMER
+
+
+def test_messages_of_a_turn_say_when_its_batches_were_verified(bench: Bench) -> None:
+    times_ns = []
+    for verified_ns in (77, None):
+        if verified_ns is not None:
+            bench.ingress.verified_ns = verified_ns
+        bench.link.add(Kind.CLOSE, 1)
+        bench.ingress.end_turn(bench.now_ms)
+        times_ns.append(link.header(bench.link.unsent.pop())[2])
+    assert times_ns == [77, 0]

@@ -252,7 +252,24 @@ def test_order_goes_in_and_its_report_comes_out(shard: Shard, alice: Client) -> 
     assert alice.reports() == [(1, ExecType.NEW)]
     assert len(shard.ids) == 1
     assert EntryId.parse(shard.ids[0]).record_no > turns
-    assert {"verify", "match", "append", "publish"} <= set(shard.times.summary())
+    assert {"verify", "bus", "match", "append", "publish"} <= set(shard.times.summary())
+
+
+def test_wait_of_every_frame_for_the_matcher_is_counted_once(shard: Shard, alice: Client) -> None:
+    def waits() -> int:
+        return shard.times.summary()["bus"].count
+
+    before = waits()
+    assert before > 0, "the operator's batches came by a message"
+    alice.send(*[buy(alice, nonce) for nonce in (1, 2, 3)])
+    shard.steps()
+    assert waits() == before + 3
+    forged = bytearray(buy(alice, 5))
+    forged[20] ^= 1
+    alice.send(buy(alice, 4), bytes(forged), buy(alice, 6))  # the good ones go by a message
+    shard.steps()
+    assert len(alice.reports()) == 5
+    assert waits() == before + 5
 
 
 def test_nobody_hears_before_the_store_says_yes(shard: Shard, alice: Client) -> None:

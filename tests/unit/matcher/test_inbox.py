@@ -10,6 +10,7 @@ from tests.model import kit
 from zexchange.matcher import link
 from zexchange.matcher.inbox import FRAMES, NO_LINK, REFUSED, Inbox
 from zexchange.matcher.link import Kind, LinkMessageInvalid, Outbox
+from zexchange.runtime.stages import StageTimes
 from zexchange.wire.messages import ReasonCode, Side
 
 
@@ -115,3 +116,22 @@ def test_queue_keeps_its_order_when_its_memory_wraps() -> None:
         inbox.commit(count)
         del expected[:count]
     assert not inbox.has_room or len(inbox) == len(expected)
+
+
+def test_waits_are_counted_for_what_was_applied_and_measured() -> None:
+    inbox, times = Inbox(), StageTimes()
+    for verified_ns, numbers in ((4_000, (1, 2)), (0, (3,)), (9_000, (4,))):
+        outbox = Outbox(1)
+        for number in numbers:
+            outbox.add(link.entry(Kind.BATCH, number, frame(number)))
+        inbox.receive(1, *outbox.take(verified_ns))
+    assert inbox.take(4, 60_000, NO_LINK, []) == 4
+    inbox.commit(3)
+    times.add_waits(inbox.handle, 10_000)
+    assert times.summary()["bus"].count == 2, "nobody measured the third, and the fourth is still waiting"
+    assert times.summary()["bus"].max_us == times.summary()["bus"].mean_us == 6.0
+    assert inbox.take(1, 60_000, NO_LINK, []) == 1
+    inbox.commit(1)
+    times.add_waits(inbox.handle, 8_000)
+    assert times.summary()["bus"].count == 3, "a clock that seems to run backwards gives no wait of centuries"
+    assert times.summary()["bus"].max_us == 6.0

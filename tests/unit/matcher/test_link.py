@@ -27,7 +27,7 @@ def message_of(*entries: Entry, instance: int = 9) -> bytes:
     outbox = Outbox(instance)
     for item in entries:
         outbox.add(link.entry(Kind(item.kind), item.session_id, item.payload))
-    (message,) = outbox.take(acked=3)
+    (message,) = outbox.take(3)
     return message
 
 
