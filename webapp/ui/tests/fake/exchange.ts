@@ -354,7 +354,7 @@ export class FakeExchange {
   /** A checkpoint of everything so far, signed. */
   checkpoint(): Record<string, unknown> {
     const number = this.leaves.length;
-    const account = concat(utf8('ZXA1'), new Uint8Array(20));
+    const account = concat(utf8('ZXA1'), new Uint8Array(52));
     const view = viewOf(account);
     view.setBigUint64(4, this.#accountId, true);
     const rows = ASSETS.map(({ asset_id }) => {
