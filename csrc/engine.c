@@ -21,7 +21,7 @@ typedef struct engine_plan {
     book_pool_plan pool;
     lanes_plan lanes;
     merkle_plan trees[TREE_COUNT];
-    size_t events, markets, market_entries, order_entries, client_order_entries, terms, expiry_heap, due_markets,
+    size_t events, windows, markets, market_entries, order_entries, client_order_entries, terms, expiry_heap, due_markets,
         uncrossing_markets, timed_markets, account_rules, trade_groups, outcomes, outcome_entries, scratch, work;
 } engine_plan;
 
@@ -86,6 +86,7 @@ static engine_plan plan_memory(const engine_config *config, arena *memory) {
         .events = arena_reserve(memory, ARENA_ALIGN + ENGINE_EVENTS_BYTES, 1),
         .ledger = ledger_reserve(memory, &limits),
         .pool = book_pool_reserve(memory, config->orders_max),
+        .windows = book_windows_reserve(memory, markets),
         .lanes = lanes_reserve(memory, config->accounts_max, config->orders_max),
         .markets = arena_reserve(memory, markets, sizeof(engine_market)),
         .market_entries = arena_reserve(memory, idmap_entries(markets), sizeof(idmap_entry)),
@@ -141,7 +142,7 @@ static void place_pools(engine *self, const engine_plan *plan, const engine_conf
     }
 }
 
-static int add_markets(engine *self, const engine_config *config) {
+static int add_markets(engine *self, const engine_config *config, size_t windows) {
     self->market_count = config->market_count;
     for (uint32_t index = 0; index < config->market_count; index++) {
         const engine_market_config *const definition = &config->markets[index];
@@ -168,6 +169,7 @@ static int add_markets(engine *self, const engine_config *config) {
         };
         if (market->fee_balance == ZX_NONE) return ZX_ERROR_CONFIG; /* fewer balances than quote assets */
         book_init(&market->book, &self->pool, index);
+        book_use_windows(&market->book, &self->memory, windows, config->market_count, index);
         for (uint32_t on_reference = 0; on_reference < 2; on_reference++) {
             book_init(&market->stops[on_reference], &self->pool, index);
         }
@@ -196,7 +198,7 @@ int engine_create(const engine_config *config, engine **out) {
         place_pools(self, &plan, config);
         ledger_open_account(&self->ledger, ENGINE_OPERATOR_ACCOUNT);
         ledger_add_key(&self->ledger, config->operator_public_key, ENGINE_OPERATOR_ACCOUNT);
-        error = add_markets(self, config);
+        error = add_markets(self, config, plan.windows);
     }
     if (error != ZX_OK) {
         engine_destroy(self);

@@ -481,6 +481,82 @@ static void test_book_refuses_a_level_that_would_overflow(void) {
     arena_unmap(&memory);
 }
 
+/* ------------------------------------------------------------ windows of levels */
+
+/* Two books of one pool under the same orders, one with windows and one without, hold the same levels; while the market
+ * wanders and jumps, orders lie near and far, and sides are emptied now and then. */
+static void test_windows_change_nothing(uint64_t seed, uint32_t width, uint32_t jump) {
+    enum { ORDERS = 600 };
+    arena memory = {0};
+    const book_pool_plan plan = book_pool_reserve(&memory, 2 * ORDERS);
+    const size_t windows = book_windows_reserve(&memory, 1);
+    CHECK(arena_map(&memory) == ZX_OK);
+    book_pool pool;
+    book with;
+    book without;
+    book_pool_init(&pool, &plan, &memory);
+    book_init(&with, &pool, 0);
+    book_use_windows(&with, &memory, windows, 1, 0);
+    book_init(&without, &pool, 1);
+    uint32_t slots_of[ORDERS][2];
+    uint32_t count = 0;
+    uint32_t moves = 0;
+    int64_t centre = 1 << 20;
+    for (uint64_t id = 1; id < 30000; id++) {
+        if (random_below(&seed, 50) == 0) centre += (int64_t)random_below(&seed, 2 * jump + 1) - jump;
+        const bool empties = random_below(&seed, 4000) == 0;
+        if (count == ORDERS || empties || (count > 0 && random_below(&seed, 2) == 0)) {
+            const uint32_t kept = empties ? 0 : count - 1;
+            while (count > kept) {
+                const uint32_t picked = random_below(&seed, count);
+                book_remove(&with, slots_of[picked][0]);
+                book_remove(&without, slots_of[picked][1]);
+                memcpy(slots_of[picked], slots_of[--count], sizeof slots_of[0]);
+            }
+        } else {
+            const uint8_t side = random_below(&seed, 2) ? BOOK_BUY : BOOK_SELL;
+            const int64_t far = random_below(&seed, 8) == 0 ? 100 * (int64_t)width : width;
+            const int64_t away = 1 + (int64_t)random_below(&seed, (uint32_t)far);
+            const int64_t price_ticks = side == BOOK_BUY ? centre - away : centre + away;
+            if (price_ticks < 1) continue;
+            for (uint32_t which = 0; which < 2; which++) {
+                const uint32_t slot = book_lowest_free_slot(&pool);
+                book_take_slot(&pool, slot);
+                pool.orders[slot] = (book_order){.order_id = id, .qty_lots = 1, .leaves_lots = 1, .level = ZX_NONE};
+                const int64_t base = with.windows[side].base;
+                CHECK(book_rest(which == 0 ? &with : &without, slot, side, price_ticks));
+                moves += with.windows[side].base != base;
+                slots_of[count][which] = slot;
+            }
+            count++;
+        }
+        if (id % 7 != 0) continue;
+        uint32_t orders = 0;
+        CHECK(book_check_queues(&with, &orders) == NULL && book_check_queues(&without, &orders) == NULL);
+        CHECK(orders == 2 * count);
+        for (uint8_t side = 0; side < 2; side++) {
+            uint32_t at = with.sides[side].best;
+            uint32_t other = without.sides[side].best;
+            while (at != ZX_NONE && other != ZX_NONE && pool.levels[at].rank == pool.levels[other].rank &&
+                   pool.levels[at].order_count == pool.levels[other].order_count) {
+                at = pool.levels[at].worse;
+                other = pool.levels[other].worse;
+            }
+            CHECK(at == ZX_NONE && other == ZX_NONE);
+        }
+    }
+    CHECK(moves > 5);
+    arena_unmap(&memory);
+}
+
+static void test_sizes_of_windows(void) {
+    CHECK(book_window_size(1) == BOOK_WINDOW_MAX);
+    CHECK(book_window_size(512) == BOOK_WINDOW_MAX);
+    CHECK(book_window_size(513) == BOOK_WINDOW_MAX / 2);
+    CHECK(book_window_size(32768) == BOOK_WINDOW_MIN);
+    CHECK(book_window_size(32769) == 0);
+}
+
 /* ------------------------------------------------------------ configurations */
 
 static int create_with(const engine_config *config) {
@@ -570,6 +646,10 @@ int main(void) {
     test_book_keeps_its_invariants(33, 8);
     test_book_keeps_its_invariants(34, 400);
     test_icebergs_and_hidden_orders();
+    test_sizes_of_windows();
+    test_windows_change_nothing(61, 50, 30);
+    test_windows_change_nothing(62, 3000, 20000);
+    test_windows_change_nothing(63, 30000, 300000);
     test_configurations();
     puts("ok");
     return 0;

@@ -112,7 +112,7 @@ def test_whatever_breaks_is_noticed(build: Path, tmp_path: Path) -> None:
     tried = {line.removeprefix("tried: ") for line in said if line.startswith("tried: ")}
     assert len(tried) > 80
     assert not {name for name in tried if f"noticed: {name}" not in said}
-    checks = ("book", "check", "lanes", "ledger", "lob", "markets", "triggers")
+    checks = ("book", "check", "lanes", "ledger", "levels", "lob", "markets", "triggers")
     source = "".join((CSRC / f"{name}.c").read_text() for name in checks)
     sentences = set(re.findall(r'(?:return|NULL :) "([a-z][^"]+)"', source))
     assert len(sentences) > 80
@@ -201,7 +201,7 @@ def test_example_of_the_book_alone(build: Path, tmp_path: Path) -> None:
         + "\n".join(lines[begin:])
         + "\nreturn 0;\n}\n"
     )
-    names = ("arena", "base", "book", "idmap", "lob", "slots")
+    names = ("arena", "base", "book", "idmap", "levels", "lob", "slots")
     objects = [build / f"{name}.o" for name in names]
     compiler = shutil.which(os.environ.get("CC", "cc"))
     assert compiler is not None
