@@ -342,6 +342,7 @@ static uint32_t count_subtree(const book_level *levels, uint32_t at) {
 }
 
 const char *levels_check(const book *self, uint8_t side) {
+    static const uint32_t nothing[64];
     const book_level *const levels = self->pool->levels;
     const book_window *const window = &self->windows[side];
     if (check_subtree(levels, self->sides[side].root, ZX_NONE, INT64_MIN, INT64_MAX) < 0) {
@@ -366,13 +367,15 @@ const char *levels_check(const book *self, uint8_t side) {
     if (in_tree != count_subtree(levels, self->sides[side].root)) return "tree and list hold different levels";
     uint32_t bits = 0;
     for (uint32_t word = 0; word < window->size / 64; word++) {
-        bits += (uint32_t)__builtin_popcountll(window->words[word]);
-        if ((window->words[word] != 0) != (window->summary >> word & 1)) return "a window is summed up wrongly";
-        for (uint32_t entry = word * 64; entry < word * 64 + 64; entry++) {
-            if ((window->levels[entry] != 0) != (window->words[word] >> (entry % 64) & 1)) {
-                return "a window's bits do not say what is in it";
-            }
+        const uint64_t used = window->words[word];
+        const uint32_t *const entries = &window->levels[word * 64];
+        if ((used != 0) != (window->summary >> word & 1)) return "a window is summed up wrongly";
+        bool agrees = used != 0 || memcmp(entries, nothing, sizeof nothing) == 0;
+        for (uint32_t entry = 0; used != 0 && entry < 64; entry++) {
+            agrees = agrees && (entries[entry] != 0) == (used >> entry & 1);
         }
+        if (!agrees) return "a window's bits do not say what is in it";
+        bits += (uint32_t)__builtin_popcountll(used);
     }
     if (bits != in_window || bits != window->count) return "window and list hold different levels";
     return NULL;
