@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 
+#include "ahead.h"
 #include "frames.h"
 #include "markets.h"
 #include "reports.h"
@@ -173,7 +174,7 @@ static int add_markets(engine *self, const engine_config *config, size_t windows
         for (uint32_t on_reference = 0; on_reference < 2; on_reference++) {
             book_init(&market->stops[on_reference], &self->pool, index);
         }
-        idmap_insert(&self->market_map, idmap_hash(self->hash_seed, definition->market_id, 0), index);
+        idmap_insert(&self->market_map, engine_hash_market(self, definition->market_id), index);
     }
     return ZX_OK;
 }
@@ -434,7 +435,9 @@ static bool apply_batch(engine *self, const uint8_t *frame) {
         self->previous_order = 0;
     }
     const uint8_t *const commands = frames_commands(frame);
+    const bool fetches = !by_operator && ahead_pays(self);
     for (uint32_t index = 0; index < count; index++) {
+        if (fetches) ahead_fetch(self, commands, index, count);
         self->command.index = (uint8_t)index;
         apply_command(self, commands + index * command_length, by_operator, refusal);
     }
@@ -519,7 +522,7 @@ engine_auction engine_indicated(const engine *self, uint32_t market_id) {
 
 engine_market *engine_find_market(const engine *self, uint32_t market_id) {
     idmap_cursor cursor;
-    uint32_t index = idmap_first(&self->market_map, idmap_hash(self->hash_seed, market_id, 0), &cursor);
+    uint32_t index = idmap_first(&self->market_map, engine_hash_market(self, market_id), &cursor);
     while (index != ZX_NONE && self->markets[index].market_id != market_id) {
         index = idmap_next(&self->market_map, &cursor);
     }

@@ -11,7 +11,8 @@
  *         |-- markets.c    states of markets; auctions ---------------+
  *         |-- operator.c   accounts, keys, deposits, market states ---+---> ledger.h
  *         |-- state.c      leaves of the state tree, snapshots ----------> merkle.h
- *         '-- check.c      the standing truths
+ *         |-- check.c      the standing truths
+ *         '-- ahead.c      what the next commands will need is fetched early
  *
  * The rules are docs/rules.md, the bytes docs/formats.md. What comes out is a function of the configuration and
  * of the sequence of (log time, frame): no clock, no random number, no thread, no allocation after
@@ -296,6 +297,10 @@ static inline bool engine_has_rules(const engine *self, uint64_t account_id) {
     const engine_account_rules *const rules = &self->account_rules[account_id];
     return rules->fee_discount_ppm != 0 || rules->orders_max != 0 || rules->orders_per_second != 0 ||
            self->trade_groups[account_id] != 0;
+}
+
+static inline uint64_t engine_hash_market(const engine *self, uint32_t market_id) {
+    return idmap_hash(self->hash_seed, market_id, 0);
 }
 
 /* The market with this id, or NULL. */

@@ -80,6 +80,17 @@ static inline uint32_t idmap_first(const idmap *self, uint64_t hash, idmap_curso
     return idmap_next(self, cursor);
 }
 
+/* Fetches the entry where a hash begins into the cache. */
+static inline void idmap_fetch(const idmap *self, uint64_t hash) {
+    __builtin_prefetch(&self->entries[(uint32_t)hash & self->mask]);
+}
+
+/* The index in the entry where a hash begins, if that has the hash: a guess, for fetching ahead. */
+static inline uint32_t idmap_guess(const idmap *self, uint64_t hash) {
+    const idmap_entry entry = self->entries[(uint32_t)hash & self->mask];
+    return entry.hash == (uint32_t)hash ? entry.taken - 1 : ZX_NONE;
+}
+
 /* Adds an index under a hash. The caller has checked that the identity is not there yet. */
 void idmap_insert(idmap *self, uint64_t hash, uint32_t index);
 

@@ -26,6 +26,10 @@ static uint64_t hash_lane(const lanes *self, uint32_t account, uint32_t market, 
     return idmap_hash(self->seed, account, (uint64_t)market << 1 | side);
 }
 
+void lanes_fetch(const lanes *self, uint32_t account, uint32_t market, uint8_t side) {
+    idmap_fetch(&self->map, hash_lane(self, account, market, side));
+}
+
 /* Index of a lane, or ZX_NONE. */
 static uint32_t find(const lanes *self, uint32_t account, uint32_t market, uint8_t side) {
     if (market == LANES_EVERY_MARKET) return account * 2 + side;

@@ -80,6 +80,9 @@ static inline uint32_t lanes_next(const lanes *self, uint32_t slot, uint32_t mar
     return self->links[slot * LANES_PER_ORDER + (market != LANES_EVERY_MARKET)].next;
 }
 
+/* Fetches where the lane of a market's orders is found into the cache. */
+void lanes_fetch(const lanes *self, uint32_t account, uint32_t market, uint8_t side);
+
 /* Checks the place of one open order in its lanes; of the first order in a lane also the lane. Returns NULL, or a
  * sentence about what does not hold. `*found` is increased if a lane of a market begins with this order. */
 const char *lanes_check(

@@ -52,17 +52,17 @@ uint32_t trading_must_find_balance(const engine *self, uint32_t account, uint32_
 
 /* Eight ids in a row are neighbours in the map: orders made one after the other share a cache line and, what costs
  * more on a virtual machine, a page. We number the orders ourselves, so nobody can choose ids that crowd. */
-static uint64_t hash_order(const engine *self, uint64_t order_id) {
+uint64_t trading_hash_order(const engine *self, uint64_t order_id) {
     return idmap_hash(self->hash_seed, order_id / 8, 1) << 3 | order_id % 8;
 }
 
-static uint64_t hash_client_order(const engine *self, uint32_t account_id, uint64_t client_order_id) {
+uint64_t trading_hash_client_order(const engine *self, uint32_t account_id, uint64_t client_order_id) {
     return idmap_hash(self->hash_seed, client_order_id, account_id);
 }
 
 uint32_t engine_find_order(const engine *self, uint64_t order_id) {
     idmap_cursor cursor;
-    uint32_t slot = idmap_first(&self->order_map, hash_order(self, order_id), &cursor);
+    uint32_t slot = idmap_first(&self->order_map, trading_hash_order(self, order_id), &cursor);
     while (slot != ZX_NONE && self->pool.orders[slot].order_id != order_id) {
         slot = idmap_next(&self->order_map, &cursor);
     }
@@ -72,7 +72,7 @@ uint32_t engine_find_order(const engine *self, uint64_t order_id) {
 uint32_t engine_find_client_order(const engine *self, uint32_t account_id, uint64_t client_order_id) {
     idmap_cursor cursor;
     uint32_t slot =
-        idmap_first(&self->client_order_map, hash_client_order(self, account_id, client_order_id), &cursor);
+        idmap_first(&self->client_order_map, trading_hash_client_order(self, account_id, client_order_id), &cursor);
     while (slot != ZX_NONE && (self->pool.orders[slot].client_order_id != client_order_id ||
                                self->pool.orders[slot].owner != account_id)) {
         slot = idmap_next(&self->client_order_map, &cursor);
@@ -83,10 +83,10 @@ uint32_t engine_find_client_order(const engine *self, uint32_t account_id, uint6
 void trading_register(engine *self, uint32_t slot) {
     book_order *const order = &self->pool.orders[slot];
     ledger_account *const account = &self->ledger.accounts[order->owner];
-    idmap_insert(&self->order_map, hash_order(self, order->order_id), slot);
+    idmap_insert(&self->order_map, trading_hash_order(self, order->order_id), slot);
     if (order->client_order_id != 0) {
         idmap_insert(
-            &self->client_order_map, hash_client_order(self, order->owner, order->client_order_id), slot
+            &self->client_order_map, trading_hash_client_order(self, order->owner, order->client_order_id), slot
         );
     }
     /* Order ids only grow, so the end of the list keeps it sorted. */
@@ -108,10 +108,10 @@ void trading_register(engine *self, uint32_t slot) {
 void trading_unregister(engine *self, uint32_t slot) {
     book_order *const order = &self->pool.orders[slot];
     ledger_account *const account = &self->ledger.accounts[order->owner];
-    idmap_remove(&self->order_map, hash_order(self, order->order_id), slot);
+    idmap_remove(&self->order_map, trading_hash_order(self, order->order_id), slot);
     if (order->client_order_id != 0) {
         idmap_remove(
-            &self->client_order_map, hash_client_order(self, order->owner, order->client_order_id), slot
+            &self->client_order_map, trading_hash_client_order(self, order->owner, order->client_order_id), slot
         );
     }
     if (order->owner_prev != ZX_NONE) self->pool.orders[order->owner_prev].owner_next = order->owner_next;
