@@ -4,10 +4,11 @@ import { createKey, canGuard, loadSigner, removeKey } from '../keys/keystore';
 import type { Signer } from '../keys/keystore';
 import type { BookMessage } from '../market/book';
 import { formatUnits, grouped } from '../market/decimal';
-import { assess } from '../market/draft';
-import type { Assessment, Available } from '../market/draft';
+import { NO_COMMAND, assess, commandsOf, hasLimit, summaryOf } from '../market/draft';
+import type { Assessment, Available, Conditions } from '../market/draft';
 import { Market } from '../market/market';
 import type { Side } from '../market/market';
+import { phaseAfter, phaseOf } from '../market/phase';
 import { Api, Problem } from '../net/api';
 import type { Balance, Candle, CheckpointInfo, Fill, Order, Ticker, Trade } from '../net/api';
 import { Feed } from '../net/feed';
@@ -19,7 +20,7 @@ import type { Command, ExecutionReport, NotApplied } from '../wire/messages';
 import { feedLogonBytes, isLogonBytes } from '../wire/signing';
 import { drawSoon } from '../draw/loop';
 import { live } from './live';
-import { fillOfReport, orderOfReport, takeFills, takeHistory, takeOrders } from './orders';
+import { fillOfReport, orderOfReport, takeFills, takeHistory, takeOrders, termsOf } from './orders';
 import { choose, settings } from './settings';
 import * as store from './store';
 import { Watcher } from './watcher';
@@ -102,7 +103,8 @@ export function selectMarket(symbol: string): void {
   store.symbol.value = symbol;
   store.grouping.value = 1;
   store.bookState.value = 'loading';
-  store.draft.value = { ...store.draft.value, price: '', size: '' };
+  store.phase.value = phaseOf(market.info.state);
+  store.draft.value = { ...store.draft.value, price: '', size: '', trigger: '', trail: '', display: '', minimum: '', pairTrigger: '' };
   choose({ market: symbol });
   live.select(market);
   const ticker = store.tickers.value.get(symbol);
@@ -171,6 +173,7 @@ function onFeed(message: FeedMessage): void {
 function onBook(message: BookMessage): void {
   const was = store.bookState.peek();
   live.bookMessages += 1;
+  store.phase.value = phaseAfter(store.phase.peek(), message);
   if (live.book.apply(message)) {
     if (was !== 'synced') {
       if (was !== 'loading' && was !== 'offline') store.notify('info', 'Order book synchronised', `sequence ${message.seq}`);
@@ -353,15 +356,24 @@ export function available(market: Market): Available | null {
   return { base: units(info.base_asset_id, info.base_decimals), quote: units(info.quote_asset_id, info.quote_decimals) };
 }
 
-export function assessDraft(): Assessment | null {
-  const market = store.market.value;
-  return market ? assess(store.draft.value, market, live.book, available(market)) : null;
+/** What the market that is shown is like now, besides its book. */
+export function conditions(market: Market): Conditions {
+  const { state, reference_price: reference } = store.phase.value;
+  const last = live.tape[0]?.price ?? live.ticker?.last ?? null;
+  return {
+    state: state || market.info.state,
+    lastTicks: last === null ? null : market.ticksOf(last),
+    referenceTicks: reference ? market.ticksOf(reference) : null,
+    nowMs: live.nowMs(),
+    openOrders: [...store.openOrders.value.values()].filter((order) => order.market === market.symbol).length,
+    utc: settings.value.clock === 'utc',
+  };
 }
 
-const NO_COMMAND: Command = {
-  kind: 'cancel', side: 'none', orderType: 'none', timeInForce: 'none', selfTradePrevention: 'none', options: [], trigger: 'none', marketId: 0,
-  clientOrderId: 0n, orderId: 0n, priceTicks: 0n, qtyLots: 0n, displayQtyLots: 0n, minQtyLots: 0n, triggerTicks: 0n, trailPpm: 0, expireTimeNs: 0n, maxNotional: 0n,
-};
+export function assessDraft(): Assessment | null {
+  const market = store.market.value;
+  return market ? assess(store.draft.value, market, live.book, available(market), conditions(market)) : null;
+}
 
 let lastClientOrderId = 0n;
 
@@ -371,7 +383,7 @@ function newClientOrderId(): bigint {
   return lastClientOrderId;
 }
 
-/** What was asked for, by client order id: reports do not repeat type and time in force. */
+/** What was asked for, by client order id: reports do not repeat the terms of an order. */
 const asked = new Map<string, Partial<Order>>();
 
 /** Checks the form and opens the dialog, or sends at once if that is chosen. False if something is wrong with it. */
@@ -380,17 +392,9 @@ export function submitDraft(): boolean {
   const found = assessDraft();
   if (!market || !found || Object.keys(found.problems).length || found.ticks === null || found.lots === null || !trading?.ready) return false;
   const draft = store.draft.value;
-  const isMarket = draft.type === 'market';
-  const clientOrderId = newClientOrderId();
-  const tif = isMarket && draft.tif === 'gtc' ? 'ioc' : draft.tif;
-  asked.set(String(clientOrderId), { type: draft.type, tif, post_only: draft.postOnly && !isMarket });
-  const title = `${draft.side === 'buy' ? 'Buy' : 'Sell'} ${market.sizeText(found.lots)} ${market.info.base} ${isMarket ? 'at market, worst price' : 'at'} ${grouped(market.priceText(found.ticks))}`;
-  propose(title, market, [
-    {
-      ...NO_COMMAND, kind: 'new', side: draft.side, orderType: isMarket ? 'market' : 'limit', timeInForce: tif, selfTradePrevention: 'cancelNewest',
-      options: draft.postOnly && !isMarket ? ['postOnly'] : [], marketId: market.info.market_id, clientOrderId, priceTicks: found.ticks, qtyLots: found.lots,
-    },
-  ]);
+  const commands = commandsOf(draft, found, market, newClientOrderId);
+  for (const command of commands) asked.set(String(command.clientOrderId), termsOf(command, market, commands.length > 1));
+  propose(summaryOf(draft, found, market), market, commands);
   return true;
 }
 
@@ -442,13 +446,15 @@ export function amendOrder(order: Order, price: string, size: string): string | 
   return null;
 }
 
+/** Puts a price that was picked into the form: where it has one, or as what it waits for. */
 export function fillForm(side: Side | null, price: string, size: string | null): void {
   const draft = store.draft.value;
+  const waits = draft.type === 'stop' || draft.type === 'take_profit';
   store.draft.value = {
     ...draft,
-    ...(side ? { side } : {}),
-    type: draft.type === 'market' ? 'limit' : draft.type,
-    price,
+    ...(side && !waits ? { side } : {}),
+    type: hasLimit(draft) || waits ? draft.type : 'limit',
+    ...(waits ? { trigger: price } : { price }),
     ...(size === null ? {} : { size, unit: 'base' as const }),
   };
 }
@@ -482,9 +488,15 @@ function onReport(report: ExecutionReport, _pending: unknown, latencyMs: number 
       store.notify('good', done, `${report.side} ${market.sizeText(report.lastQtyLots)} ${market.info.base} at ${grouped(market.priceText(report.lastPriceTicks))}`);
       break;
     }
+    case 'triggered':
+      store.notify('info', 'Order triggered', what);
+      break;
+    case 'expired':
+      store.notify('info', 'Order expired', what);
+      break;
     case 'cancelled':
     case 'selfTradePrevented':
-      store.notify('info', 'Order cancelled', `${what} · ${REASON_DESCRIPTIONS[report.reason]}${took}`);
+      store.notify('info', report.leavesLots ? 'Order lowered' : 'Order cancelled', `${what} · ${REASON_DESCRIPTIONS[report.reason]}${took}`);
   }
   if (order) takeOrders([order], false);
   if (!feedPrivate) requestBalances();

@@ -1,9 +1,10 @@
 // Own orders and fills from two sources: the feed's private channels and the execution reports of the session. Both say the
 // same; whichever comes first is shown, and a later record wins.
 
+import { formatExact } from '../market/decimal';
 import type { Market } from '../market/market';
 import type { Fill, Order } from '../net/api';
-import type { ExecutionReport } from '../wire/messages';
+import type { Command, ExecutionReport } from '../wire/messages';
 import { fills, openOrders, pastOrders } from './store';
 
 const PAST_MAX = 500;
@@ -33,10 +34,68 @@ export function takeOrders(orders: readonly Order[], replace: boolean): void {
   if (gone.length) addPast(gone);
 }
 
+const TERMS = ['type', 'time_in_force', 'trigger', 'trigger_price', 'display_qty', 'expire_time', 'hidden', 'paired'] as const;
+
 /** What one source says, with what only the other one knows. */
 function completed(order: Order, known: Order | undefined): Order {
   if (!known) return order;
-  return { ...known, ...order, time: known.time || order.time, record_no: order.record_no || known.record_no };
+  const said = { ...order };
+  if (!order.type) for (const name of TERMS) delete said[name];
+  if (!order.reason) delete said.reason;
+  const triggered = known.triggered || order.triggered || (Boolean(known.trigger) && order.type !== undefined && order.type !== '' && !order.trigger);
+  return { ...known, ...said, ...(triggered ? { triggered } : {}), time: known.time || order.time, record_no: order.record_no || known.record_no };
+}
+
+const snake = (name: string): string => (name === 'none' ? '' : name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`));
+
+/** The terms of a new order, as the feed tells them of an open one. */
+export function termsOf(command: Command, market: Market, paired: boolean): Partial<Order> {
+  const trailing = command.trigger === 'trailing';
+  return {
+    type: command.orderType,
+    time_in_force: snake(command.timeInForce),
+    trigger: snake(command.trigger),
+    trigger_price: command.triggerTicks && !trailing ? market.priceText(command.triggerTicks) : '',
+    display_qty: command.displayQtyLots ? market.sizeText(command.displayQtyLots) : '',
+    expire_time: command.expireTimeNs ? timeOfNs(command.expireTimeNs) : '',
+    hidden: command.options.includes('hidden'),
+    paired,
+    post_only: command.options.includes('postOnly'),
+    slide: command.options.includes('slide'),
+    self_trade: command.selfTradePrevention,
+    ...(trailing
+      ? command.trailPpm
+        ? { trail: formatExact(BigInt(command.trailPpm), 4), trail_unit: 'percent' }
+        : { trail: market.priceText(command.triggerTicks), trail_unit: 'price' }
+      : {}),
+  };
+}
+
+const OUTCOMES: Readonly<Record<string, string>> = {
+  SELF_TRADE: 'self-trade prevented',
+  IMMEDIATE_REMAINDER: 'rest cancelled',
+  ONE_CANCELS_OTHER: 'cancelled by its pair',
+  AUCTION_REMAINDER: 'rest cancelled after the auction',
+  MAX_NOTIONAL_REACHED: 'amount spent',
+  PRICE_BAND: 'cancelled at the price band',
+  FOK_NOT_FILLABLE: 'triggered, not fillable',
+  MATCH_LIMIT: 'cancelled at the match limit',
+  AMENDED_BELOW_FILLED: 'amended to what was filled',
+};
+
+/** How an order ended, in words. */
+export const outcomeOf = (order: Order): string => (order.status === 'filled' ? '' : OUTCOMES[order.reason ?? '']) || order.status.replace(/_/g, ' ');
+
+const TIFS: Readonly<Record<string, string>> = { ioc: 'immediate', fok: 'fill or kill', day: 'day', gtd: 'till date', at_the_open: 'at the open', at_the_close: 'at the close' };
+
+/** What kind of order it is, in words. */
+export function kindOf(order: Order): string {
+  const type = order.type || 'limit';
+  const kind = { stop: type === 'limit' ? 'stop limit' : 'stop', take_profit: 'take profit', trailing: 'trailing stop' }[order.trigger ?? ''] ?? type;
+  const extras = [
+    TIFS[order.time_in_force ?? ''] ?? '', order.post_only ? 'post-only' : '', order.display_qty ? 'iceberg' : '', order.hidden ? 'hidden' : '', order.paired ? 'pair' : '',
+  ];
+  return [kind, ...extras.filter(Boolean)].join(' · ');
 }
 
 /** Reports about orders, newest first: the first about each order is how it stands. */
@@ -84,16 +143,17 @@ export function timeOfNs(ns: bigint): string {
 export function orderOfReport(report: ExecutionReport, market: Market, known: Partial<Order> | undefined): Order | null {
   if (report.orderId === 0n) return null;
   const leaves = report.leavesLots;
-  const status =
-    report.execType === 'cancelled' || report.execType === 'selfTradePrevented' ? 'cancelled' : leaves === 0n ? 'filled' : 'open';
+  const ends = report.execType === 'cancelled' || report.execType === 'selfTradePrevented';
+  const status = report.execType === 'expired' ? 'expired' : leaves ? 'open' : ends ? 'cancelled' : 'filled';
+  const { price: _price, status: _status, reason: _reason, ...terms } = known ?? {};
   return {
+    ...terms,
+    ...(report.execType === 'triggered' ? { trigger: '', trigger_price: '', triggered: true } : {}),
+    ...(report.reason === 'none' ? {} : { reason: snake(report.reason).toUpperCase() }),
     order_id: String(report.orderId),
     client_order_id: String(report.clientOrderId),
     market: market.symbol,
     side: report.side === 'sell' ? 'sell' : 'buy',
-    ...(known?.type ? { type: known.type } : {}),
-    ...(known?.tif ? { tif: known.tif } : {}),
-    ...(known?.post_only ? { post_only: true } : {}),
     price: market.priceText(report.priceTicks),
     qty: market.sizeText(report.qtyLots),
     leaves_qty: market.sizeText(leaves),
@@ -113,7 +173,7 @@ export function fillOfReport(report: ExecutionReport, market: Market): Fill {
     price: market.priceText(report.lastPriceTicks),
     qty: market.sizeText(report.lastQtyLots),
     fee: market.quoteText(report.fee),
-    liquidity: report.liquidity === 'maker' ? 'maker' : 'taker',
+    liquidity: report.liquidity === 'none' ? 'taker' : report.liquidity,
     time: timeOfNs(report.logTimeNs),
     record_no: String(report.recordNo),
     seq: String(report.seq),

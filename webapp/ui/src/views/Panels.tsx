@@ -299,6 +299,6 @@ function saveFills(): void {
 }
 
 function saveHistory(): void {
-  const head = ['time', 'market', 'side', 'type', 'tif', 'price', 'qty', 'cum_qty', 'status', 'order_id', 'client_order_id', 'record_no'] as const;
+  const head = ['time', 'market', 'side', 'type', 'time_in_force', 'price', 'qty', 'cum_qty', 'status', 'order_id', 'client_order_id', 'record_no'] as const;
   download('orders.csv', csv([head, ...inView(pastOrders.value).map((order) => head.map((name) => String(order[name] ?? '')))]), 'text/csv');
 }

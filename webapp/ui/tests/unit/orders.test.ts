@@ -78,7 +78,7 @@ it('a report becomes an order and a fill in decimals', () => {
   });
   const report = {
     message: 'ExecutionReport', execType: 'trade', orderId: 10n, clientOrderId: 4n, side: 'sell', priceTicks: 120_001n, qtyLots: 100n, leavesLots: 40n, cumQtyLots: 60n,
-    lastPriceTicks: 120_002n, lastQtyLots: 60n, fee: 1_500_000n, tradeId: 77n, liquidity: 'taker', logTimeNs: 1_700_000_000_123_456_789n, recordNo: 12n, seq: 30n,
+    lastPriceTicks: 120_002n, lastQtyLots: 60n, fee: 1_500_000n, tradeId: 77n, liquidity: 'taker', logTimeNs: 1_700_000_000_123_456_789n, recordNo: 12n, seq: 30n, reason: 'none',
   } as ExecutionReport;
   expect(orders.orderOfReport(report, market, { type: 'limit' })).toMatchObject({ status: 'open', side: 'sell', price: '60000.5', qty: '0.0100', leaves_qty: '0.0040', type: 'limit' });
   expect(orders.orderOfReport({ ...report, execType: 'cancelled', leavesLots: 0n }, market, undefined)).toMatchObject({ status: 'cancelled' });
