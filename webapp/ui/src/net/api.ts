@@ -77,6 +77,8 @@ export interface Order {
   trail_unit?: 'percent' | 'price';
   /** It has waited, and no longer does. */
   triggered?: boolean;
+  /** Number of the command that it came with; of a refused order, which has no number of its own. */
+  seq?: string;
   /** Why it ended, as the name of a reason code. */
   reason?: string;
   price: string;

@@ -14,13 +14,16 @@ import type { Balance, Candle, CheckpointInfo, Fill, Order, Ticker, Trade } from
 import { Feed } from '../net/feed';
 import type { FeedMessage, Subscription } from '../net/feed';
 import { Trading, isAccount } from '../net/trading';
+import type { PendingBatch } from '../net/trading';
 import { fromBase64, fromHex, toHex } from '../wire/bytes';
 import { REASON_DESCRIPTIONS } from '../wire/messages';
 import type { Command, ExecutionReport, NotApplied } from '../wire/messages';
 import { feedLogonBytes, isLogonBytes } from '../wire/signing';
+import { amendOf, amendedTerms } from './amend';
+import type { Amended, Edit } from './amend';
 import { drawSoon } from '../draw/loop';
 import { live } from './live';
-import { fillOfReport, orderOfReport, takeFills, takeHistory, takeOrders, termsOf } from './orders';
+import { fillOfReport, orderOfReport, refusedOf, takeFills, takeHistory, takeOrders, takeRefused, termsOf } from './orders';
 import { choose, settings } from './settings';
 import * as store from './store';
 import { Watcher } from './watcher';
@@ -429,20 +432,22 @@ export function cancelAll(symbol: string | null): void {
   if (trading?.ready) for (const [shard, command] of shards) void trading.send(trading.prepare(shard, [command]));
 }
 
-/** Returns what is wrong with the new price or size, null once the amend is on its way. */
-export function amendOrder(order: Order, price: string, size: string): string | null {
+/** What an edit of an open order comes to: the command, or what is wrong with it. */
+export function assessEdit(order: Order, edit: Edit): Amended {
   const market = store.markets.value.get(order.market);
-  if (!market) return 'No such market.';
-  const readPrice = market.readPrice(price);
-  if ('problem' in readPrice) return readPrice.problem;
-  const readSize = market.readSize(size);
-  if ('problem' in readSize) return readSize.problem;
-  propose(`Amend order ${order.order_id}: ${size} ${market.info.base} at ${price}`, market, [
-    {
-      ...NO_COMMAND, kind: 'amend', selfTradePrevention: 'cancelNewest', options: order.post_only ? ['postOnly' as const] : [], marketId: market.info.market_id,
-      orderId: BigInt(order.order_id), priceTicks: readPrice.ticks, qtyLots: readSize.lots,
-    },
-  ]);
+  if (!market) return { problem: 'No such market.' };
+  const now = conditions(market);
+  return market === store.market.value
+    ? amendOf(order, edit, market, live.book, available(market), now)
+    : amendOf(order, edit, market, null, available(market), { ...now, state: market.info.state, lastTicks: null, referenceTicks: null });
+}
+
+/** Returns what is wrong with the edit, null once the amend is on its way. */
+export function amendOrder(order: Order, edit: Edit): string | null {
+  const market = store.markets.value.get(order.market);
+  const found = assessEdit(order, edit);
+  if ('problem' in found || !market) return 'problem' in found ? found.problem : 'No such market.';
+  propose(`Amend order ${order.order_id}: ${edit.size} ${market.info.base} at ${grouped(edit.price)}${found.keepsPlace ? '' : ', to the back of the queue'}`, market, [found.command]);
   return null;
 }
 
@@ -459,12 +464,15 @@ export function fillForm(side: Side | null, price: string, size: string | null):
   };
 }
 
-function onReport(report: ExecutionReport, _pending: unknown, latencyMs: number | null): void {
+function onReport(report: ExecutionReport, pending: PendingBatch | null, latencyMs: number | null): void {
   if (latencyMs !== null) store.acknowledgements.value = [...store.acknowledgements.value, latencyMs].slice(-ACKNOWLEDGEMENTS_MAX);
   const market = [...store.markets.value.values()].find((one) => one.info.market_id === report.marketId);
   const took = latencyMs === null ? '' : ` · ${latencyMs.toFixed(1)} ms`;
   if (report.execType === 'rejected') {
-    store.notify('bad', 'Order refused', REASON_DESCRIPTIONS[report.reason] + took);
+    const command = pending?.prepared.commands[report.commandIndex];
+    const refused = command?.kind === 'new' && market ? refusedOf(report, market, asked.get(String(report.clientOrderId))) : null;
+    if (refused) takeRefused(refused);
+    store.notify('bad', command?.kind === 'amend' ? 'Amend refused' : command?.kind === 'cancel' ? 'Cancel refused' : 'Order refused', REASON_DESCRIPTIONS[report.reason] + took);
     return;
   }
   if (report.execType === 'massCancelled') {
@@ -472,7 +480,9 @@ function onReport(report: ExecutionReport, _pending: unknown, latencyMs: number 
     return;
   }
   if (!market) return;
-  const known = store.openOrders.value.get(String(report.orderId)) ?? asked.get(String(report.clientOrderId));
+  const entered = store.openOrders.value.get(String(report.orderId)) ?? asked.get(String(report.clientOrderId));
+  const command = pending?.prepared.commands[report.commandIndex];
+  const known = report.execType === 'replaced' && command?.kind === 'amend' ? { ...entered, ...amendedTerms(command, market, entered) } : entered;
   const order = orderOfReport(report, market, known);
   const what = `${report.side} ${market.sizeText(report.qtyLots)} ${market.info.base} ${known?.type === 'market' ? 'at market, worst price' : 'at'} ${grouped(market.priceText(report.priceTicks))}`;
   switch (report.execType) {

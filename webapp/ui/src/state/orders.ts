@@ -4,7 +4,8 @@
 import { formatExact } from '../market/decimal';
 import type { Market } from '../market/market';
 import type { Fill, Order } from '../net/api';
-import type { Command, ExecutionReport } from '../wire/messages';
+import { REASON_DESCRIPTIONS } from '../wire/messages';
+import type { Command, ExecutionReport, ReasonCode } from '../wire/messages';
 import { fills, openOrders, pastOrders } from './store';
 
 const PAST_MAX = 500;
@@ -19,7 +20,8 @@ export function takeOrders(orders: readonly Order[], replace: boolean): void {
   const gone: Order[] = [];
   for (const order of orders) {
     const known = open.get(order.order_id);
-    if (order.order_id === '0') continue; // a refusal: there is no order
+    // A refusal says nothing about an order that is open: what was refused is a new order, a cancel or an amend.
+    if (order.order_id === '0' || order.status === 'rejected') continue;
     // The two sources race; an older record must not undo a newer one.
     if (known && order.record_no && BigInt(known.record_no || '0') > BigInt(order.record_no)) continue;
     if (isOpen(order)) {
@@ -78,13 +80,24 @@ const OUTCOMES: Readonly<Record<string, string>> = {
   AUCTION_REMAINDER: 'rest cancelled after the auction',
   MAX_NOTIONAL_REACHED: 'amount spent',
   PRICE_BAND: 'cancelled at the price band',
-  FOK_NOT_FILLABLE: 'triggered, not fillable',
+  FOK_NOT_FILLABLE: 'not fillable',
   MATCH_LIMIT: 'cancelled at the match limit',
   AMENDED_BELOW_FILLED: 'amended to what was filled',
 };
 
+const camel = (name: string): string => name.toLowerCase().replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+
 /** How an order ended, in words. */
-export const outcomeOf = (order: Order): string => (order.status === 'filled' ? '' : OUTCOMES[order.reason ?? '']) || order.status.replace(/_/g, ' ');
+export function outcomeOf(order: Order): string {
+  const how = (order.status === 'filled' ? '' : OUTCOMES[order.reason ?? '']) || (order.status === 'rejected' ? 'refused' : order.status.replace(/_/g, ' '));
+  return order.triggered ? `triggered, ${how}` : how;
+}
+
+/** Why it ended so, in a sentence; empty if nobody has to ask. */
+export function whyOf(order: Order): string {
+  if (order.status === 'filled' || !order.reason || order.reason === 'CANCELLED_BY_USER') return '';
+  return REASON_DESCRIPTIONS[camel(order.reason) as ReasonCode] ?? '';
+}
 
 const TIFS: Readonly<Record<string, string>> = { ioc: 'immediate', fok: 'fill or kill', day: 'day', gtd: 'till date', at_the_open: 'at the open', at_the_close: 'at the close' };
 
@@ -93,7 +106,7 @@ export function kindOf(order: Order): string {
   const type = order.type || 'limit';
   const kind = { stop: type === 'limit' ? 'stop limit' : 'stop', take_profit: 'take profit', trailing: 'trailing stop' }[order.trigger ?? ''] ?? type;
   const extras = [
-    TIFS[order.time_in_force ?? ''] ?? '', order.post_only ? 'post-only' : '', order.display_qty ? 'iceberg' : '', order.hidden ? 'hidden' : '', order.paired ? 'pair' : '',
+    (type === 'market' && order.time_in_force === 'ioc' ? '' : TIFS[order.time_in_force ?? '']) ?? '', order.post_only ? 'post-only' : '', order.display_qty ? 'iceberg' : '', order.hidden ? 'hidden' : '', order.paired ? 'pair' : '',
   ];
   return [kind, ...extras.filter(Boolean)].join(' · ');
 }
@@ -103,9 +116,11 @@ export function takeHistory(reports: readonly Order[]): void {
   const newest = new Map<string, Order>();
   const entered = new Map<string, string>();
   for (const one of reports) {
-    if (one.order_id === '0') continue;
-    if (!newest.has(one.order_id)) newest.set(one.order_id, one);
-    entered.set(one.order_id, one.time);
+    // A refused cancel or amend has no side, and its order may still be open.
+    if (one.status === 'rejected' ? !one.side || one.order_id !== '0' : one.order_id === '0') continue;
+    const key = pastKey(one);
+    if (!newest.has(key)) newest.set(key, one);
+    entered.set(key, one.time);
   }
   const open = new Map(openOrders.value);
   for (const [id, order] of newest) {
@@ -116,13 +131,21 @@ export function takeHistory(reports: readonly Order[]): void {
   addPast([...newest.values()].filter((order) => !isOpen(order)));
 }
 
+/** A new order that was refused: it has no number, and is in the history alone. */
+export const takeRefused = (order: Order): void => addPast([order]);
+
+/** Orders have the number of the command that entered them; of a refused one there is only the command's. */
+const commandNo = (order: Order): bigint => BigInt(order.order_id === '0' ? order.seq || '0' : order.order_id);
+/** Tells orders in the history apart. */
+export const pastKey = (order: Order): string => (order.order_id === '0' ? `refused ${order.market} ${order.seq ?? ''}` : order.order_id);
+
 function addPast(orders: readonly Order[]): void {
-  const past = new Map(pastOrders.value.map((order) => [order.order_id, order]));
+  const past = new Map(pastOrders.value.map((order) => [pastKey(order), order]));
   for (const order of orders) {
-    const known = past.get(order.order_id);
-    if (!known || BigInt(known.record_no || '0') <= BigInt(order.record_no || '0')) past.set(order.order_id, completed(order, known));
+    const known = past.get(pastKey(order));
+    if (!known || BigInt(known.record_no || '0') <= BigInt(order.record_no || '0')) past.set(pastKey(order), completed(order, known));
   }
-  pastOrders.value = [...past.values()].sort((left, right) => (BigInt(right.order_id) > BigInt(left.order_id) ? 1 : -1)).slice(0, PAST_MAX);
+  pastOrders.value = [...past.values()].sort((left, right) => Number(commandNo(right) - commandNo(left))).slice(0, PAST_MAX);
 }
 
 const fillKey = (fill: Fill): string => `${fill.market}/${fill.trade_id}/${fill.liquidity}`;
@@ -161,6 +184,15 @@ export function orderOfReport(report: ExecutionReport, market: Market, known: Pa
     status,
     time: known?.time || timeOfNs(report.logTimeNs),
     record_no: String(report.recordNo),
+  };
+}
+
+/** The order that a refusal is about, with what was asked for. */
+export function refusedOf(report: ExecutionReport, market: Market, asked: Partial<Order> | undefined): Order {
+  return {
+    ...asked, order_id: '0', client_order_id: String(report.clientOrderId), seq: String(report.seq), market: market.symbol, side: report.side === 'sell' ? 'sell' : 'buy',
+    price: market.priceText(report.priceTicks), qty: market.sizeText(report.qtyLots), leaves_qty: market.sizeText(0n), cum_qty: market.sizeText(0n), status: 'rejected',
+    reason: snake(report.reason).toUpperCase(), time: timeOfNs(report.logTimeNs), record_no: String(report.recordNo),
   };
 }
 
