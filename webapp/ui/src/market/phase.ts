@@ -23,21 +23,22 @@ export function phaseAfter(phase: Phase, message: Partial<Phase>): Phase {
 const NO_ORDERS = 'No orders and amends; cancels work.';
 const COLLECTS = 'Takes limit orders that stay and are not post-only, and orders with a trigger.';
 
-/** Name, and what it takes. */
-const STATES: Readonly<Record<string, readonly [string, string]>> = {
-  continuous: ['continuous', 'Takes every order but those for an auction. Orders trade as they come.'],
-  pre_open: ['pre-open', `${COLLECTS} Nothing trades before the auction that follows.`],
-  auction: ['auction', `${COLLECTS} They trade at one price when it ends.`],
-  closing_auction: ['closing auction', `${COLLECTS} They trade at one price at the close.`],
-  post_only: ['post-only', 'Takes orders that stay and do not trade at once.'],
-  halted: ['halted', NO_ORDERS],
-  closed: ['closed', NO_ORDERS],
-  expired: ['over', NO_ORDERS],
-  uncrossing: ['uncrossing', `The auction is being executed. ${NO_ORDERS}`],
+/** Name, how a sentence says that a market is so, and what it takes. */
+const STATES: Readonly<Record<string, readonly [name: string, is: string, takes: string]>> = {
+  continuous: ['continuous', 'continuous', 'Takes every order but those for an auction. Orders trade as they come.'],
+  pre_open: ['pre-open', 'in pre-open', `${COLLECTS} Nothing trades before the auction that follows.`],
+  auction: ['auction', 'in an auction', `${COLLECTS} They trade at one price when it ends.`],
+  closing_auction: ['closing auction', 'in its closing auction', `${COLLECTS} They trade at one price at the close.`],
+  post_only: ['post-only', 'post-only', 'Takes orders that stay and do not trade at once.'],
+  halted: ['halted', 'halted', NO_ORDERS],
+  closed: ['closed', 'closed', NO_ORDERS],
+  expired: ['over', 'over for good', NO_ORDERS],
+  uncrossing: ['uncrossing', 'executing its auction', NO_ORDERS],
 };
 
 export const stateName = (state: string): string => STATES[state]?.[0] ?? state;
-export const stateTakes = (state: string): string => STATES[state]?.[1] ?? '';
+export const stateIs = (state: string): string => STATES[state]?.[1] ?? state;
+export const stateTakes = (state: string): string => STATES[state]?.[2] ?? '';
 
 /** Whether orders are gathered that trade later, so that the book may be crossed. */
 export const collects = (state: string): boolean => state === 'pre_open' || state === 'auction' || state === 'closing_auction' || state === 'uncrossing';
@@ -52,7 +53,7 @@ export interface Wish {
 
 /** Why a market in this state would refuse such an order, by the field to change; null if it takes it. */
 export function refusal(symbol: string, state: string, wish: Wish): { field: 'tif' | 'form'; text: string } | null {
-  const name = stateName(state);
+  const name = stateIs(state);
   if (!takesOrders(state)) return { field: 'form', text: `${symbol} is ${name}: only cancels are accepted.` };
   if (wish.tif === 'atTheOpen' && state !== 'pre_open' && state !== 'auction')
     return { field: 'tif', text: `At the open is for a market in pre-open or auction; ${symbol} is ${name}.` };

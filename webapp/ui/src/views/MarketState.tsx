@@ -1,7 +1,7 @@
 // The state of the market that is shown: a tag for the header, and a note for the order form where it is not continuous.
 
 import { grouped } from '../market/decimal';
-import { countdown, stateName, stateTakes, takesOrders } from '../market/phase';
+import { countdown, stateIs, stateName, stateTakes, takesOrders } from '../market/phase';
 import { live } from '../state/live';
 import { bookTick, market, phase, timeText } from '../state/store';
 
@@ -34,7 +34,7 @@ export function StateNote() {
     <div class={`state-note ${takesOrders(state) ? 'warn' : 'bad'}`} role="status">
       <p>
         <strong>
-          {shown.symbol} is {stateName(state)}
+          {shown.symbol} is {stateIs(state)}
         </strong>
         {until && ` until ${timeText.value(until)}`}. {stateTakes(state)}
       </p>

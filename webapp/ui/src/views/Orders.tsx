@@ -16,16 +16,16 @@ export const onlyThisMarket = signal(false);
 export const inView = <Row extends { market: string }>(rows: readonly Row[]): readonly Row[] => (onlyThisMarket.value ? rows.filter((row) => row.market === symbol.value) : rows);
 export const noAccount = (text: string): string => (accountId.value === null ? 'Open an account to trade.' : text);
 
-export function Life(props: { row: { record_no: string; market: string }; traded: boolean }) {
+export function Life(props: { row: { record_no: string; market: string }; traded: boolean; tight?: boolean }) {
   const { stage, text } = lifeOf(props.row, props.traded);
   return (
-    <span class="life" data-stage={stage} title="Accepted durably, matched, covered by a checkpoint that this page verified">
+    <span class="life" data-stage={stage} title={`${text}: accepted durably, matched, covered by a checkpoint that this page verified`}>
       <span aria-hidden="true" class="steps">
         <i />
         <i />
         <i />
       </span>
-      <span class="life-text">{text}</span>
+      <span class={props.tight ? 'unseen' : 'life-text'}>{text}</span>
     </span>
   );
 }
@@ -103,6 +103,14 @@ export function OpenOrders() {
     rows.some(text) || (edited && mayAmend(edited, field))
       ? [{ name, number: true, minor: !edited && field !== 'trigger', cell: (order) => <EditCell order={order} field={field} text={text(order)} /> }]
       : [];
+  const specials = [
+    special('Trigger', 'trigger', triggerText),
+    special('Shown', 'display', (order) => (order.hidden ? 'hidden' : (order.display_qty ?? ''))),
+    special(settings.value.clock === 'utc' ? 'Ends, UTC' : 'Ends', 'expiry', expiryText),
+  ] as const;
+  const isTight = specials.some((columns) => columns.length > 0);
+  /** A column that gives way to those that fewer orders have, unless it is of use now. */
+  const optional = (column: Column<Order>, useful: boolean): Column<Order>[] => (isTight && !useful ? [] : [column]);
   return (
     <>
       {edited && <EditNote edit={editing.value!} order={edited} />}
@@ -112,18 +120,18 @@ export function OpenOrders() {
         rowKey={(order) => order.order_id}
         empty={noAccount('No open orders.')}
         columns={[
-          { name: 'Time', minor: true, cell: (order) => timeText.value(order.time) },
-          { name: 'Market', minor: true, cell: (order) => order.market },
+          ...optional({ name: 'Time', minor: true, cell: (order) => timeText.value(order.time) }, false),
+          ...optional({ name: 'Market', minor: true, cell: (order) => order.market }, rows.some((order) => order.market !== symbol.value)),
           { name: 'Side', cell: (order) => <SideMark side={order.side} /> },
           { name: 'Type', minor: true, cell: kindOf },
-          ...special('Trigger', 'trigger', triggerText),
+          ...specials[0],
           { name: 'Price', number: true, cell: (order) => <EditCell order={order} field="price" text={grouped(order.price)} /> },
           { name: 'Size', number: true, cell: (order) => <EditCell order={order} field="size" text={order.qty} /> },
-          ...special('Shown', 'display', (order) => (order.hidden ? 'hidden' : (order.display_qty ?? ''))),
-          { name: 'Filled', number: true, minor: true, cell: (order) => order.cum_qty },
-          ...special(settings.value.clock === 'utc' ? 'Ends, UTC' : 'Ends', 'expiry', expiryText),
-          { name: 'Status', cell: (order) => <Life row={order} traded={wasFilled(order)} /> },
-          { name: 'Actions', number: true, cell: (order) => <Actions order={order} /> },
+          ...specials[1],
+          ...optional({ name: 'Filled', number: true, minor: true, cell: (order) => order.cum_qty }, rows.some(wasFilled)),
+          ...specials[2],
+          { name: 'Status', cell: (order) => <Life row={order} traded={wasFilled(order)} tight={isTight} /> },
+          { name: 'Actions', number: true, stays: true, cell: (order) => <Actions order={order} /> },
         ]}
       />
     </>
