@@ -3,7 +3,8 @@
 
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
@@ -108,4 +109,17 @@ export async function sendOrder(page: Page): Promise<void> {
   await page.click('.order-form .submit');
   await page.click('dialog .submit');
   await page.waitForSelector('dialog', { state: 'detached' });
+}
+
+const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+/** What axe finds, as readable lines. */
+export async function axe(page: Page): Promise<string[]> {
+  // Through the protocol and not as a script element, which the page's policy would refuse.
+  await page.evaluate(axeSource);
+  return page.evaluate(async () => {
+    const { axe: run } = window as unknown as { axe: { run(): Promise<{ violations: { id: string; nodes: { target: string[]; failureSummary: string }[] }[] }> } };
+    const { violations } = await run.run();
+    return violations.flatMap((one) => one.nodes.slice(0, 3).map((node) => `${one.id} at ${node.target.join(' ')}: ${node.failureSummary.split('\n')[1] ?? ''}`));
+  });
 }

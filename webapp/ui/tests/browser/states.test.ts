@@ -2,7 +2,7 @@
 
 import type { Page } from 'playwright-core';
 import { afterEach, describe, expect, it } from 'vitest';
-import { make, open, openAccount, sendOrder, text, useBrowser } from './kit';
+import { axe, make, open, openAccount, sendOrder, text, useBrowser } from './kit';
 
 useBrowser();
 
@@ -50,6 +50,11 @@ it.each([
   await phase({ state });
   await page.waitForSelector(`.state-note:has-text("${title}")`);
   expect(await text(page, '.state-note')).toMatch(new RegExp(takes));
+  for (const theme of ['dark', 'light']) {
+    await page.waitForSelector(`html[data-theme="${theme}"]`);
+    expect(await axe(page), theme).toEqual([]);
+    await page.click('button[title*="(T)"]');
+  }
   await page.fill('#price', '62000');
   await page.fill('#size', '0.1');
   await page.waitForSelector('.order-form .submit[aria-disabled="true"]');

@@ -167,6 +167,26 @@ describe('orders', () => {
     await context.close();
   });
 
+  it('can be placed, amended and cancelled on a phone', async () => {
+    const { page, context, faults } = await open({ width: 390, height: 844 });
+    await page.click('.panes button:has-text("Trade")');
+    await openAccount(page);
+    await restingOrder(page);
+    await sendOrder(page);
+    await page.click('.panes button:has-text("Orders")');
+    await page.waitForSelector('.bottom-panel td:text-is("50,000.0")');
+    await page.click('button:text-is("Amend")');
+    await page.fill('input[aria-label^="New price"]', '49000');
+    await page.keyboard.press('Enter');
+    await page.click('dialog .submit');
+    await page.waitForSelector('.bottom-panel td:text-is("49,000.0")');
+    expect(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth)).toBe(true);
+    await page.click('button[aria-label^="Cancel order"]');
+    await page.waitForSelector('.empty:has-text("No open orders")');
+    expect(faults).toEqual([]);
+    await context.close();
+  });
+
   it('shows exactly the bytes that are signed', async () => {
     const { page, context } = await open();
     await openAccount(page);

@@ -205,7 +205,8 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
       if (parts[1] === 'rate') updatesPerSecond = Number(value);
       else if (parts[1] === 'tamper') exchange.tamper = true;
       else if (parts[1] === 'forge') exchange.forged = value as 'balance' | 'record';
-      else if (parts[1] === 'quiet') quiet = true;
+      else if (parts[1] === 'quiet') quiet = value !== '';
+      else if (parts[1] === 'book') return json({ bids: first.rows('buy'), asks: first.rows('sell') });
       else if (parts[1] === 'trade') tell(exchange.tradeAt(first, first.market.ticksOf(value)));
       else if (parts[1] === 'refuse') exchange.refuseNext = true;
       else if (parts[1] === 'expire') tell(exchange.expire());
