@@ -13,13 +13,16 @@ from zexchange.client.rejections import Rejected, rejection_for
 from zexchange.client.types import (
     AccountOpened,
     AccountRulesSet,
+    AssetAdded,
     CancelAllResult,
     CancelResult,
     Deposited,
     Event,
     Fill,
     KeyRegistered,
+    MarketAdded,
     MarketRulesSet,
+    MarketSizesSet,
     MarketStateName,
     MarketStateSet,
     MissedReports,
@@ -35,7 +38,7 @@ from zexchange.client.types import (
     Withdrawn,
 )
 from zexchange.client.units import lots_to_quantity, ticks_to_price, units_to_amount
-from zexchange.genesis import Market
+from zexchange.genesis import Market, decode_symbol
 from zexchange.wire import messages as wire
 from zexchange.wire.messages import (
     CommandKind,
@@ -65,6 +68,9 @@ OperatorOutcome: TypeAlias = (
     | MarketStateSet
     | MarketRulesSet
     | ReferencePriceSet
+    | AssetAdded
+    | MarketAdded
+    | MarketSizesSet
     | Rejected
 )
 
@@ -182,6 +188,29 @@ class Results:
             case OperatorCommandKind.SET_ACCOUNT_RULES:
                 return AccountRulesSet(
                     account_id=command.account_id, report_seq=report.report_seq, duplicate=duplicate
+                )
+            case OperatorCommandKind.ADD_ASSET:
+                return AssetAdded(
+                    asset_id=command.asset_id,
+                    asset=decode_symbol(command.symbol),
+                    shard=report.shard,
+                    report_seq=report.report_seq,
+                    duplicate=duplicate,
+                )
+            case OperatorCommandKind.ADD_MARKET:
+                return MarketAdded(
+                    market_id=command.market_id,
+                    market=decode_symbol(command.symbol),
+                    shard=report.shard,
+                    report_seq=report.report_seq,
+                    duplicate=duplicate,
+                )
+            case OperatorCommandKind.SET_MARKET_SIZES:
+                return MarketSizesSet(
+                    market_id=command.market_id,
+                    shard=report.shard,
+                    report_seq=report.report_seq,
+                    duplicate=duplicate,
                 )
 
     def _order(self, command: wire.Command, reports: Sequence[ExecutionReport]) -> OrderResult:

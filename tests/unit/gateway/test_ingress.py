@@ -464,7 +464,7 @@ def test_malformed_frame_is_not_applied_and_the_session_goes_on(bench: Bench, na
     [
         (b"\0\0\0\0\xeb\x50", ReasonCode.FRAME_LENGTH_INVALID),
         (b"\0\0\0\x0d\xeb\x50", ReasonCode.FRAME_LENGTH_INVALID),
-        (b"\0\0\x1e\x01\xeb\x50", ReasonCode.FRAME_LENGTH_INVALID),
+        (b"\0\0\x2e\x01\xeb\x50", ReasonCode.FRAME_LENGTH_INVALID),
         (b"\xff\xff\xff\xff\xeb\x50", ReasonCode.FRAME_LENGTH_INVALID),
         (b"GET / ", ReasonCode.FRAME_LENGTH_INVALID),
         (b"\0\0\0\x20\x50\xeb", ReasonCode.ENCODING_TYPE_UNKNOWN),
