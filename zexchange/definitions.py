@@ -53,6 +53,8 @@ class Definitions:
         self.markets: dict[int, Market] = {market.market_id: market for market in genesis.markets}
         self._asset_symbols = {asset.symbol: asset.asset_id for asset in genesis.assets}
         self._market_symbols = {market.symbol: market.market_id for market in genesis.markets}
+        self._former: dict[tuple[int, int], Market] = {}
+        """By market id and sizes_no modulo 256: markets as they were."""
         self.foreign: set[tuple[int, int]] = set()
         """(shard, market id) of markets that contradict what was known before, and are left out."""
 
@@ -60,6 +62,13 @@ class Definitions:
         """The market with this symbol or id."""
         market_id = self._market_symbols.get(key) if isinstance(key, str) else key
         return None if market_id is None else self.markets.get(market_id)
+
+    def sized(self, market_id: int, sizes_no: int) -> Market | None:
+        """The market with the sizes of this number, modulo 256, if it is known with them."""
+        market = self.markets.get(market_id)
+        if market is None or market.sizes_no % 256 == sizes_no:
+            return market
+        return self._former.get((market_id, sizes_no))
 
     def asset(self, key: str | int) -> Asset | None:
         """The asset with this symbol or id."""
@@ -92,6 +101,8 @@ class Definitions:
                 continue
             market = market_of(one, base, quote, shard)
             if market != known:
+                if known is not None:
+                    self._former[known.market_id, known.sizes_no % 256] = known
                 self.markets[market.market_id] = market
                 self._market_symbols[symbol] = market.market_id
                 learned.append(market)

@@ -21,6 +21,7 @@ from zexchange.wire.framing import FrameSplitter
 from zexchange.wire.messages import (
     BalancesRequest,
     BookRequest,
+    DefinitionsRequest,
     Challenge,
     EpochOpen,
     Establish,
@@ -544,6 +545,8 @@ def test_queries_go_to_the_matcher_behind_the_batches_sent_before(bench: Bench) 
         BookRequest(request_id=3, market_id=2, levels=5).encode(),
         TradesRequest(request_id=4, market_id=1, limit=5).encode(),
         ShardStatusRequest(request_id=5).encode(),
+        DefinitionsRequest(request_id=6, limit=5).encode(),
+        BookRequest(request_id=7, market_id=99, levels=5).encode(),  # it may have been added
     ]
     first, second = client.order(1), client.order(2)
     assert client.exchange(first + b"".join(queries) + second) == []
@@ -554,7 +557,7 @@ def test_queries_go_to_the_matcher_behind_the_batches_sent_before(bench: Bench) 
     ("query", "reason"),
     [
         (BalancesRequest(request_id=6, shard=1), ReasonCode.SHARD_UNKNOWN),
-        (BookRequest(request_id=6, market_id=99, levels=5), ReasonCode.UNKNOWN_MARKET),
+        (BookRequest(request_id=6, market_id=99, levels=5, shard=1), ReasonCode.SHARD_UNKNOWN),
         (BookRequest(request_id=6, market_id=1, levels=0), ReasonCode.QUERY_LIMIT_INVALID),
         (TradesRequest(request_id=6, market_id=1, limit=501), ReasonCode.QUERY_LIMIT_INVALID),
     ],
