@@ -11,7 +11,7 @@ from nacl.signing import SigningKey
 
 from webapp.problems import Problem
 from zexchange.client import Client, Rejected, ZexchangeError
-from zexchange.genesis import Asset, Genesis
+from zexchange.genesis import Asset, Genesis, Market
 
 T = TypeVar("T")
 
@@ -35,22 +35,47 @@ class Operator:
         return await self._call(lambda client: client.open_account(public_key).account_id)
 
     async def deposit(self, account_id: int, asset_id: int, amount: str, shard: int) -> Any:
-        symbol = self._asset(asset_id).symbol
-        return await self._call(lambda client: client.deposit(account_id, symbol, amount, shard=shard))
+        return await self._call(
+            lambda client: client.deposit(account_id, client.asset(asset_id).symbol, amount, shard=shard)
+        )
 
     async def withdraw(self, account_id: int, asset_id: int, amount: str, shard: int) -> Any:
-        symbol = self._asset(asset_id).symbol
-        return await self._call(lambda client: client.withdraw(account_id, symbol, amount, shard=shard))
+        return await self._call(
+            lambda client: client.withdraw(account_id, client.asset(asset_id).symbol, amount, shard=shard)
+        )
 
     async def set_market_state(self, symbol: str, state: Any) -> Any:
         return await self._call(lambda client: client.set_market_state(symbol, state))
+
+    async def add_asset(self, symbol: str, decimals: int, asset_id: int | None) -> Asset:
+        """On every shard."""
+
+        def add(client: Client) -> Asset:
+            client.add_asset(symbol, decimals, asset_id=asset_id)
+            return client.asset(symbol)
+
+        return await self._call(add)
+
+    async def add_market(self, symbol: str, base: str, quote: str, **terms: Any) -> Market:
+        def add(client: Client) -> Market:
+            client.add_market(symbol, base, quote, **terms)
+            return client.market(symbol)
+
+        return await self._call(add)
+
+    async def set_market_sizes(self, symbol: str, tick_size: str, lot_size: str) -> Market:
+        def resize(client: Client) -> Market:
+            client.set_market_sizes(symbol, tick_size=tick_size, lot_size=lot_size)
+            return client.market(symbol)
+
+        return await self._call(resize)
 
     async def open_demo_account(self, public_key: bytes) -> int:
         """An account with funds in every asset, on every shard."""
         account_id = await self.open_account(public_key)
         quotes = {market.quote_asset_id for market in self._genesis.markets}
         for shard in range(self._genesis.shards):
-            for asset in self._genesis.assets:
+            for asset in self._genesis.assets:  # one that was added may be missing on some shard
                 amount = DEMO_FUNDS if asset.asset_id in quotes else "100"
                 await self.deposit(account_id, asset.asset_id, amount, shard)
         return account_id
@@ -59,12 +84,6 @@ class Operator:
         self._executor.shutdown()
         if self._client is not None:
             self._client.close()
-
-    def _asset(self, asset_id: int) -> Asset:
-        try:
-            return self._genesis.asset(asset_id)
-        except KeyError:
-            raise Problem("UNKNOWN_ASSET", f"no asset {asset_id}", field="asset_id") from None
 
     async def _call(self, call: Callable[[Client], T]) -> T:
         def work() -> T:

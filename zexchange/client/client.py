@@ -242,9 +242,13 @@ class Client(OperatorCalls):
         """All assets, likewise."""
         return self._catalogue.assets
 
-    def market(self, market: str) -> Market:
-        """A market by its symbol. Raises UnknownMarket."""
+    def market(self, market: str | int) -> Market:
+        """A market by its symbol or id. Raises UnknownMarket."""
         return self._catalogue.market(market)
+
+    def asset(self, asset: str | int) -> Asset:
+        """An asset by its symbol or id. Raises UnknownAsset."""
+        return self._catalogue.asset(asset)
 
     @property
     def account_id(self) -> int | None:

@@ -71,7 +71,8 @@ def test_events_of_a_market_that_another_session_of_the_account_trades(served: S
             alice.sell("AAPL-BTC", 3, "0.002")
             alice.sell("BTC-USD", "1", "64000")
         first, second = (next(watching.events(timeout_ms=5_000)) for _ in range(2))
-        assert isinstance(first, OrderUpdate) and isinstance(second, OrderUpdate)
+        assert isinstance(first, OrderUpdate)
+        assert isinstance(second, OrderUpdate)
         assert (first.market, first.price, first.quantity) == ("AAPL-BTC", Decimal("0.002"), Decimal(3))
         assert second.market == "BTC-USD"
 

@@ -21,8 +21,8 @@ from zexchange.wire.framing import FrameSplitter
 from zexchange.wire.messages import (
     BalancesRequest,
     BookRequest,
-    DefinitionsRequest,
     Challenge,
+    DefinitionsRequest,
     EpochOpen,
     Establish,
     EstablishmentAck,
