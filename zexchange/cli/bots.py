@@ -62,10 +62,11 @@ def bots(
         genesis = operator.genesis
         if not genesis.name.startswith("demo"):
             raise exits.CommandFailed(f"{genesis.name!r} is no demo: bots trade with play money only")
-        quotes = {market.quote_asset_id for market in genesis.markets}
+        markets, assets = operator.markets, {asset.asset_id: asset for asset in operator.assets}
+        quotes = {market.quote_asset_id for market in markets}
         for key in keys:
             account_id = operator.open_account(key.verify_key).account_id
-            for asset in genesis.assets:
+            for asset in assets.values():
                 amount = _FUNDS[asset.asset_id in quotes]
                 for shard in range(genesis.shards):
                     try:
@@ -74,8 +75,8 @@ def bots(
                         message(f"no {asset.symbol} for account {account_id}: {refusal}")
     begun = int(time.time()) if seed is None else seed
     flows = [
-        Bots(market, genesis.asset(market.base_asset_id).symbol, begun + at, 1 + at * _IDS_PER_MARKET)
-        for at, market in enumerate(genesis.markets)
+        Bots(market, assets[market.base_asset_id].symbol, begun + at, 1 + at * _IDS_PER_MARKET)
+        for at, market in enumerate(markets)
     ]
     message(f"trading {len(flows)} markets; Ctrl-C ends it")
     with session_of(keys[0]) as maker, session_of(keys[1]) as taker:

@@ -40,6 +40,8 @@ from zexchange.client.errors import (
 )
 from zexchange.client.keys import load_key
 from zexchange.client.rejections import (
+    PriceOffTick,
+    QuantityOffLot,
     QueryLimitInvalid,
     Rejected,
     SizesChanged,
@@ -433,7 +435,7 @@ class Client(OperatorCalls):
         """
         if not 1 <= len(commands) <= COMMANDS_PER_BATCH_MAX:
             raise ValueError(f"a batch holds 1 to {COMMANDS_PER_BATCH_MAX} commands, not {len(commands)}")
-        translated = [wire_command(self._catalogue, command) for command in commands]
+        translated = [self._wire(command) for command in commands]
         shards = {shard for shard, _ in translated}
         if len(shards) > 1:
             raise ValueError(f"a batch goes to one shard; these commands concern {sorted(shards)}")
@@ -560,11 +562,25 @@ class Client(OperatorCalls):
         return expect(self._one(command), OrderResult)
 
     def _one(self, command: Command) -> OrderResult | CancelResult | CancelAllResult:
-        shard, translated = wire_command(self._catalogue, command)
+        shard, translated = self._wire(command)
         outcome = self._outcomes(self._submit(shard, [translated]))[0]
+        if isinstance(outcome, SizesChanged):
+            # The decimals that were asked for mean what they meant; only their ticks and lots are others now.
+            shard, translated = self._wire(command)
+            outcome = self._outcomes(self._submit(shard, [translated]))[0]
         if isinstance(outcome, Rejected):
             raise outcome
         return outcome
+
+    def _wire(self, command: Command) -> tuple[int, wire.Command]:
+        try:
+            return wire_command(self._catalogue, command)
+        except (PriceOffTick, QuantityOffLot) as refusal:
+            try:
+                self._refresh()  # the market may have other sizes by now
+            except ZexchangeError:
+                raise refusal from None
+        return wire_command(self._catalogue, command)
 
     def _submit(self, shard: int, commands: list[wire.Command]) -> AnyBatch:
         batch: AnyBatch = self._connection.start(

@@ -13,7 +13,9 @@ from zexchange.client import (
     Deposited,
     Fill,
     MarketClosed,
+    NewOrder,
     OrderUpdate,
+    QuantityOffLot,
     Rejected,
     UnknownMarket,
 )
@@ -128,16 +130,23 @@ def test_other_sizes(served: Served) -> None:
         operator.set_market_sizes("BTC-USD", tick_size="0.5", lot_size="0.01")
         assert operator.market("BTC-USD").lot_size == Decimal("0.01")
         operator.set_market_state("BTC-USD", "continuous")
-        with pytest.raises(SizesChanged):
-            alice.sell("BTC-USD", "1", "64000")
+        (outcome,) = alice.submit([NewOrder(market="BTC-USD", side="sell", quantity=1, price=64000)])
+        assert isinstance(outcome, SizesChanged)
         order = alice.sell("BTC-USD", "1", "64000")
         assert (order.price, order.quantity) == (Decimal(64000), Decimal(1))
         assert alice.amend(order.order_id, price="64000.5").price == Decimal("64000.5")
         with client_of(served, BOB) as bob:
             bob.buy("BTC-USD", "0.25", "64000.5")
+            operator.set_market_state("BTC-USD", "closed")
+            alice.cancel_all()
+            operator.set_market_sizes("BTC-USD", tick_size="0.1", lot_size="0.05")
+            operator.set_market_state("BTC-USD", "continuous")
+            assert bob.buy("BTC-USD", "0.05", "63000.1").price == Decimal("63000.1"), "tried again by itself"
+            with pytest.raises(QuantityOffLot):
+                bob.buy("BTC-USD", "0.01", "63000.1")
         told = [event for event in watching.events(timeout_ms=1_000) if isinstance(event, OrderUpdate | Fill)]
-        assert [type(event).__name__ for event in told] == [*["OrderUpdate"] * 5, "Fill"]
-        fill = told[-1]
+        assert [type(event).__name__ for event in told] == [*["OrderUpdate"] * 5, "Fill", "OrderUpdate"]
+        fill = next(event for event in told if isinstance(event, Fill))
         assert isinstance(fill, Fill)
         assert (fill.price, fill.quantity) == (Decimal("64000.5"), Decimal("0.25"))
 
