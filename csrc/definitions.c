@@ -156,13 +156,13 @@ uint32_t engine_markets(
     uint32_t count = 0;
     uint32_t index = *first;
     for (; index < self->market_count && count < markets_max; index++) {
+        if (self->market_defined[index] < since_record_no) continue;
         const engine_market *const market = &self->markets[index];
-        if (market->defined_record_no < since_record_no) continue;
         struct zx_market_definition *const one = &at[count++];
         *one = (struct zx_market_definition){
             .base_units_per_lot = market->base_units_per_lot,
             .quote_units_per_tick_lot = market->quote_units_per_tick_lot,
-            .defined_record_no = market->defined_record_no,
+            .defined_record_no = self->market_defined[index],
             .market_id = market->market_id,
             .base_asset_id = self->ledger.asset_ids[market->base_asset],
             .quote_asset_id = self->ledger.asset_ids[market->quote_asset],
@@ -208,7 +208,8 @@ const char *definitions_check(const engine *self) {
             !definitions_fees_are_sound(market->maker_fee_ppm, market->taker_fee_ppm)) {
             return "a market is not defined";
         }
-        if (market->defined_record_no >= self->next_record_no || (market->defined_record_no == 0 && market->sizes_no != 0)) {
+        if (self->market_defined[index] >= self->next_record_no ||
+            (self->market_defined[index] == 0 && market->sizes_no != 0)) {
             return "a market was defined at no time";
         }
         if (market->fee_balance != ledger_find_balance(money, ENGINE_OPERATOR_ACCOUNT, market->quote_asset) ||

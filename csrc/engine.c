@@ -23,7 +23,7 @@ typedef struct engine_plan {
     book_pool_plan pool;
     lanes_plan lanes;
     merkle_plan trees[TREE_COUNT];
-    size_t events, windows, markets, market_entries, market_symbol_entries, order_entries, client_order_entries, terms, expiry_heap, due_markets,
+    size_t events, windows, markets, market_defined, market_entries, market_symbol_entries, order_entries, client_order_entries, terms, expiry_heap, due_markets,
         uncrossing_markets, timed_markets, account_rules, trade_groups, outcomes, outcome_entries, scratch, work;
 } engine_plan;
 
@@ -80,6 +80,7 @@ static engine_plan plan_memory(const engine_config *config, arena *memory) {
         .windows = book_windows_reserve(memory, markets),
         .lanes = lanes_reserve(memory, config->accounts_max, config->orders_max),
         .markets = arena_reserve(memory, markets, sizeof(engine_market)),
+        .market_defined = arena_reserve(memory, markets, sizeof(uint64_t)),
         .market_entries = arena_reserve(memory, idmap_entries(markets), sizeof(idmap_entry)),
         .market_symbol_entries = arena_reserve(memory, idmap_entries(markets), sizeof(idmap_entry)),
         .order_entries = arena_reserve(memory, idmap_entries(config->orders_max), sizeof(idmap_entry)),
@@ -113,6 +114,7 @@ static void place_pools(engine *self, const engine_plan *plan, const engine_conf
     book_pool_init(&self->pool, &plan->pool, memory);
     lanes_init(&self->lanes, &plan->lanes, memory, config->hash_seed);
     self->markets = arena_at(memory, plan->markets);
+    self->market_defined = arena_at(memory, plan->market_defined);
     idmap_init(&self->market_map, markets, arena_at(memory, plan->market_entries));
     idmap_init(&self->market_symbol_map, markets, arena_at(memory, plan->market_symbol_entries));
     self->windows = plan->windows;

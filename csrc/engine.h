@@ -151,7 +151,6 @@ typedef struct engine_market {
     uint32_t static_band_ppm;  /* around the reference price */
     uint32_t auction_head;     /* oldest order that is for an auction, or ZX_NONE */
     uint32_t auction_tail;     /* newest */
-    uint64_t defined_record_no; /* that added it or gave it its sizes; 0 is the genesis record */
     uint8_t symbol[ENGINE_SYMBOL_BYTES]; /* padded with zeros */
     book book;
     book stops[2]; /* waiting orders by trigger price, for trades and for the reference price; triggers.h */
@@ -251,6 +250,8 @@ typedef struct engine {
     ledger ledger;
     book_pool pool;
     engine_market *markets;
+    uint64_t *market_defined; /* by position: record that added it or gave it its sizes, 0 is the genesis record; apart
+                               * from the rest, because whoever logs on has all of them looked through */
     idmap market_map;       /* market id to position */
     idmap market_symbol_map; /* symbol to position */
     size_t windows;         /* of the books of markets_max markets: where in the arena */

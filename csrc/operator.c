@@ -213,7 +213,7 @@ static int add_market(engine *self, const struct zx_operator_command *command) {
     const int refusal = definitions_market_refusal(self, &definition);
     if (refusal != ZX_REASON_NONE) return refusal;
     engine_market *const market = definitions_add_market(self, &definition, ZX_MARKET_STATE_CLOSED);
-    market->defined_record_no = self->command.record_no;
+    self->market_defined[market - self->markets] = self->command.record_no;
     touch(self, TREE_MARKETS, (uint32_t)(market - self->markets));
     answer_for_market(self, command, ZX_EXEC_TYPE_MARKET_ADDED)->market_state = (uint8_t)market->state;
     return ZX_REASON_NONE;
@@ -238,7 +238,7 @@ static int set_market_sizes(engine *self, const struct zx_operator_command *comm
     }
     definitions_set_sizes(market, command->base_units_per_lot, command->quote_units_per_tick_lot);
     market->sizes_no++;
-    market->defined_record_no = self->command.record_no;
+    self->market_defined[market - self->markets] = self->command.record_no;
     market->last_ticks = 0;
     market->reference_ticks = 0;
     market->qty_lots_max = 0;

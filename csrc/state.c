@@ -121,7 +121,7 @@ static size_t market_leaf(const void *context, uint32_t index, uint8_t *out) {
     at = put_u32(at, market->static_band_ppm);
     at = put_u32(at, market->sizes_no);
     at = put_u32(at, 0);
-    at = put_u64(at, market->defined_record_no);
+    at = put_u64(at, self->market_defined[index]);
     at = put_bytes(at, market->symbol, ENGINE_SYMBOL_BYTES);
     return (size_t)(at - out);
 }
@@ -429,7 +429,7 @@ static const char *read_market(engine *self, uint32_t index, const uint8_t *leaf
     market->dynamic_band_ppm = zx_load_u32(leaf + 108);
     market->static_band_ppm = zx_load_u32(leaf + 112);
     market->sizes_no = zx_load_u32(leaf + 116);
-    market->defined_record_no = zx_load_u64(leaf + 124);
+    self->market_defined[index] = zx_load_u64(leaf + 124);
     /* All else of a market of the genesis file is as it says there; the comparison at the end covers it. */
     return NULL;
 }

@@ -36,16 +36,20 @@ class Operator:
 
     async def deposit(self, account_id: int, asset_id: int, amount: str, shard: int) -> Any:
         return await self._call(
-            lambda client: client.deposit(account_id, client.asset(asset_id).symbol, amount, shard=shard)
+            lambda client: client.deposit(account_id, client.asset(asset_id).symbol, amount, shard=shard),
+            UNKNOWN_ASSET="asset_id",
         )
 
     async def withdraw(self, account_id: int, asset_id: int, amount: str, shard: int) -> Any:
         return await self._call(
-            lambda client: client.withdraw(account_id, client.asset(asset_id).symbol, amount, shard=shard)
+            lambda client: client.withdraw(account_id, client.asset(asset_id).symbol, amount, shard=shard),
+            UNKNOWN_ASSET="asset_id",
         )
 
     async def set_market_state(self, symbol: str, state: Any) -> Any:
-        return await self._call(lambda client: client.set_market_state(symbol, state))
+        return await self._call(
+            lambda client: client.set_market_state(symbol, state), UNKNOWN_MARKET="market"
+        )
 
     async def add_asset(self, symbol: str, decimals: int, asset_id: int | None) -> Asset:
         """On every shard."""
@@ -68,7 +72,7 @@ class Operator:
             client.set_market_sizes(symbol, tick_size=tick_size, lot_size=lot_size)
             return client.market(symbol)
 
-        return await self._call(resize)
+        return await self._call(resize, UNKNOWN_MARKET="market")
 
     async def open_demo_account(self, public_key: bytes) -> int:
         """An account with funds in every asset, on every shard."""
@@ -85,7 +89,9 @@ class Operator:
         if self._client is not None:
             self._client.close()
 
-    async def _call(self, call: Callable[[Client], T]) -> T:
+    async def _call(self, call: Callable[[Client], T], **fields: str) -> T:
+        """`fields`: which field of the request a reason is about."""
+
         def work() -> T:
             if self._client is None:
                 self._client = Client(self._host, self._port, key=self._key)
@@ -94,7 +100,8 @@ class Operator:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
         except Rejected as error:
-            raise Problem(error.reason.name, str(error)) from None
+            name = error.reason.name
+            raise Problem(name, str(error), field=fields.get(name, "")) from None
         except ZexchangeError as error:
             raise Problem("SERVER_BUSY", str(error)) from None
         except (TypeError, ValueError) as error:

@@ -44,6 +44,7 @@ class Engine:
         self._genesis = genesis
         self._shard = shard
         self._tracked = track_state
+        self._markets_max = genesis.markets_max(shard)
         self._handle = _create(genesis, shard, track_state)
         self._applied = ffi.new("engine_applied *")
         handle = self._handle
@@ -212,7 +213,7 @@ class Engine:
 
     def markets(self, since_record_no: int, first: int, limit: int) -> tuple[list[MarketDefinition], int]:
         """At most `limit` markets that were defined by this record or a later one, and where to go on."""
-        room = max(0, min(limit, self._genesis.markets_max(self._shard) - first))
+        room = max(0, min(limit, self._markets_max - first))
         found = ffi.new("struct zx_market_definition[]", room)
         position = ffi.new("uint32_t *", first)
         count = lib.engine_markets(self._handle, since_record_no, position, room, found)

@@ -69,8 +69,7 @@ static const field of_market[] = {
     F(engine_market, book.windows[1].summary, AMOUNT),
     F(engine_market, market_id, WORD),         F(engine_market, symbol, AMOUNT),
     F(engine_market, maker_fee_ppm, WORD),     F(engine_market, taker_fee_ppm, WORD),
-    F(engine_market, fee_balance, COUNT),      F(engine_market, defined_record_no, AMOUNT),
-    F(engine_market, sizes_no, WORD),
+    F(engine_market, fee_balance, COUNT),      F(engine_market, sizes_no, WORD),
 };
 static const field of_account[] = {
     F(ledger_account, first_balance, INDEX), F(ledger_account, balance_count, COUNT),
@@ -120,6 +119,7 @@ static const field of_amount[] = {{"ledger.supplies", AMOUNT, 0}};
 static const field of_word[] = {{"engine.expiry_heap", INDEX, 0}};
 static const field of_window[] = {{"book_window.words", AMOUNT, 0}};
 static const field of_window_level[] = {{"book_window.levels", WORD, 0}};
+static const field of_defined[] = {{"engine.market_defined", AMOUNT, 0}};
 static const field of_asset_id[] = {{"ledger.asset_ids", WORD, 0}};
 static const field of_asset_symbol[] = {{"ledger.asset_symbols", AMOUNT, 0}};
 static const field of_asset_decimals[] = {{"ledger.asset_decimals", SMALL, 0}};
@@ -340,6 +340,7 @@ static void poke_engine(engine *self, uint64_t *random) {
     }
     for (uint32_t index = 0; index < self->market_count; index++) {
         POKE_ALL(check_engine, self, of_market, &self->markets[index], orders_max)
+        POKE_ALL(check_engine, self, of_defined, &self->market_defined[index], 1)
         const book_window *const window = &self->markets[index].book.windows[random_below(random, 2)];
         const uint32_t entry = random_below(random, window->size);
         POKE_ALL(check_engine, self, of_window, &window->words[entry / 64], 1)
