@@ -68,6 +68,7 @@ uint32_t book_lowest_free_slot(const book_pool *pool) {
 
 void book_take_slot(book_pool *pool, uint32_t slot) {
     slots_take(&pool->taken, slot);
+    book_before_order(pool, slot);
     pool->orders[slot].level = ZX_NONE;
     pool->orders[slot].flags = 0;
 }
@@ -77,6 +78,15 @@ static uint64_t visible_lots(const book_pool *pool, uint32_t slot) {
     return pool->orders[slot].flags & BOOK_HIDDEN ? 0 : book_tradable_lots(pool, slot);
 }
 
+/* Before an order is put between two others of a level, or taken from there. */
+static inline void before_linking(const book_pool *pool, uint32_t slot, uint32_t level, uint32_t prev, uint32_t next) {
+    if (__builtin_expect(pool->undo == NULL, 1)) return;
+    book_before_order(pool, slot);
+    book_before_level(pool, level);
+    if (prev != ZX_NONE) book_before_order(pool, prev);
+    if (next != ZX_NONE) book_before_order(pool, next);
+}
+
 bool book_restore(book *self, uint32_t slot, uint8_t side, int64_t price_ticks) {
     book_pool *const pool = self->pool;
     book_order *const order = &pool->orders[slot];
@@ -84,16 +94,19 @@ bool book_restore(book *self, uint32_t slot, uint8_t side, int64_t price_ticks) 
     ZX_ASSERT(order->leaves_lots > 0 && order->leaves_lots <= order->qty_lots && price_ticks > 0);
     const uint32_t index = levels_find_or_make(self, side, rank_of(side, price_ticks));
     book_level *const level = &pool->levels[index];
+    const bool is_hidden = (order->flags & BOOK_HIDDEN) != 0;
+    const uint32_t next = is_hidden ? ZX_NONE : level->hidden_head;
+    const uint32_t prev = next == ZX_NONE ? level->tail : pool->orders[next].prev;
     const uint64_t lots = visible_lots(pool, slot);
+    before_linking(pool, slot, index, prev, next);
     if (__builtin_add_overflow(level->total_lots, lots, &level->total_lots)) {
         level->total_lots -= lots; /* undoes the wrap; a new level cannot get here */
         return false;
     }
-    const bool is_hidden = (order->flags & BOOK_HIDDEN) != 0;
     if (order->flags & (BOOK_ICEBERG | BOOK_HIDDEN)) level->is_veiled = 1;
     order->level = index;
-    order->next = is_hidden ? ZX_NONE : level->hidden_head;
-    order->prev = order->next == ZX_NONE ? level->tail : pool->orders[order->next].prev;
+    order->next = next;
+    order->prev = prev;
     if (order->prev != ZX_NONE) pool->orders[order->prev].next = slot;
     else level->head = slot;
     if (order->next != ZX_NONE) pool->orders[order->next].prev = slot;
@@ -111,6 +124,7 @@ bool book_rest(book *self, uint32_t slot, uint8_t side, int64_t price_ticks) {
     book_order *const order = &pool->orders[slot];
     if (__builtin_expect(order->flags & BOOK_ICEBERG, 0)) {
         book_terms *const terms = &pool->terms[slot];
+        book_before_terms(pool, slot);
         terms->shown_lots = terms->display_lots < order->leaves_lots ? terms->display_lots : order->leaves_lots;
     }
     if (!book_restore(self, slot, side, price_ticks)) return false;
@@ -126,6 +140,7 @@ void book_unlink(book *self, uint32_t slot) {
     book_level *const level = &pool->levels[index];
     const uint64_t lots = visible_lots(pool, slot);
     ZX_ASSERT(level->total_lots >= lots && level->order_count > 0);
+    before_linking(pool, slot, index, order->prev, order->next);
     if (order->prev != ZX_NONE) pool->orders[order->prev].next = order->next;
     else level->head = order->next;
     if (order->next != ZX_NONE) pool->orders[order->next].prev = order->prev;
@@ -150,12 +165,21 @@ void book_remove(book *self, uint32_t slot) {
     book_free_slot(self->pool, slot);
 }
 
+/* Before its open quantity changes while it rests. */
+static void before_quantities(const book_pool *pool, uint32_t slot) {
+    if (__builtin_expect(pool->undo == NULL, 1)) return;
+    book_before_order(pool, slot);
+    book_before_terms(pool, slot);
+    book_before_level(pool, pool->orders[slot].level);
+}
+
 void book_resize(book *self, uint32_t slot, uint64_t qty_lots) {
     book_pool *const pool = self->pool;
     book_order *const order = &pool->orders[slot];
     book_level *const level = &pool->levels[order->level];
     const uint64_t filled_lots = order->qty_lots - order->leaves_lots;
     ZX_ASSERT(qty_lots > filled_lots);
+    before_quantities(pool, slot);
     level->total_lots -= visible_lots(pool, slot);
     order->leaves_lots = qty_lots - filled_lots;
     order->qty_lots = qty_lots;
@@ -281,6 +305,7 @@ uint64_t book_reachable(
 /* A resting order gives so many of its tradable lots. */
 static void take_lots(book_pool *pool, uint32_t slot, uint64_t qty_lots) {
     book_order *const order = &pool->orders[slot];
+    before_quantities(pool, slot);
     order->leaves_lots -= qty_lots;
     if (!(order->flags & BOOK_HIDDEN)) pool->levels[order->level].total_lots -= qty_lots;
     if (__builtin_expect(order->flags & BOOK_ICEBERG, 0)) pool->terms[slot].shown_lots -= qty_lots;

@@ -111,6 +111,7 @@ typedef struct book_pool {
     uint32_t level_free;  /* first of the levels given back, or ZX_NONE */
     uint32_t level_fresh; /* levels from here on were never used */
     uint64_t next_priority_no; /* of the next order that takes a place */
+    undo *undo;                /* told of changes of orders, levels and books, or NULL */
 } book_pool;
 
 typedef struct book_side {
@@ -131,7 +132,9 @@ typedef struct book_window {
 } book_window;
 
 #define BOOK_WINDOW_MIN 64u
+#ifndef BOOK_WINDOW_MAX /* tests build with less, and with 0: without windows */
 #define BOOK_WINDOW_MAX 4096u
+#endif
 #define BOOK_WINDOWS_TOTAL (UINT32_C(1) << 21) /* entries of all windows of one side, 8 MiB */
 
 static inline bool book_window_covers(const book_window *self, int64_t rank) {
@@ -212,6 +215,19 @@ void book_fill(book *self, uint32_t slot, uint64_t qty_lots);
 /* The resting order that comes next for an incoming order of `side`; there is one. */
 static inline uint32_t book_next_maker(const book *self, uint8_t side) {
     return self->pool->levels[self->sides[side ^ 1].best].head;
+}
+
+/* To be called before an order, or what only some have, or a level is changed. */
+static inline void book_before_order(const book_pool *pool, uint32_t slot) {
+    undo_before(pool->undo, &pool->orders[slot], sizeof(book_order));
+}
+
+static inline void book_before_terms(const book_pool *pool, uint32_t slot) {
+    undo_before(pool->undo, &pool->terms[slot], sizeof(book_terms));
+}
+
+static inline void book_before_level(const book_pool *pool, uint32_t level) {
+    undo_before(pool->undo, &pool->levels[level], sizeof(book_level));
 }
 
 /* Lowest free slot, or ZX_NONE if the pool is full. */

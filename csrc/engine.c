@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "ahead.h"
+#include "attempt.h"
 #include "definitions.h"
 #include "frames.h"
 #include "markets.h"
@@ -23,8 +24,10 @@ typedef struct engine_plan {
     book_pool_plan pool;
     lanes_plan lanes;
     merkle_plan trees[TREE_COUNT];
-    size_t events, windows, markets, market_defined, market_entries, market_symbol_entries, order_entries, client_order_entries, terms, expiry_heap, due_markets,
-        uncrossing_markets, timed_markets, account_rules, trade_groups, outcomes, outcome_entries, scratch, work;
+    size_t events, windows, markets, market_defined, market_entries, market_symbol_entries, order_entries,
+        client_order_entries, terms, expiry_heap, due_markets, uncrossing_markets, timed_markets, account_rules,
+        trade_groups, outcomes, outcome_entries, scratch, work, before;
+    undo_plan changes;
 } engine_plan;
 
 static bool config_is_sound(const engine_config *config) {
@@ -96,7 +99,9 @@ static engine_plan plan_memory(const engine_config *config, arena *memory) {
         .outcome_entries = arena_reserve(memory, idmap_entries(config->outcomes_max), sizeof(idmap_entry)),
         .scratch = arena_reserve(memory, STATE_LEAF_BYTES_MAX(config->assets_max) + 1, 1),
         .work = arena_reserve(memory, config->orders_max, sizeof(uint32_t)),
+        .before = arena_reserve(memory, 1, sizeof(engine)),
     };
+    plan.changes = undo_reserve(memory, ATTEMPT_LINES_MAX);
     if (config->tracked) {
         for (enum engine_tree tree = TREE_META; tree < TREE_COUNT; tree++) {
             plan.trees[tree] = merkle_reserve(memory, tree_capacity(config, tree));
@@ -131,6 +136,8 @@ static void place_pools(engine *self, const engine_plan *plan, const engine_conf
     idmap_init(&self->outcome_map, config->outcomes_max, arena_at(memory, plan->outcome_entries));
     self->scratch = arena_at(memory, plan->scratch);
     self->work = arena_at(memory, plan->work);
+    self->before = arena_at(memory, plan->before);
+    undo_init(&self->changes, &plan->changes, memory);
     if (config->tracked) {
         for (enum engine_tree tree = TREE_META; tree < TREE_COUNT; tree++) {
             merkle_init(&self->trees[tree], &plan->trees[tree], memory);
@@ -369,7 +376,8 @@ static void apply_command(engine *self, const uint8_t *at, bool by_operator, int
         struct zx_command command;
         memcpy(&command, at, sizeof command);
         if (refusal == ZX_REASON_NONE) {
-            orders_apply(self, &command);
+            const int reason = orders_apply(self, &command);
+            if (reason != ZX_REASON_NONE) orders_refuse(self, &command, reason);
         } else {
             struct zx_execution_report *const report =
                 report_unnumbered(self, self->command.account, ZX_EXEC_TYPE_REJECTED);
@@ -378,6 +386,44 @@ static void apply_command(engine *self, const uint8_t *at, bool by_operator, int
     }
     ZX_ASSERT(self->outcomes_head == head_before + (refusal == ZX_REASON_NONE)); /* answered exactly once */
     if (refusal == ZX_REASON_NONE) go_on(self);
+}
+
+/* Applies a trader's commands up to the first that is refused. Returns how many were applied and, if not all were, sets
+ * `*reason` to why. */
+static uint32_t apply_until_refused(engine *self, const uint8_t *commands, uint32_t count, int *reason) {
+    const uint64_t events_before = self->events_used;
+    for (uint32_t index = 0; index < count; index++) {
+        struct zx_command command;
+        memcpy(&command, commands + (size_t)index * ZX_COMMAND_BLOCK_LENGTH, sizeof command);
+        self->command.index = (uint8_t)index;
+        self->command.seq = self->next_seq++;
+        *reason = orders_apply(self, &command);
+        if (self->events_used - events_before > ATTEMPT_REPORTS_MAX * ENGINE_REPORT_BYTES) {
+            *reason = ZX_REASON_BATCH_TOO_LARGE;
+        }
+        if (*reason != ZX_REASON_NONE) return index;
+    }
+    return count;
+}
+
+/* All of a trader's commands are applied, or each is refused: nothing happens between them. */
+static void apply_all_or_nothing(engine *self, const uint8_t *commands, uint32_t count) {
+    int reason;
+    attempt_begin(self);
+    const uint32_t applied = apply_until_refused(self, commands, count, &reason);
+    if (applied == count) {
+        attempt_keep(self);
+    } else {
+        attempt_undo(self);
+        for (uint32_t index = 0; index < count; index++) {
+            struct zx_command command;
+            memcpy(&command, commands + (size_t)index * ZX_COMMAND_BLOCK_LENGTH, sizeof command);
+            self->command.index = (uint8_t)index;
+            self->command.seq = self->next_seq++;
+            orders_refuse(self, &command, index == applied ? reason : ZX_REASON_BATCH_REFUSED);
+        }
+    }
+    go_on(self);
 }
 
 /* Returns whether the commands were applied; not if the batch was refused or seen before. */
@@ -409,6 +455,11 @@ static bool apply_batch(engine *self, const uint8_t *frame) {
         self->previous_order = 0;
     }
     const uint8_t *const commands = frames_commands(frame);
+    if (batch.flags & ZX_BATCH_FLAGS_ALL_OR_NOTHING && refusal == ZX_REASON_NONE) {
+        apply_all_or_nothing(self, commands, count);
+        engine_cache_batch(self, first_position);
+        return true;
+    }
     const bool fetches = !by_operator && ahead_pays(self);
     for (uint32_t index = 0; index < count; index++) {
         if (fetches) ahead_fetch(self, commands, index, count);

@@ -12,6 +12,7 @@
  *         |-- operator.c   accounts, keys, deposits, market states ---+---> ledger.h
  *         |-- definitions.c  what assets and markets are --------------+
  *         |-- state.c      leaves of the state tree, snapshots ----------> merkle.h
+ *         |-- attempt.c    all or nothing of a batch -------------------> undo.h
  *         |-- check.c      the standing truths
  *         '-- ahead.c      what the next commands will need is fetched early
  *
@@ -39,6 +40,7 @@
 #include "ledger.h"
 #include "merkle.h"
 #include "slots.h"
+#include "undo.h"
 #include "wire.h"
 
 #define ENGINE_OPERATOR_ACCOUNT 0u
@@ -269,6 +271,7 @@ typedef struct engine {
     uint64_t next_market_end_ns; /* the first of these times, or UINT64_MAX */
     uint64_t previous_order; /* id of the order that the command before entered in the same batch, or 0 */
     lanes lanes;            /* open orders by account, market and side */
+    undo *undo;             /* told of changes while a batch is applied of which all or nothing is to happen, or NULL */
     uint32_t market_count;
     uint32_t markets_max;
     uint16_t shard;
@@ -282,6 +285,8 @@ typedef struct engine {
 
     uint64_t hash_seed;
     merkle_tree trees[TREE_COUNT]; /* only when tracked */
+    undo changes;                  /* of an attempt: attempt.h */
+    struct engine *before;         /* this struct before it */
     uint8_t *scratch;              /* room for the longest leaf and one byte before it */
     uint32_t *work;                /* orders_max slots, for restoring */
     zx_sha256 sha256;

@@ -18,6 +18,7 @@
 #define ZX_IDMAP_H
 
 #include "base.h"
+#include "undo.h"
 
 typedef struct idmap_entry {
     uint32_t hash;  /* low half of the mixed hash: home position and tag */
@@ -28,6 +29,7 @@ _Static_assert(sizeof(idmap_entry) == 8, "eight entries a cache line");
 
 typedef struct idmap {
     idmap_entry *entries; /* mask + 1 of them */
+    undo *undo;           /* told of changes, or NULL */
     uint32_t mask;        /* number of entries less one */
     uint32_t count;       /* entries in use */
     uint32_t limit;       /* most entries ever in use at once */

@@ -50,6 +50,7 @@ typedef struct lanes {
     lane_link *links; /* by slot: the lane of every market, then its market's */
     idmap map;        /* (account, market, side) to lane */
     uint64_t seed;    /* of the hashes */
+    undo *undo;       /* told of changes, or NULL */
     uint32_t size;    /* of the pool */
     uint32_t free;    /* first of the lanes given back, or ZX_NONE */
     uint32_t fresh;   /* lanes from here on were never used */

@@ -6,16 +6,21 @@ static uint8_t height_of(const book_level *levels, uint32_t at) {
     return at == ZX_NONE ? 0 : levels[at].height;
 }
 
-static void update_height(book_level *levels, uint32_t at) {
+static void update_height(book_pool *pool, uint32_t at) {
+    book_level *const levels = pool->levels;
     const uint8_t left = height_of(levels, levels[at].left);
     const uint8_t right = height_of(levels, levels[at].right);
+    book_before_level(pool, at);
     levels[at].height = (uint8_t)((left > right ? left : right) + 1);
 }
 
 /* Makes `parent` (or the root, if ZX_NONE) point to `replacement` where it pointed to `child`. */
 static void replace_child(
-    book_level *levels, book_side *side, uint32_t parent, uint32_t child, uint32_t replacement
+    book_pool *pool, book_side *side, uint32_t parent, uint32_t child, uint32_t replacement
 ) {
+    book_level *const levels = pool->levels;
+    if (parent != ZX_NONE) book_before_level(pool, parent);
+    if (replacement != ZX_NONE) book_before_level(pool, replacement);
     if (parent == ZX_NONE) {
         side->root = replacement;
     } else if (levels[parent].left == child) {
@@ -26,34 +31,41 @@ static void replace_child(
     if (replacement != ZX_NONE) levels[replacement].parent = parent;
 }
 
-static uint32_t rotate_left(book_level *levels, book_side *side, uint32_t at) {
+static uint32_t rotate_left(book_pool *pool, book_side *side, uint32_t at) {
+    book_level *const levels = pool->levels;
     const uint32_t pivot = levels[at].right;
     const uint32_t middle = levels[pivot].left;
-    replace_child(levels, side, levels[at].parent, at, pivot);
+    replace_child(pool, side, levels[at].parent, at, pivot);
+    book_before_level(pool, at);
+    if (middle != ZX_NONE) book_before_level(pool, middle);
     levels[pivot].left = at;
     levels[at].parent = pivot;
     levels[at].right = middle;
     if (middle != ZX_NONE) levels[middle].parent = at;
-    update_height(levels, at);
-    update_height(levels, pivot);
+    update_height(pool, at);
+    update_height(pool, pivot);
     return pivot;
 }
 
-static uint32_t rotate_right(book_level *levels, book_side *side, uint32_t at) {
+static uint32_t rotate_right(book_pool *pool, book_side *side, uint32_t at) {
+    book_level *const levels = pool->levels;
     const uint32_t pivot = levels[at].left;
     const uint32_t middle = levels[pivot].right;
-    replace_child(levels, side, levels[at].parent, at, pivot);
+    replace_child(pool, side, levels[at].parent, at, pivot);
+    book_before_level(pool, at);
+    if (middle != ZX_NONE) book_before_level(pool, middle);
     levels[pivot].right = at;
     levels[at].parent = pivot;
     levels[at].left = middle;
     if (middle != ZX_NONE) levels[middle].parent = at;
-    update_height(levels, at);
-    update_height(levels, pivot);
+    update_height(pool, at);
+    update_height(pool, pivot);
     return pivot;
 }
 
 /* Restores heights and balance from `at` up to the first ancestor whose height does not change. */
-static void rebalance(book_level *levels, book_side *side, uint32_t at) {
+static void rebalance(book_pool *pool, book_side *side, uint32_t at) {
+    book_level *const levels = pool->levels;
     while (at != ZX_NONE) {
         const uint8_t height_before = levels[at].height;
         const uint32_t left = levels[at].left;
@@ -61,16 +73,16 @@ static void rebalance(book_level *levels, book_side *side, uint32_t at) {
         const int balance = (int)height_of(levels, left) - (int)height_of(levels, right);
         if (balance > 1) {
             if (height_of(levels, levels[left].left) < height_of(levels, levels[left].right)) {
-                rotate_left(levels, side, left);
+                rotate_left(pool, side, left);
             }
-            at = rotate_right(levels, side, at);
+            at = rotate_right(pool, side, at);
         } else if (balance < -1) {
             if (height_of(levels, levels[right].right) < height_of(levels, levels[right].left)) {
-                rotate_right(levels, side, right);
+                rotate_right(pool, side, right);
             }
-            at = rotate_left(levels, side, at);
+            at = rotate_left(pool, side, at);
         } else {
-            update_height(levels, at);
+            update_height(pool, at);
         }
         if (levels[at].height == height_before) return;
         at = levels[at].parent;
@@ -78,14 +90,17 @@ static void rebalance(book_level *levels, book_side *side, uint32_t at) {
 }
 
 /* Puts a level that is in no tree below `parent`, which has room on that side; or makes it the root. */
-static void plant_below(book_level *levels, book_side *side, uint32_t parent, uint32_t index) {
+static void plant_below(book_pool *pool, book_side *side, uint32_t parent, uint32_t index) {
+    book_level *const levels = pool->levels;
+    book_before_level(pool, index);
+    if (parent != ZX_NONE) book_before_level(pool, parent);
     levels[index].left = levels[index].right = ZX_NONE;
     levels[index].parent = parent;
     levels[index].height = 1;
     if (parent == ZX_NONE) side->root = index;
     else if (levels[index].rank < levels[parent].rank) levels[parent].left = index;
     else levels[parent].right = index;
-    rebalance(levels, side, parent);
+    rebalance(pool, side, parent);
 }
 
 /* Where a rank is in the tree, or would be. */
@@ -115,13 +130,15 @@ static place find_place(const book_level *levels, uint32_t root, int64_t rank) {
 }
 
 /* Takes a level out of the tree. */
-static void uproot(book_level *levels, book_side *side, uint32_t index) {
+static void uproot(book_pool *pool, book_side *side, uint32_t index) {
+    book_level *const levels = pool->levels;
     book_level *const level = &levels[index];
+    book_before_level(pool, index);
     uint32_t unbalanced;
     if (level->left == ZX_NONE || level->right == ZX_NONE) {
         unbalanced = level->parent;
         const uint32_t child = level->left != ZX_NONE ? level->left : level->right;
-        replace_child(levels, side, level->parent, index, child);
+        replace_child(pool, side, level->parent, index, child);
     } else {
         /* The leftmost of the right subtree takes its place. */
         uint32_t heir = level->right;
@@ -130,16 +147,19 @@ static void uproot(book_level *levels, book_side *side, uint32_t index) {
         if (unbalanced == index) {
             unbalanced = heir;
         } else {
-            replace_child(levels, side, levels[heir].parent, heir, levels[heir].right);
+            replace_child(pool, side, levels[heir].parent, heir, levels[heir].right);
+            book_before_level(pool, level->right);
             levels[heir].right = level->right;
             levels[level->right].parent = heir;
         }
+        book_before_level(pool, heir);
+        book_before_level(pool, level->left);
         levels[heir].left = level->left;
         levels[level->left].parent = heir;
         levels[heir].height = level->height;
-        replace_child(levels, side, level->parent, index, heir);
+        replace_child(pool, side, level->parent, index, heir);
     }
-    rebalance(levels, side, unbalanced);
+    rebalance(pool, side, unbalanced);
     level->left = level->right = level->parent = ZX_NONE;
 }
 
@@ -149,16 +169,23 @@ static uint32_t entry_of(const book_window *window, int64_t rank) {
     return (uint32_t)((uint64_t)rank & (window->size - 1));
 }
 
-static void put(book_window *window, int64_t rank, uint32_t index) {
+static void before_entry(const book *self, const book_window *window, uint32_t entry) {
+    undo_before(self->pool->undo, &window->levels[entry], sizeof(uint32_t));
+    undo_before(self->pool->undo, &window->words[entry / 64], sizeof(uint64_t));
+}
+
+static void put(const book *self, book_window *window, int64_t rank, uint32_t index) {
     const uint32_t entry = entry_of(window, rank);
+    before_entry(self, window, entry);
     window->levels[entry] = index + 1;
     window->words[entry / 64] |= UINT64_C(1) << (entry % 64);
     window->summary |= UINT64_C(1) << (entry / 64);
     window->count++;
 }
 
-static void remove_from(book_window *window, int64_t rank) {
+static void remove_from(const book *self, book_window *window, int64_t rank) {
     const uint32_t entry = entry_of(window, rank);
+    before_entry(self, window, entry);
     window->levels[entry] = 0;
     window->words[entry / 64] &= ~(UINT64_C(1) << (entry % 64));
     if (window->words[entry / 64] == 0) window->summary &= ~(UINT64_C(1) << (entry / 64));
@@ -204,16 +231,16 @@ static void move_window(book *self, uint8_t side_index) {
             const uint32_t index = window->levels[word * 64 + (uint32_t)__builtin_ctzll(bits)] - 1;
             const int64_t rank = levels[index].rank;
             if (book_window_covers(window, rank)) continue;
-            remove_from(window, rank);
-            plant_below(levels, side, find_place(levels, side->root, rank).parent, index);
+            remove_from(self, window, rank);
+            plant_below(self->pool, side, find_place(levels, side->root, rank).parent, index);
         }
     }
     const book_window before = {.base = old_base, .size = window->size};
     for (uint32_t at = side->best; at != ZX_NONE && book_window_covers(window, levels[at].rank); at = levels[at].worse) {
         if (window->levels[entry_of(window, levels[at].rank)] != 0) continue;
         ZX_ASSERT(!book_window_covers(&before, levels[at].rank));
-        uproot(levels, side, at);
-        put(window, levels[at].rank, at);
+        uproot(self->pool, side, at);
+        put(self, window, levels[at].rank, at);
     }
 }
 
@@ -239,12 +266,20 @@ static uint32_t better_of(const book *self, uint8_t side, int64_t rank) {
     return last_before(window, entry_of(window, rank)); /* behind all that is in the window */
 }
 
+static void before_neighbours(const book_pool *pool, uint32_t better, uint32_t worse) {
+    if (__builtin_expect(pool->undo == NULL, 1)) return;
+    if (better != ZX_NONE) book_before_level(pool, better);
+    if (worse != ZX_NONE) book_before_level(pool, worse);
+}
+
 /* Makes a level and puts it into the list. */
 static uint32_t make_behind(book *self, uint8_t side_index, int64_t rank, uint32_t better) {
     book_level *const levels = self->pool->levels;
     book_side *const side = &self->sides[side_index];
     const uint32_t worse = better == ZX_NONE ? side->best : levels[better].worse;
     const uint32_t made = take_level(self->pool);
+    book_before_level(self->pool, made);
+    before_neighbours(self->pool, better, worse);
     levels[made] = (book_level){
         .rank = rank,
         .head = ZX_NONE,
@@ -278,7 +313,7 @@ static uint32_t make_in_tree(book *self, uint8_t side_index, int64_t rank) {
         if (better == ZX_NONE || levels[last].rank > levels[better].rank) better = last;
     }
     const uint32_t made = make_behind(self, side_index, rank, better);
-    plant_below(levels, side, where.parent, made);
+    plant_below(self->pool, side, where.parent, made);
     if (window->size > 0) {
         window->misses++;
         const book_window first_half = {.base = window->base, .size = window->size / 2};
@@ -290,6 +325,7 @@ static uint32_t make_in_tree(book *self, uint8_t side_index, int64_t rank) {
 }
 
 uint32_t levels_make(book *self, uint8_t side_index, int64_t rank) {
+    undo_before(self->pool->undo, self, sizeof *self);
     const book_side *const side = &self->sides[side_index];
     book_window *const window = &self->windows[side_index];
     if (side->best == ZX_NONE) {
@@ -300,7 +336,7 @@ uint32_t levels_make(book *self, uint8_t side_index, int64_t rank) {
     const bool is_best = side->best == ZX_NONE || rank < self->pool->levels[side->best].rank;
     const uint32_t better = is_best ? ZX_NONE : better_of(self, side_index, rank);
     const uint32_t made = make_behind(self, side_index, rank, better);
-    put(window, rank, made);
+    put(self, window, rank, made);
     return made;
 }
 
@@ -310,11 +346,14 @@ void levels_drop(book *self, uint32_t index) {
     book_side *const side = &self->sides[level->side];
     book_window *const window = &self->windows[level->side];
     ZX_ASSERT(level->order_count == 0 && level->total_lots == 0);
+    undo_before(self->pool->undo, self, sizeof *self);
+    book_before_level(self->pool, index);
+    before_neighbours(self->pool, level->better, level->worse);
     if (level->better != ZX_NONE) levels[level->better].worse = level->worse;
     else side->best = level->worse;
     if (level->worse != ZX_NONE) levels[level->worse].better = level->better;
-    if (book_window_covers(window, level->rank)) remove_from(window, level->rank);
-    else uproot(levels, side, index);
+    if (book_window_covers(window, level->rank)) remove_from(self, window, level->rank);
+    else uproot(self->pool, side, index);
     level->worse = self->pool->level_free;
     self->pool->level_free = index;
 }
