@@ -153,7 +153,7 @@ MALFORMED: dict[str, tuple[Callable[[bytes], bytes], ReasonCode]] = {
     "another schema": (put(10, 1, "H"), ReasonCode.SCHEMA_UNKNOWN),
     "a later version": (put(12, 99, "H"), ReasonCode.VERSION_UNSUPPORTED),
     "a reserved byte": (put(6 + 8 + 107, 1), ReasonCode.RESERVED_BITS_SET),
-    "an undefined flag": (put(6 + 8 + 106, 1), ReasonCode.RESERVED_BITS_SET),
+    "an undefined flag": (put(6 + 8 + 106, 2), ReasonCode.RESERVED_BITS_SET),
     "an undefined option of a command": (put(COMMANDS + 5, 64, "B"), ReasonCode.RESERVED_BITS_SET),
     "no command": (put(COMMANDS - 2, 0, "H"), ReasonCode.COMMAND_COUNT_INVALID),
     "65 commands": (put(COMMANDS - 2, 65, "H"), ReasonCode.COMMAND_COUNT_INVALID),

@@ -433,7 +433,7 @@ MALFORMED = {
     "trailing byte": (resized(ORDER + b"\0"), ReasonCode.TRAILING_BYTES),
     "one byte short": (resized(ORDER[:-1]), ReasonCode.FRAME_TRUNCATED),
     "reserved byte": (patched(ORDER, 121, b"\x01"), ReasonCode.RESERVED_BITS_SET),
-    "batch flag": (patched(ORDER, 120, b"\x01"), ReasonCode.RESERVED_BITS_SET),
+    "batch flag": (patched(ORDER, 120, b"\x02"), ReasonCode.RESERVED_BITS_SET),
     "order option": (patched(ORDER, COMMAND_OFFSET + 5, b"\x20"), ReasonCode.RESERVED_BITS_SET),
     "side": (patched(ORDER, COMMAND_OFFSET + 1, b"\x03"), ReasonCode.ENUM_VALUE_UNKNOWN),
     "command kind": (patched(ORDER, COMMAND_OFFSET, b"\x09"), ReasonCode.ENUM_VALUE_UNKNOWN),
