@@ -28,6 +28,7 @@ from webapp.views import (
 )
 from zexchange import __version__, limits
 from zexchange.log.stream import StoreRefused, StoreUnavailable
+from zexchange.runtime.exchange_info import read_exchange
 from zexchange.verification.checkpoint import CheckpointLeaf, origin_of
 from zexchange.wire import signing
 from zexchange.wire.messages import (
@@ -73,6 +74,17 @@ class VersionReply(msgspec.Struct, frozen=True, kw_only=True):
     operator_public_key: str
     settlement_public_key: str
     checkpoint_origin: str
+
+
+class DemoBotsRequest(msgspec.Struct, frozen=True):
+    running: bool
+
+
+class DemoBotsReply(msgspec.Struct, frozen=True, kw_only=True):
+    """`present`: the exchange was started with them."""
+
+    present: bool
+    running: bool
 
 
 class LimitsReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -601,6 +613,28 @@ class DemoAccountHandler(Handler):
         self.reply(AccountReply(str(await self.web.operator.open_demo_account(key))), 201)
 
 
+class DemoBotsHandler(Handler):
+    """GET and POST /demo/bots: whether the bots of a demo trade"""
+
+    def get(self) -> None:
+        self.reply(self._state())
+
+    def post(self) -> None:
+        if not self._state().present:
+            raise Problem("FORBIDDEN", "this exchange was not started with bots (zexchange up --demo)")
+        paused = self.web.paths.bots_paused
+        if self.json(DemoBotsRequest).running:
+            paused.unlink(missing_ok=True)
+        else:
+            paused.touch(mode=0o600)
+        self.reply(self._state())
+
+    def _state(self) -> DemoBotsReply:
+        info = read_exchange(self.web.paths)
+        present = self.web.demo and info is not None and "bots" in info.processes
+        return DemoBotsReply(present=present, running=present and not self.web.paths.bots_paused.exists())
+
+
 # ------------------------------------------------------------ helpers
 
 
@@ -676,5 +710,6 @@ def routes() -> list[tuple[str, type[Handler]]]:
         "/fills": FillsHandler,
         "/balances": BalancesHandler,
         "/demo/account": DemoAccountHandler,
+        "/demo/bots": DemoBotsHandler,
     }
     return list(found.items())
