@@ -300,7 +300,7 @@ class MarketsHandler(ReadyHandler):
                     self.web.views.market(
                         one.market_id, self.web.follower.engine(one.shard).depth(one.market_id, 0).state
                     )
-                    for one in self.web.genesis.markets
+                    for one in self.web.views.markets
                 ]
             )
         )
@@ -317,7 +317,7 @@ class TickerHandler(ReadyHandler):
     """GET /ticker"""
 
     def get(self) -> None:
-        self.reply(TickersReply([self.web.feed.ticker(one.market_id) for one in self.web.genesis.markets]))
+        self.reply(TickersReply([self.web.feed.ticker(one.market_id) for one in self.web.views.markets]))
 
 
 class BookHandler(ReadyHandler):
@@ -507,7 +507,7 @@ class FillsHandler(ReadyHandler):
 
     def get(self) -> None:
         reports, cursor = newest_reports(self, FILL_KINDS)
-        self.reply(FillsReply([self.web.views.fill(one) for one in reports], cursor))
+        self.reply(FillsReply(self.web.views.fills(reports), cursor))
 
 
 class BalancesHandler(ReadyHandler):
@@ -598,7 +598,7 @@ class BatchHandler(ReadyHandler):
             code=first.reason.name if rejected else "",
             duplicate=bool(first.flags),
             order=views.order(last) if last.order_id or rejected else None,
-            fills=[views.fill(one) for one in own if one.exec_type is ExecType.TRADE and one.side],
+            fills=views.fills(one for one in own if one.exec_type is ExecType.TRADE and one.side),
             cancelled=last.qty_lots if is_mass else 0,
         )
 

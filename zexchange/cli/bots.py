@@ -163,7 +163,7 @@ def _trade(
                     next_seed + at,
                     1 + at * _IDS_PER_MARKET,
                 )
-                for at, market in enumerate(genesis.markets)
+                for at, market in enumerate(maker.markets[: len(genesis.markets)])  # with the sizes of now
             ]
             next_seed += len(flows)
         for flow in flows:
