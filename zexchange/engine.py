@@ -9,7 +9,15 @@ from __future__ import annotations
 import secrets
 from typing import Any, Self
 
-from zexchange.engine_types import Applied, Counts, Depth, InvariantBroken, MalformedFrame, SnapshotInvalid
+from zexchange.engine_types import (
+    Applied,
+    Counts,
+    Depth,
+    InvariantBroken,
+    MalformedFrame,
+    MarketTerms,
+    SnapshotInvalid,
+)
 from zexchange.genesis import Genesis, encode_symbol
 from zexchange.native import ffi, lib, sha256
 from zexchange.wire.messages import (
@@ -138,6 +146,22 @@ class Engine:
             state=MarketState(state),
             bids=self._levels(market_id, Side.BUY, levels),
             asks=self._levels(market_id, Side.SELL, levels),
+        )
+
+    def market_terms(self, market_id: int) -> MarketTerms:
+        """What is laid down for a market. Raises KeyError when the shard has no such market."""
+        if lib.engine_market_state(self._handle, market_id) == 0:
+            raise KeyError(f"shard {self._shard} has no market {market_id}")
+        terms = lib.engine_terms_of(self._handle, market_id)
+        return MarketTerms(
+            until_ns=terms.until_ns,
+            last_ticks=terms.last_ticks,
+            reference_ticks=terms.reference_ticks,
+            qty_lots_max=terms.qty_lots_max,
+            notional_max=terms.notional_max,
+            orders_max=terms.orders_max,
+            dynamic_band_ppm=terms.dynamic_band_ppm,
+            static_band_ppm=terms.static_band_ppm,
         )
 
     def account_of_key(self, public_key: bytes) -> int | None:
