@@ -94,7 +94,7 @@ class Handler(tornado.web.RequestHandler):
             text = str(error)
             _, _, path = text.rpartition("`$.")
             raise Problem("BAD_REQUEST", text, field=path.rstrip("`") if path != text else "") from None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Problem("BAD_REQUEST", f"the body is no JSON: {error}") from None
 
     def number(self, name: str, default: int, low: int, high: int) -> int:

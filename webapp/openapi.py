@@ -15,6 +15,7 @@ from webapp.http import Handler
 from webapp.problems import ProblemBody
 from webapp.views import BookView, CheckpointView, TickerView
 from zexchange import __version__
+from zexchange.verification.balance_proof import BalanceProof
 
 _REF = "#/components/schemas/{name}"
 
@@ -105,6 +106,13 @@ OPERATIONS: tuple[Operation, ...] = (
         path="/proofs/record/{shard}/{record_no}",
         summary="That a record is in the log that the newest checkpoint signs",
         reply=rest.RecordReply,
+    ),
+    Operation(
+        method="get",
+        path="/proofs/balance",
+        summary="What the newest checkpoint says about the account",
+        reply=BalanceProof,
+        private=True,
     ),
     Operation(
         method="post",

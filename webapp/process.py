@@ -178,6 +178,7 @@ async def _tick(context: ProcessContext, web: Web) -> None:
             web.feed.heartbeat()
             web.feed.tell_stats(view.figures())
             web.sessions.sweep()
+            web.follower.sweep()
 
 
 def _build(context: ProcessContext) -> Web:

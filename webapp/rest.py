@@ -28,6 +28,7 @@ from webapp.views import (
 )
 from zexchange import __version__, limits
 from zexchange.log.stream import StoreRefused, StoreUnavailable
+from zexchange.verification.balance_proof import make_balance_proof
 from zexchange.verification.checkpoint import CheckpointLeaf, origin_of
 from zexchange.wire import signing
 from zexchange.wire.messages import (
@@ -430,6 +431,25 @@ class RecordHandler(Handler):
 # ------------------------------------------------------------ of one account
 
 
+class BalanceProofHandler(ReadyHandler):
+    """GET /proofs/balance: the account of the session, in the state that the newest checkpoint signs"""
+
+    async def get(self) -> None:
+        account_id = self.account()
+        follower = self.web.follower
+        known = follower.checkpoints
+        if not known:
+            raise Problem("NOT_READY", "no checkpoint was signed yet")
+        number = len(known) - 1
+        checkpoint = known.get(number)
+        hashes = known.tree.inclusion_proof(number, number + 1)
+        try:
+            found = await follower.account_at(account_id, CheckpointLeaf.decode(checkpoint.leaf, number))
+        except (StoreUnavailable, StoreRefused) as error:
+            raise Problem("NOT_READY", str(error)) from error
+        self.reply(make_balance_proof(account_id, number, checkpoint, hashes, found))
+
+
 class SessionsHandler(Handler):
     """POST /sessions"""
 
@@ -668,6 +688,7 @@ def routes() -> list[tuple[str, type[Handler]]]:
         "/proofs/consistency": ConsistencyHandler,
         "/proofs/checkpoint/([^/]+)": InclusionHandler,
         "/proofs/record/([^/]+)/([^/]+)": RecordHandler,
+        "/proofs/balance": BalanceProofHandler,
         "/sessions": SessionsHandler,
         "/sessions/([^/]+)": SessionHandler,
         "/orders": OrdersHandler,
