@@ -1,5 +1,7 @@
 #include "book.h"
 
+#include "levels.h"
+
 book_pool_plan book_pool_reserve(arena *memory, uint32_t capacity) {
     return (book_pool_plan){
         .orders = arena_reserve(memory, capacity, sizeof(book_order)),
@@ -29,182 +31,33 @@ void book_init(book *self, book_pool *pool, uint32_t market) {
     };
 }
 
-/* ------------------------------------------------------------ tree of levels */
+uint32_t book_window_size(uint32_t books) {
+    uint32_t size = BOOK_WINDOW_MAX;
+    while (size >= BOOK_WINDOW_MIN && (uint64_t)size * books > BOOK_WINDOWS_TOTAL) size /= 2;
+    return size >= BOOK_WINDOW_MIN ? size : 0;
+}
+
+size_t book_windows_reserve(arena *memory, uint32_t books) {
+    const size_t size = book_window_size(books);
+    return arena_reserve(memory, 2u * (size_t)books, size * sizeof(uint32_t) + size / 8);
+}
+
+void book_use_windows(book *self, const arena *memory, size_t windows, uint32_t books, uint32_t number) {
+    const uint32_t size = book_window_size(books);
+    if (size == 0) return;
+    const size_t bytes = size * sizeof(uint32_t) + size / 8;
+    for (uint32_t side = 0; side < 2; side++) {
+        uint8_t *const at = (uint8_t *)arena_at(memory, windows) + (2u * (size_t)number + side) * bytes;
+        self->windows[side] = (book_window){
+            .size = size,
+            .words = (uint64_t *)(void *)at,
+            .levels = (uint32_t *)(void *)(at + size / 8),
+        };
+    }
+}
 
 static int64_t rank_of(uint8_t side, int64_t price_ticks) {
     return side == BOOK_BUY ? -price_ticks : price_ticks;
-}
-
-static uint8_t height_of(const book_level *levels, uint32_t at) {
-    return at == ZX_NONE ? 0 : levels[at].height;
-}
-
-static void update_height(book_level *levels, uint32_t at) {
-    const uint8_t left = height_of(levels, levels[at].left);
-    const uint8_t right = height_of(levels, levels[at].right);
-    levels[at].height = (uint8_t)((left > right ? left : right) + 1);
-}
-
-/* Makes `parent` (or the root, if ZX_NONE) point to `replacement` where it pointed to `child`. */
-static void replace_child(
-    book_level *levels, book_side *side, uint32_t parent, uint32_t child, uint32_t replacement
-) {
-    if (parent == ZX_NONE) {
-        side->root = replacement;
-    } else if (levels[parent].left == child) {
-        levels[parent].left = replacement;
-    } else {
-        levels[parent].right = replacement;
-    }
-    if (replacement != ZX_NONE) levels[replacement].parent = parent;
-}
-
-static uint32_t rotate_left(book_level *levels, book_side *side, uint32_t at) {
-    const uint32_t pivot = levels[at].right;
-    const uint32_t middle = levels[pivot].left;
-    replace_child(levels, side, levels[at].parent, at, pivot);
-    levels[pivot].left = at;
-    levels[at].parent = pivot;
-    levels[at].right = middle;
-    if (middle != ZX_NONE) levels[middle].parent = at;
-    update_height(levels, at);
-    update_height(levels, pivot);
-    return pivot;
-}
-
-static uint32_t rotate_right(book_level *levels, book_side *side, uint32_t at) {
-    const uint32_t pivot = levels[at].left;
-    const uint32_t middle = levels[pivot].right;
-    replace_child(levels, side, levels[at].parent, at, pivot);
-    levels[pivot].right = at;
-    levels[at].parent = pivot;
-    levels[at].left = middle;
-    if (middle != ZX_NONE) levels[middle].parent = at;
-    update_height(levels, at);
-    update_height(levels, pivot);
-    return pivot;
-}
-
-/* Restores heights and balance from `at` up to the first ancestor whose height does not change. */
-static void rebalance(book_level *levels, book_side *side, uint32_t at) {
-    while (at != ZX_NONE) {
-        const uint8_t height_before = levels[at].height;
-        const uint32_t left = levels[at].left;
-        const uint32_t right = levels[at].right;
-        const int balance = (int)height_of(levels, left) - (int)height_of(levels, right);
-        if (balance > 1) {
-            if (height_of(levels, levels[left].left) < height_of(levels, levels[left].right)) {
-                rotate_left(levels, side, left);
-            }
-            at = rotate_right(levels, side, at);
-        } else if (balance < -1) {
-            if (height_of(levels, levels[right].right) < height_of(levels, levels[right].left)) {
-                rotate_right(levels, side, right);
-            }
-            at = rotate_left(levels, side, at);
-        } else {
-            update_height(levels, at);
-        }
-        if (levels[at].height == height_before) return;
-        at = levels[at].parent;
-    }
-}
-
-static uint32_t take_level(book_pool *pool) {
-    const uint32_t index = pool->level_free;
-    if (index != ZX_NONE) {
-        pool->level_free = pool->levels[index].worse;
-        return index;
-    }
-    ZX_ASSERT(pool->level_fresh < pool->taken.capacity);
-    return pool->level_fresh++;
-}
-
-/* Level of a rank, made if there is none. */
-static uint32_t find_or_make_level(book *self, uint8_t side_index, int64_t rank) {
-    book_level *const levels = self->pool->levels;
-    book_side *const side = &self->sides[side_index];
-    uint32_t better = ZX_NONE;
-    uint32_t worse = ZX_NONE;
-    uint32_t parent = ZX_NONE;
-    if (side->best != ZX_NONE && rank < levels[side->best].rank) {
-        parent = worse = side->best; /* the best has no left child: nothing is better */
-    } else if (side->best != ZX_NONE) {
-        if (rank == levels[side->best].rank) return side->best;
-        uint32_t at = side->root;
-        while (at != ZX_NONE) {
-            const int64_t at_rank = levels[at].rank;
-            if (rank == at_rank) return at;
-            parent = at;
-            if (rank < at_rank) {
-                worse = at;
-                at = levels[at].left;
-            } else {
-                better = at;
-                at = levels[at].right;
-            }
-        }
-    }
-    const uint32_t made = take_level(self->pool);
-    levels[made] = (book_level){
-        .rank = rank,
-        .head = ZX_NONE,
-        .tail = ZX_NONE,
-        .better = better,
-        .worse = worse,
-        .left = ZX_NONE,
-        .right = ZX_NONE,
-        .parent = parent,
-        .market = self->market,
-        .side = side_index,
-        .height = 1,
-        .hidden_head = ZX_NONE,
-    };
-    if (better != ZX_NONE) levels[better].worse = made;
-    else side->best = made;
-    if (worse != ZX_NONE) levels[worse].better = made;
-    if (parent == ZX_NONE) side->root = made;
-    else if (rank < levels[parent].rank) levels[parent].left = made;
-    else levels[parent].right = made;
-    rebalance(levels, side, parent);
-    return made;
-}
-
-/* Takes an empty level out of list and tree and gives it back to the pool. */
-static void drop_level(book *self, uint32_t index) {
-    book_level *const levels = self->pool->levels;
-    book_level *const level = &levels[index];
-    book_side *const side = &self->sides[level->side];
-    ZX_ASSERT(level->order_count == 0 && level->total_lots == 0);
-    if (level->better != ZX_NONE) levels[level->better].worse = level->worse;
-    else side->best = level->worse;
-    if (level->worse != ZX_NONE) levels[level->worse].better = level->better;
-
-    uint32_t unbalanced;
-    if (level->left == ZX_NONE || level->right == ZX_NONE) {
-        unbalanced = level->parent;
-        replace_child(
-            levels, side, level->parent, index, level->left != ZX_NONE ? level->left : level->right
-        );
-    } else {
-        /* The next worse level is the leftmost of the right subtree: it takes this one's place. */
-        const uint32_t heir = level->worse;
-        unbalanced = levels[heir].parent;
-        if (unbalanced == index) {
-            unbalanced = heir;
-        } else {
-            replace_child(levels, side, levels[heir].parent, heir, levels[heir].right);
-            levels[heir].right = level->right;
-            levels[level->right].parent = heir;
-        }
-        levels[heir].left = level->left;
-        levels[level->left].parent = heir;
-        levels[heir].height = level->height;
-        replace_child(levels, side, level->parent, index, heir);
-    }
-    rebalance(levels, side, unbalanced);
-    level->worse = self->pool->level_free;
-    self->pool->level_free = index;
 }
 
 /* ------------------------------------------------------------ operations */
@@ -215,6 +68,7 @@ uint32_t book_lowest_free_slot(const book_pool *pool) {
 
 void book_take_slot(book_pool *pool, uint32_t slot) {
     slots_take(&pool->taken, slot);
+    book_before_order(pool, slot);
     pool->orders[slot].level = ZX_NONE;
     pool->orders[slot].flags = 0;
 }
@@ -224,23 +78,35 @@ static uint64_t visible_lots(const book_pool *pool, uint32_t slot) {
     return pool->orders[slot].flags & BOOK_HIDDEN ? 0 : book_tradable_lots(pool, slot);
 }
 
+/* Before an order is put between two others of a level, or taken from there. */
+static inline void before_linking(const book_pool *pool, uint32_t slot, uint32_t level, uint32_t prev, uint32_t next) {
+    if (__builtin_expect(pool->undo == NULL, 1)) return;
+    book_before_order(pool, slot);
+    book_before_level(pool, level);
+    if (prev != ZX_NONE) book_before_order(pool, prev);
+    if (next != ZX_NONE) book_before_order(pool, next);
+}
+
 bool book_restore(book *self, uint32_t slot, uint8_t side, int64_t price_ticks) {
     book_pool *const pool = self->pool;
     book_order *const order = &pool->orders[slot];
     ZX_ASSERT(slots_is_taken(&pool->taken, slot) && order->level == ZX_NONE);
     ZX_ASSERT(order->leaves_lots > 0 && order->leaves_lots <= order->qty_lots && price_ticks > 0);
-    const uint32_t index = find_or_make_level(self, side, rank_of(side, price_ticks));
+    const uint32_t index = levels_find_or_make(self, side, rank_of(side, price_ticks));
     book_level *const level = &pool->levels[index];
+    const bool is_hidden = (order->flags & BOOK_HIDDEN) != 0;
+    const uint32_t next = is_hidden ? ZX_NONE : level->hidden_head;
+    const uint32_t prev = next == ZX_NONE ? level->tail : pool->orders[next].prev;
     const uint64_t lots = visible_lots(pool, slot);
+    before_linking(pool, slot, index, prev, next);
     if (__builtin_add_overflow(level->total_lots, lots, &level->total_lots)) {
         level->total_lots -= lots; /* undoes the wrap; a new level cannot get here */
         return false;
     }
-    const bool is_hidden = (order->flags & BOOK_HIDDEN) != 0;
     if (order->flags & (BOOK_ICEBERG | BOOK_HIDDEN)) level->is_veiled = 1;
     order->level = index;
-    order->next = is_hidden ? ZX_NONE : level->hidden_head;
-    order->prev = order->next == ZX_NONE ? level->tail : pool->orders[order->next].prev;
+    order->next = next;
+    order->prev = prev;
     if (order->prev != ZX_NONE) pool->orders[order->prev].next = slot;
     else level->head = slot;
     if (order->next != ZX_NONE) pool->orders[order->next].prev = slot;
@@ -258,6 +124,7 @@ bool book_rest(book *self, uint32_t slot, uint8_t side, int64_t price_ticks) {
     book_order *const order = &pool->orders[slot];
     if (__builtin_expect(order->flags & BOOK_ICEBERG, 0)) {
         book_terms *const terms = &pool->terms[slot];
+        book_before_terms(pool, slot);
         terms->shown_lots = terms->display_lots < order->leaves_lots ? terms->display_lots : order->leaves_lots;
     }
     if (!book_restore(self, slot, side, price_ticks)) return false;
@@ -273,6 +140,7 @@ void book_unlink(book *self, uint32_t slot) {
     book_level *const level = &pool->levels[index];
     const uint64_t lots = visible_lots(pool, slot);
     ZX_ASSERT(level->total_lots >= lots && level->order_count > 0);
+    before_linking(pool, slot, index, order->prev, order->next);
     if (order->prev != ZX_NONE) pool->orders[order->prev].next = order->next;
     else level->head = order->next;
     if (order->next != ZX_NONE) pool->orders[order->next].prev = order->prev;
@@ -284,7 +152,7 @@ void book_unlink(book *self, uint32_t slot) {
     level->total_lots -= lots;
     level->order_count--;
     order->level = ZX_NONE;
-    if (level->order_count == 0) drop_level(self, index);
+    if (level->order_count == 0) levels_drop(self, index);
 }
 
 void book_free_slot(book_pool *pool, uint32_t slot) {
@@ -297,12 +165,21 @@ void book_remove(book *self, uint32_t slot) {
     book_free_slot(self->pool, slot);
 }
 
+/* Before its open quantity changes while it rests. */
+static void before_quantities(const book_pool *pool, uint32_t slot) {
+    if (__builtin_expect(pool->undo == NULL, 1)) return;
+    book_before_order(pool, slot);
+    book_before_terms(pool, slot);
+    book_before_level(pool, pool->orders[slot].level);
+}
+
 void book_resize(book *self, uint32_t slot, uint64_t qty_lots) {
     book_pool *const pool = self->pool;
     book_order *const order = &pool->orders[slot];
     book_level *const level = &pool->levels[order->level];
     const uint64_t filled_lots = order->qty_lots - order->leaves_lots;
     ZX_ASSERT(qty_lots > filled_lots);
+    before_quantities(pool, slot);
     level->total_lots -= visible_lots(pool, slot);
     order->leaves_lots = qty_lots - filled_lots;
     order->qty_lots = qty_lots;
@@ -428,6 +305,7 @@ uint64_t book_reachable(
 /* A resting order gives so many of its tradable lots. */
 static void take_lots(book_pool *pool, uint32_t slot, uint64_t qty_lots) {
     book_order *const order = &pool->orders[slot];
+    before_quantities(pool, slot);
     order->leaves_lots -= qty_lots;
     if (!(order->flags & BOOK_HIDDEN)) pool->levels[order->level].total_lots -= qty_lots;
     if (__builtin_expect(order->flags & BOOK_ICEBERG, 0)) pool->terms[slot].shown_lots -= qty_lots;
@@ -489,26 +367,6 @@ enum book_match_end book_match(book *self, book_incoming *incoming, const book_l
 
 /* ------------------------------------------------------------ check */
 
-/* Checks one subtree and returns its height, or -1. Recursion is as deep as the tree is high: below 40. */
-static int check_subtree(
-    const book_level *levels, uint32_t at, uint32_t parent, int64_t above, int64_t below
-) {
-    if (at == ZX_NONE) return 0;
-    const book_level *const level = &levels[at];
-    if (level->parent != parent || level->rank <= above || level->rank >= below) return -1;
-    const int left = check_subtree(levels, level->left, at, above, level->rank);
-    const int right = check_subtree(levels, level->right, at, level->rank, below);
-    if (left < 0 || right < 0 || left - right > 1 || right - left > 1) return -1;
-    const int height = (left > right ? left : right) + 1;
-    return height == level->height ? height : -1;
-}
-
-static uint32_t count_subtree(const book_level *levels, uint32_t at) {
-    return at == ZX_NONE
-               ? 0
-               : 1 + count_subtree(levels, levels[at].left) + count_subtree(levels, levels[at].right);
-}
-
 static const char *check_queue(const book_pool *pool, uint32_t index) {
     const book_level *const level = &pool->levels[index];
     zx_u128 total_lots = 0;
@@ -553,26 +411,15 @@ static const char *check_queue(const book_pool *pool, uint32_t index) {
 const char *book_check_queues(const book *self, uint32_t *orders) {
     const book_level *const levels = self->pool->levels;
     for (uint8_t side = 0; side < 2; side++) {
-        if (check_subtree(levels, self->sides[side].root, ZX_NONE, INT64_MIN, INT64_MAX) < 0) {
-            return "a side's tree is not ordered or not balanced";
-        }
-        uint32_t better = ZX_NONE;
-        uint32_t count = 0;
+        const char *broken = levels_check(self, side);
+        if (broken != NULL) return broken;
         for (uint32_t at = self->sides[side].best; at != ZX_NONE; at = levels[at].worse) {
             const book_level *const level = &levels[at];
             if (level->order_count == 0) return "a level is empty";
-            if (level->side != side || level->market != self->market) return "a level is in the wrong book";
             if (book_level_price(level) < 1) return "a level's price is out of range";
-            if (level->better != better) return "the links of levels do not agree";
-            if (better != ZX_NONE && levels[better].rank >= level->rank) return "levels are not sorted";
-            const char *const broken = check_queue(self->pool, at);
+            broken = check_queue(self->pool, at);
             if (broken != NULL) return broken;
             *orders += level->order_count;
-            better = at;
-            count++;
-        }
-        if (count != count_subtree(levels, self->sides[side].root)) {
-            return "tree and list hold different levels";
         }
     }
     return NULL;

@@ -8,9 +8,8 @@
  *       |              |              |        |              |
  *      o-o-o          o              o-o      o-o            o              orders: oldest first
  *
- * A side is a set of price levels. A level is in two structures at once: an AVL tree, which finds the level of
- * a price in O(log levels), and a list of neighbours from best to worst, which makes "best" and "next" O(1). An
- * order is in the queue of its level and nowhere else. Orders and levels live in a book_pool that many books
+ * A side is a set of price levels, all in a list from best to worst. The level of a price is found in a window of
+ * prices near the best one, or outside of it in a tree: levels.h. An order is in the queue of its level and nowhere else. Orders and levels live in a book_pool that many books
  * share; they refer to each other by 32-bit index. Levels carry a rank instead of a price, ascending from best
  * to worst on either side: the price for sells, the negated price for buys; so both sides run through the same
  * code.
@@ -25,13 +24,14 @@
  * book_match() and, if something is left, book_rest().
  *
  * Invariants, all walked by book_check():
- *   - best bid < best ask, ranks strictly ascend along the list, the tree is ordered and balanced;
+ *   - best bid < best ask, ranks strictly ascend along the list, each level is in the window or in the tree, as its
+ *     price says, and the tree is ordered and balanced;
  *   - no level is empty, its counts and total are those of its queue;
  *   - what is shown and what is hidden of a queue each ascend by priority_no; 0 < leaves_lots <= qty_lots; an
  *     iceberg shows something, and no more than is left; the slot of each order is taken.
  *
- * Cost: fill, cancel, best: O(1). Rest at the best price or better: O(1); elsewhere O(log
- * levels). An emptied level leaves the tree in O(log levels). Nothing allocates; a full order pool is the
+ * Cost: fill, cancel, best: O(1). Rest: O(1) in the window, elsewhere O(log levels), and the same when a level is
+ * emptied. Nothing allocates; a full order pool is the
  * caller's to refuse beforehand; levels cannot run out because there are as many as orders. Not thread safe:
  * one thread owns a pool and all its books.
  */
@@ -111,6 +111,7 @@ typedef struct book_pool {
     uint32_t level_free;  /* first of the levels given back, or ZX_NONE */
     uint32_t level_fresh; /* levels from here on were never used */
     uint64_t next_priority_no; /* of the next order that takes a place */
+    undo *undo;                /* told of changes of orders, levels and books, or NULL */
 } book_pool;
 
 typedef struct book_side {
@@ -118,9 +119,32 @@ typedef struct book_side {
     uint32_t best; /* lowest rank, or ZX_NONE */
 } book_side;
 
+/* Where the levels of a side are found by their price; see levels.h. All zero: there is none. */
+typedef struct book_window {
+    int64_t base;     /* lowest rank that it covers */
+    uint64_t summary; /* bit of each word that is not zero */
+    uint64_t *words;  /* size / 64 of them: bit of each entry in use */
+    uint32_t *levels; /* size of them, by rank modulo size: index of the level + 1, or 0 */
+    uint32_t size;    /* ranks that it covers: a power of two */
+    uint32_t count;   /* levels in it */
+    uint32_t misses;  /* levels made outside since it was last moved */
+    uint32_t reserved;
+} book_window;
+
+#define BOOK_WINDOW_MIN 64u
+#ifndef BOOK_WINDOW_MAX /* tests build with less, and with 0: without windows */
+#define BOOK_WINDOW_MAX 4096u
+#endif
+#define BOOK_WINDOWS_TOTAL (UINT32_C(1) << 21) /* entries of all windows of one side, 8 MiB */
+
+static inline bool book_window_covers(const book_window *self, int64_t rank) {
+    return (uint64_t)rank - (uint64_t)self->base < self->size;
+}
+
 typedef struct book {
     book_pool *pool;
     book_side sides[2]; /* by enum book_side_index */
+    book_window windows[2]; /* likewise */
     uint32_t market;    /* tag written to the levels */
     uint32_t reserved;
 } book;
@@ -165,6 +189,12 @@ void book_pool_init(book_pool *self, const book_pool_plan *plan, const arena *me
 
 void book_init(book *self, book_pool *pool, uint32_t market);
 
+/* Windows for so many books; each of them gets one for each side with book_use_windows(), right behind book_init().
+ * They are smaller the more books there are, and with very many there are none. */
+uint32_t book_window_size(uint32_t books);
+size_t book_windows_reserve(arena *memory, uint32_t books);
+void book_use_windows(book *self, const arena *memory, size_t windows, uint32_t books, uint32_t number);
+
 /* Whether an order of `side` at `price_ticks` would trade now, whoever owns the other. */
 bool book_crosses(const book *self, uint8_t side, int64_t price_ticks);
 
@@ -185,6 +215,19 @@ void book_fill(book *self, uint32_t slot, uint64_t qty_lots);
 /* The resting order that comes next for an incoming order of `side`; there is one. */
 static inline uint32_t book_next_maker(const book *self, uint8_t side) {
     return self->pool->levels[self->sides[side ^ 1].best].head;
+}
+
+/* To be called before an order, or what only some have, or a level is changed. */
+static inline void book_before_order(const book_pool *pool, uint32_t slot) {
+    undo_before(pool->undo, &pool->orders[slot], sizeof(book_order));
+}
+
+static inline void book_before_terms(const book_pool *pool, uint32_t slot) {
+    undo_before(pool->undo, &pool->terms[slot], sizeof(book_terms));
+}
+
+static inline void book_before_level(const book_pool *pool, uint32_t level) {
+    undo_before(pool->undo, &pool->levels[level], sizeof(book_level));
 }
 
 /* Lowest free slot, or ZX_NONE if the pool is full. */

@@ -6,6 +6,8 @@
 
 #include <stdlib.h>
 
+#include "ahead.h"
+#include "attempt.h"
 #include "frames.h"
 #include "markets.h"
 #include "reports.h"
@@ -21,8 +23,9 @@ typedef struct engine_plan {
     book_pool_plan pool;
     lanes_plan lanes;
     merkle_plan trees[TREE_COUNT];
-    size_t events, markets, market_entries, order_entries, client_order_entries, terms, expiry_heap, due_markets,
-        uncrossing_markets, timed_markets, account_rules, trade_groups, outcomes, outcome_entries, scratch, work;
+    size_t events, windows, markets, market_entries, order_entries, client_order_entries, terms, expiry_heap, due_markets,
+        uncrossing_markets, timed_markets, account_rules, trade_groups, outcomes, outcome_entries, scratch, work, before;
+    undo_plan changes;
 } engine_plan;
 
 static bool config_is_sound(const engine_config *config) {
@@ -86,6 +89,7 @@ static engine_plan plan_memory(const engine_config *config, arena *memory) {
         .events = arena_reserve(memory, ARENA_ALIGN + ENGINE_EVENTS_BYTES, 1),
         .ledger = ledger_reserve(memory, &limits),
         .pool = book_pool_reserve(memory, config->orders_max),
+        .windows = book_windows_reserve(memory, markets),
         .lanes = lanes_reserve(memory, config->accounts_max, config->orders_max),
         .markets = arena_reserve(memory, markets, sizeof(engine_market)),
         .market_entries = arena_reserve(memory, idmap_entries(markets), sizeof(idmap_entry)),
@@ -102,7 +106,9 @@ static engine_plan plan_memory(const engine_config *config, arena *memory) {
         .outcome_entries = arena_reserve(memory, idmap_entries(config->outcomes_max), sizeof(idmap_entry)),
         .scratch = arena_reserve(memory, STATE_LEAF_BYTES_MAX(config->asset_count) + 1, 1),
         .work = arena_reserve(memory, config->orders_max, sizeof(uint32_t)),
+        .before = arena_reserve(memory, 1, sizeof(engine)),
     };
+    plan.changes = undo_reserve(memory, ATTEMPT_LINES_MAX);
     if (config->tracked) {
         for (enum engine_tree tree = TREE_META; tree < TREE_COUNT; tree++) {
             plan.trees[tree] = merkle_reserve(memory, tree_capacity(config, tree));
@@ -134,6 +140,8 @@ static void place_pools(engine *self, const engine_plan *plan, const engine_conf
     idmap_init(&self->outcome_map, config->outcomes_max, arena_at(memory, plan->outcome_entries));
     self->scratch = arena_at(memory, plan->scratch);
     self->work = arena_at(memory, plan->work);
+    self->before = arena_at(memory, plan->before);
+    undo_init(&self->changes, &plan->changes, memory);
     if (config->tracked) {
         for (enum engine_tree tree = TREE_META; tree < TREE_COUNT; tree++) {
             merkle_init(&self->trees[tree], &plan->trees[tree], memory);
@@ -141,7 +149,7 @@ static void place_pools(engine *self, const engine_plan *plan, const engine_conf
     }
 }
 
-static int add_markets(engine *self, const engine_config *config) {
+static int add_markets(engine *self, const engine_config *config, size_t windows) {
     self->market_count = config->market_count;
     for (uint32_t index = 0; index < config->market_count; index++) {
         const engine_market_config *const definition = &config->markets[index];
@@ -168,10 +176,11 @@ static int add_markets(engine *self, const engine_config *config) {
         };
         if (market->fee_balance == ZX_NONE) return ZX_ERROR_CONFIG; /* fewer balances than quote assets */
         book_init(&market->book, &self->pool, index);
+        book_use_windows(&market->book, &self->memory, windows, config->market_count, index);
         for (uint32_t on_reference = 0; on_reference < 2; on_reference++) {
             book_init(&market->stops[on_reference], &self->pool, index);
         }
-        idmap_insert(&self->market_map, idmap_hash(self->hash_seed, definition->market_id, 0), index);
+        idmap_insert(&self->market_map, engine_hash_market(self, definition->market_id), index);
     }
     return ZX_OK;
 }
@@ -196,7 +205,7 @@ int engine_create(const engine_config *config, engine **out) {
         place_pools(self, &plan, config);
         ledger_open_account(&self->ledger, ENGINE_OPERATOR_ACCOUNT);
         ledger_add_key(&self->ledger, config->operator_public_key, ENGINE_OPERATOR_ACCOUNT);
-        error = add_markets(self, config);
+        error = add_markets(self, config, plan.windows);
     }
     if (error != ZX_OK) {
         engine_destroy(self);
@@ -392,7 +401,8 @@ static void apply_command(engine *self, const uint8_t *at, bool by_operator, int
         struct zx_command command;
         memcpy(&command, at, sizeof command);
         if (refusal == ZX_REASON_NONE) {
-            orders_apply(self, &command);
+            const int reason = orders_apply(self, &command);
+            if (reason != ZX_REASON_NONE) orders_refuse(self, &command, reason);
         } else {
             struct zx_execution_report *const report =
                 report_unnumbered(self, self->command.account, ZX_EXEC_TYPE_REJECTED);
@@ -401,6 +411,44 @@ static void apply_command(engine *self, const uint8_t *at, bool by_operator, int
     }
     ZX_ASSERT(self->outcomes_head == head_before + (refusal == ZX_REASON_NONE)); /* answered exactly once */
     if (refusal == ZX_REASON_NONE) go_on(self);
+}
+
+/* Applies a trader's commands up to the first that is refused. Returns how many were applied and, if not all were, sets
+ * `*reason` to why. */
+static uint32_t apply_until_refused(engine *self, const uint8_t *commands, uint32_t count, int *reason) {
+    const uint64_t events_before = self->events_used;
+    for (uint32_t index = 0; index < count; index++) {
+        struct zx_command command;
+        memcpy(&command, commands + (size_t)index * ZX_COMMAND_BLOCK_LENGTH, sizeof command);
+        self->command.index = (uint8_t)index;
+        self->command.seq = self->next_seq++;
+        *reason = orders_apply(self, &command);
+        if (self->events_used - events_before > ATTEMPT_REPORTS_MAX * ENGINE_REPORT_BYTES) {
+            *reason = ZX_REASON_BATCH_TOO_LARGE;
+        }
+        if (*reason != ZX_REASON_NONE) return index;
+    }
+    return count;
+}
+
+/* All of a trader's commands are applied, or each is refused: nothing happens between them. */
+static void apply_all_or_nothing(engine *self, const uint8_t *commands, uint32_t count) {
+    int reason;
+    attempt_begin(self);
+    const uint32_t applied = apply_until_refused(self, commands, count, &reason);
+    if (applied == count) {
+        attempt_keep(self);
+    } else {
+        attempt_undo(self);
+        for (uint32_t index = 0; index < count; index++) {
+            struct zx_command command;
+            memcpy(&command, commands + (size_t)index * ZX_COMMAND_BLOCK_LENGTH, sizeof command);
+            self->command.index = (uint8_t)index;
+            self->command.seq = self->next_seq++;
+            orders_refuse(self, &command, index == applied ? reason : ZX_REASON_BATCH_REFUSED);
+        }
+    }
+    go_on(self);
 }
 
 /* Returns whether the commands were applied; not if the batch was refused or seen before. */
@@ -432,7 +480,14 @@ static bool apply_batch(engine *self, const uint8_t *frame) {
         self->previous_order = 0;
     }
     const uint8_t *const commands = frames_commands(frame);
+    if (batch.flags & ZX_BATCH_FLAGS_ALL_OR_NOTHING && refusal == ZX_REASON_NONE) {
+        apply_all_or_nothing(self, commands, count);
+        engine_cache_batch(self, first_position);
+        return true;
+    }
+    const bool fetches = !by_operator && ahead_pays(self);
     for (uint32_t index = 0; index < count; index++) {
+        if (fetches) ahead_fetch(self, commands, index, count);
         self->command.index = (uint8_t)index;
         apply_command(self, commands + index * command_length, by_operator, refusal);
     }
@@ -517,7 +572,7 @@ engine_auction engine_indicated(const engine *self, uint32_t market_id) {
 
 engine_market *engine_find_market(const engine *self, uint32_t market_id) {
     idmap_cursor cursor;
-    uint32_t index = idmap_first(&self->market_map, idmap_hash(self->hash_seed, market_id, 0), &cursor);
+    uint32_t index = idmap_first(&self->market_map, engine_hash_market(self, market_id), &cursor);
     while (index != ZX_NONE && self->markets[index].market_id != market_id) {
         index = idmap_next(&self->market_map, &cursor);
     }

@@ -11,7 +11,9 @@
  *         |-- markets.c    states of markets; auctions ---------------+
  *         |-- operator.c   accounts, keys, deposits, market states ---+---> ledger.h
  *         |-- state.c      leaves of the state tree, snapshots ----------> merkle.h
- *         '-- check.c      the standing truths
+ *         |-- attempt.c    all or nothing of a batch -------------------> undo.h
+ *         |-- check.c      the standing truths
+ *         '-- ahead.c      what the next commands will need is fetched early
  *
  * The rules are docs/rules.md, the bytes docs/formats.md. What comes out is a function of the configuration and
  * of the sequence of (log time, frame): no clock, no random number, no thread, no allocation after
@@ -37,6 +39,7 @@
 #include "ledger.h"
 #include "merkle.h"
 #include "slots.h"
+#include "undo.h"
 #include "wire.h"
 
 #define ENGINE_OPERATOR_ACCOUNT 0u
@@ -244,6 +247,7 @@ typedef struct engine {
     uint64_t next_market_end_ns; /* the first of these times, or UINT64_MAX */
     uint64_t previous_order; /* id of the order that the command before entered in the same batch, or 0 */
     lanes lanes;            /* open orders by account, market and side */
+    undo *undo;             /* told of changes while a batch is applied of which all or nothing is to happen, or NULL */
     uint32_t market_count;
     uint16_t shard;
     bool tracked;
@@ -256,6 +260,8 @@ typedef struct engine {
 
     uint64_t hash_seed;
     merkle_tree trees[TREE_COUNT]; /* only when tracked */
+    undo changes;                  /* of an attempt: attempt.h */
+    struct engine *before;         /* this struct before it */
     uint8_t *scratch;              /* room for the longest leaf and one byte before it */
     uint32_t *work;                /* orders_max slots, for restoring */
     zx_sha256 sha256;
@@ -296,6 +302,10 @@ static inline bool engine_has_rules(const engine *self, uint64_t account_id) {
     const engine_account_rules *const rules = &self->account_rules[account_id];
     return rules->fee_discount_ppm != 0 || rules->orders_max != 0 || rules->orders_per_second != 0 ||
            self->trade_groups[account_id] != 0;
+}
+
+static inline uint64_t engine_hash_market(const engine *self, uint32_t market_id) {
+    return idmap_hash(self->hash_seed, market_id, 0);
 }
 
 /* The market with this id, or NULL. */

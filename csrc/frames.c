@@ -68,7 +68,7 @@ static int check_operator_command(const uint8_t *at) {
 }
 
 static int check_batch(
-    const uint8_t *frame, size_t length, uint32_t entry_length, uint32_t count_max,
+    const uint8_t *frame, size_t length, uint32_t entry_length, uint32_t count_max, uint8_t flags,
     int (*check)(const uint8_t *at)
 ) {
     const uint8_t *const group = frame + ZX_BODY_OFFSET + ZX_SIGNED_BATCH_BLOCK_LENGTH;
@@ -82,7 +82,7 @@ static int check_batch(
     if (length > head + (size_t)count * entry_length) return ZX_REASON_TRAILING_BYTES;
     struct zx_signed_batch batch;
     memcpy(&batch, frame + ZX_BODY_OFFSET, ZX_SIGNED_BATCH_BLOCK_LENGTH);
-    if (batch.flags != 0 || batch.reserved != 0) return ZX_REASON_RESERVED_BITS_SET;
+    if ((batch.flags & ~flags) != 0 || batch.reserved != 0) return ZX_REASON_RESERVED_BITS_SET;
     for (uint32_t index = 0; index < count; index++) {
         const int reason = check(commands + (size_t)index * entry_length);
         if (reason != ZX_REASON_NONE) return reason;
@@ -105,13 +105,14 @@ int frames_check(const uint8_t *frame, size_t length, bool from_log) {
     case ZX_SIGNED_BATCH_TEMPLATE_ID:
         if (block_length != ZX_SIGNED_BATCH_BLOCK_LENGTH) return ZX_REASON_BLOCK_LENGTH_INVALID;
         return check_batch(
-            frame, length, ZX_COMMAND_BLOCK_LENGTH, ZX_SIGNED_BATCH_COMMANDS_MAX, check_command
+            frame, length, ZX_COMMAND_BLOCK_LENGTH, ZX_SIGNED_BATCH_COMMANDS_MAX,
+            ZX_BATCH_FLAGS_ALL, check_command
         );
     case ZX_OPERATOR_BATCH_TEMPLATE_ID:
         if (block_length != ZX_OPERATOR_BATCH_BLOCK_LENGTH) return ZX_REASON_BLOCK_LENGTH_INVALID;
         return check_batch(
             frame, length, ZX_OPERATOR_COMMAND_BLOCK_LENGTH, ZX_OPERATOR_BATCH_COMMANDS_MAX,
-            check_operator_command
+            0, check_operator_command
         );
     case ZX_EPOCH_OPEN_TEMPLATE_ID:
         if (!from_log) return ZX_REASON_TEMPLATE_UNKNOWN;

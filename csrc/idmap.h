@@ -18,6 +18,7 @@
 #define ZX_IDMAP_H
 
 #include "base.h"
+#include "undo.h"
 
 typedef struct idmap_entry {
     uint32_t hash;  /* low half of the mixed hash: home position and tag */
@@ -28,6 +29,7 @@ _Static_assert(sizeof(idmap_entry) == 8, "eight entries a cache line");
 
 typedef struct idmap {
     idmap_entry *entries; /* mask + 1 of them */
+    undo *undo;           /* told of changes, or NULL */
     uint32_t mask;        /* number of entries less one */
     uint32_t count;       /* entries in use */
     uint32_t limit;       /* most entries ever in use at once */
@@ -78,6 +80,17 @@ static inline uint32_t idmap_next(const idmap *self, idmap_cursor *cursor) {
 static inline uint32_t idmap_first(const idmap *self, uint64_t hash, idmap_cursor *cursor) {
     *cursor = (idmap_cursor){.hash = (uint32_t)hash, .position = (uint32_t)hash & self->mask};
     return idmap_next(self, cursor);
+}
+
+/* Fetches the entry where a hash begins into the cache. */
+static inline void idmap_fetch(const idmap *self, uint64_t hash) {
+    __builtin_prefetch(&self->entries[(uint32_t)hash & self->mask]);
+}
+
+/* The index in the entry where a hash begins, if that has the hash: a guess, for fetching ahead. */
+static inline uint32_t idmap_guess(const idmap *self, uint64_t hash) {
+    const idmap_entry entry = self->entries[(uint32_t)hash & self->mask];
+    return entry.hash == (uint32_t)hash ? entry.taken - 1 : ZX_NONE;
 }
 
 /* Adds an index under a hash. The caller has checked that the identity is not there yet. */

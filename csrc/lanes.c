@@ -26,6 +26,10 @@ static uint64_t hash_lane(const lanes *self, uint32_t account, uint32_t market, 
     return idmap_hash(self->seed, account, (uint64_t)market << 1 | side);
 }
 
+void lanes_fetch(const lanes *self, uint32_t account, uint32_t market, uint8_t side) {
+    idmap_fetch(&self->map, hash_lane(self, account, market, side));
+}
+
 /* Index of a lane, or ZX_NONE. */
 static uint32_t find(const lanes *self, uint32_t account, uint32_t market, uint8_t side) {
     if (market == LANES_EVERY_MARKET) return account * 2 + side;
@@ -52,9 +56,23 @@ static uint32_t find_or_make(lanes *self, uint32_t account, uint32_t market, uin
     } else if (self->pool[index].count > 0) {
         return index;
     }
+    undo_before(self->undo, &self->pool[index], sizeof(lane));
     self->pool[index] =
         (lane){.account = account, .market = market, .side = side, .head = ZX_NONE, .tail = ZX_NONE};
     return index;
+}
+
+static lane_link *link_of(const lanes *self, uint32_t slot, uint32_t which) {
+    return &self->links[slot * LANES_PER_ORDER + which];
+}
+
+/* Before an order is put between two others of a lane, or taken from there. */
+static inline void before_linking(const lanes *self, const lane *at, uint32_t which, uint32_t slot, uint32_t prev, uint32_t next) {
+    if (__builtin_expect(self->undo == NULL, 1)) return;
+    undo_keep(self->undo, at, sizeof *at);
+    undo_keep(self->undo, link_of(self, slot, which), sizeof(lane_link));
+    if (prev != ZX_NONE) undo_keep(self->undo, link_of(self, prev, which), sizeof(lane_link));
+    if (next != ZX_NONE) undo_keep(self->undo, link_of(self, next, which), sizeof(lane_link));
 }
 
 void lanes_add(lanes *self, uint32_t slot, uint32_t account, uint32_t market, uint8_t side) {
@@ -63,9 +81,9 @@ void lanes_add(lanes *self, uint32_t slot, uint32_t account, uint32_t market, ui
     for (uint32_t which = 0; which < LANES_PER_ORDER; which++) {
         const uint32_t index = find_or_make(self, account, markets[which], side);
         lane *const at = &self->pool[index];
-        self->links[slot * LANES_PER_ORDER + which] =
-            (lane_link){.lane = index, .next = ZX_NONE, .prev = at->tail};
-        if (at->tail != ZX_NONE) self->links[at->tail * LANES_PER_ORDER + which].next = slot;
+        before_linking(self, at, which, slot, at->tail, ZX_NONE);
+        *link_of(self, slot, which) = (lane_link){.lane = index, .next = ZX_NONE, .prev = at->tail};
+        if (at->tail != ZX_NONE) link_of(self, at->tail, which)->next = slot;
         else at->head = slot;
         at->tail = slot;
         at->count++;
@@ -77,9 +95,10 @@ void lanes_remove(lanes *self, uint32_t slot) {
         const lane_link link = self->links[slot * LANES_PER_ORDER + which];
         lane *const at = &self->pool[link.lane];
         ZX_ASSERT(at->count > 0);
-        if (link.prev != ZX_NONE) self->links[link.prev * LANES_PER_ORDER + which].next = link.next;
+        before_linking(self, at, which, slot, link.prev, link.next);
+        if (link.prev != ZX_NONE) link_of(self, link.prev, which)->next = link.next;
         else at->head = link.next;
-        if (link.next != ZX_NONE) self->links[link.next * LANES_PER_ORDER + which].prev = link.prev;
+        if (link.next != ZX_NONE) link_of(self, link.next, which)->prev = link.prev;
         else at->tail = link.prev;
         at->count--;
         if (at->count > 0 || at->market == LANES_EVERY_MARKET) continue;

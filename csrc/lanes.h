@@ -50,6 +50,7 @@ typedef struct lanes {
     lane_link *links; /* by slot: the lane of every market, then its market's */
     idmap map;        /* (account, market, side) to lane */
     uint64_t seed;    /* of the hashes */
+    undo *undo;       /* told of changes, or NULL */
     uint32_t size;    /* of the pool */
     uint32_t free;    /* first of the lanes given back, or ZX_NONE */
     uint32_t fresh;   /* lanes from here on were never used */
@@ -79,6 +80,9 @@ const lane *lanes_find(const lanes *self, uint32_t account, uint32_t market, uin
 static inline uint32_t lanes_next(const lanes *self, uint32_t slot, uint32_t market) {
     return self->links[slot * LANES_PER_ORDER + (market != LANES_EVERY_MARKET)].next;
 }
+
+/* Fetches where the lane of a market's orders is found into the cache. */
+void lanes_fetch(const lanes *self, uint32_t account, uint32_t market, uint8_t side);
 
 /* Checks the place of one open order in its lanes; of the first order in a lane also the lane. Returns NULL, or a
  * sentence about what does not hold. `*found` is increased if a lane of a market begins with this order. */

@@ -133,13 +133,17 @@ uint32_t ledger_make_balance(ledger *self, uint32_t account_id, uint32_t asset) 
     if (ledger_balances_full(self)) return ZX_NONE;
     ZX_ASSERT(ledger_is_open(self, account_id) && asset < self->limits.assets);
     const uint32_t index = self->balance_count++;
-    uint32_t *link = &self->accounts[account_id].first_balance;
+    ledger_account *const account = &self->accounts[account_id];
+    uint32_t *link = &account->first_balance;
     while (*link != ZX_NONE && self->asset_ids[self->balances[*link].asset] < self->asset_ids[asset]) {
         link = &self->balances[*link].next;
     }
+    undo_before(self->undo, account, sizeof *account);
+    undo_before(self->undo, link, sizeof *link);
+    ledger_before(self, index);
     self->balances[index] = (ledger_balance){.account = account_id, .asset = asset, .next = *link};
     *link = index;
-    self->accounts[account_id].balance_count++;
+    account->balance_count++;
     idmap_insert(&self->balance_map, hash_balance(self, account_id, asset), index);
     return index;
 }

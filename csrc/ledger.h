@@ -81,6 +81,7 @@ typedef struct ledger {
     idmap asset_map;          /* asset id to asset */
     ledger_limits limits;
     uint64_t seed;            /* of the hashes */
+    undo *undo;               /* told of changes of accounts and balances, or NULL */
     uint32_t account_count;   /* opened accounts */
     uint32_t highest_account; /* highest opened id */
     uint32_t key_count;
@@ -131,7 +132,12 @@ static inline bool ledger_balances_full(const ledger *self) {
     return self->balance_count == self->limits.balances;
 }
 
+static inline void ledger_before(ledger *self, uint32_t balance) {
+    undo_before(self->undo, &self->balances[balance], sizeof(ledger_balance));
+}
+
 static inline void ledger_credit(ledger *self, uint32_t balance, uint64_t amount) {
+    ledger_before(self, balance);
     uint64_t *const available = &self->balances[balance].available;
     *available += amount;
     ZX_ASSERT(amount <= ZX_AMOUNT_MAX && *available <= ZX_AMOUNT_MAX);
@@ -139,12 +145,14 @@ static inline void ledger_credit(ledger *self, uint32_t balance, uint64_t amount
 
 static inline void ledger_debit(ledger *self, uint32_t balance, uint64_t amount) {
     ZX_ASSERT(self->balances[balance].available >= amount);
+    ledger_before(self, balance);
     self->balances[balance].available -= amount;
 }
 
 /* Moves available to held. */
 static inline void ledger_hold(ledger *self, uint32_t balance, uint64_t amount) {
     ZX_ASSERT(self->balances[balance].available >= amount);
+    ledger_before(self, balance);
     self->balances[balance].available -= amount;
     self->balances[balance].held += amount;
     ZX_ASSERT(self->balances[balance].held <= ZX_AMOUNT_MAX);
@@ -153,8 +161,10 @@ static inline void ledger_hold(ledger *self, uint32_t balance, uint64_t amount) 
 /* Ends a hold of `held`, of which `spent` leaves the balance and the rest becomes available. */
 static inline void ledger_settle_hold(ledger *self, uint32_t balance, uint64_t held, uint64_t spent) {
     ZX_ASSERT(self->balances[balance].held >= held && held >= spent);
+    ledger_before(self, balance);
     self->balances[balance].held -= held;
-    ledger_credit(self, balance, held - spent);
+    self->balances[balance].available += held - spent;
+    ZX_ASSERT(self->balances[balance].available <= ZX_AMOUNT_MAX);
 }
 
 /* Walks the invariants. Returns NULL, or a sentence about the first that does not hold. */

@@ -11,6 +11,7 @@ int lob_create(uint32_t orders_max, lob **out) {
     self->orders_max = orders_max;
     self->event_room = orders_max + LOB_EVENTS_BESIDE_ORDERS;
     const book_pool_plan pool = book_pool_reserve(&self->memory, orders_max);
+    const size_t windows_at = book_windows_reserve(&self->memory, 1);
     const size_t entries_at = arena_reserve(&self->memory, idmap_entries(orders_max), sizeof(idmap_entry));
     const size_t events_at = arena_reserve(&self->memory, self->event_room, sizeof(lob_event));
     if (arena_map(&self->memory) != ZX_OK) {
@@ -19,6 +20,7 @@ int lob_create(uint32_t orders_max, lob **out) {
     }
     book_pool_init(&self->pool, &pool, &self->memory);
     book_init(&self->book, &self->pool, 0);
+    book_use_windows(&self->book, &self->memory, windows_at, 1, 0);
     idmap_init(&self->by_id, orders_max, arena_at(&self->memory, entries_at));
     self->events = arena_at(&self->memory, events_at);
     *out = self;
@@ -307,14 +309,19 @@ static bool has_room(const lob *self, size_t room) {
     return room - self->event_count >= self->pool.taken.count + 4u;
 }
 
-size_t lob_apply(lob *self, const lob_command *commands, size_t count) {
+/* Applies commands while there is room for the events of one more; returns how many. */
+static size_t apply_all(lob *self, const lob_command *commands, size_t count, size_t room) {
     size_t applied = 0;
     self->event_count = 0;
-    for (; applied < count && has_room(self, self->event_room); applied++) {
+    for (; applied < count && has_room(self, room); applied++) {
         self->command = (uint32_t)applied;
         apply_one(self, &commands[applied]);
     }
     return applied;
+}
+
+size_t lob_apply(lob *self, const lob_command *commands, size_t count) {
+    return apply_all(self, commands, count, self->event_room);
 }
 
 uint32_t lob_do(
@@ -343,14 +350,8 @@ size_t lob_apply_into(
     lob *self, const lob_command *commands, size_t count, lob_event *events, size_t room, size_t *written
 ) {
     lob_event *const own = self->events;
-    size_t applied = 0;
     self->events = events;
-    self->event_count = 0;
-    if (room > UINT32_MAX) room = UINT32_MAX;
-    for (; applied < count && has_room(self, room); applied++) {
-        self->command = (uint32_t)applied;
-        apply_one(self, &commands[applied]);
-    }
+    const size_t applied = apply_all(self, commands, count, room < UINT32_MAX ? room : UINT32_MAX);
     *written = self->event_count;
     self->events = own;
     self->event_count = 0;

@@ -96,6 +96,7 @@ static void report_state(engine *self, const engine_market *market) {
 }
 
 void markets_interrupt(engine *self, engine_market *market) {
+    before_market(self, market);
     market->state = ZX_MARKET_STATE_AUCTION;
     market->until_ns = market->interruption_ns != 0 ? self->log_time_ns + market->interruption_ns : 0;
     note(self, market);
@@ -121,6 +122,9 @@ void markets_end_states(engine *self) {
 void markets_add_auction_order(engine *self, uint32_t slot) {
     engine_market *const market = &self->markets[self->terms[slot].market];
     engine_terms *const terms = &self->terms[slot];
+    before_market(self, market);
+    before_order(self, slot);
+    if (market->auction_tail != ZX_NONE) before_order(self, market->auction_tail);
     terms->list_next = ZX_NONE;
     terms->list_prev = market->auction_tail;
     if (market->auction_tail != ZX_NONE) self->terms[market->auction_tail].list_next = slot;
@@ -131,6 +135,9 @@ void markets_add_auction_order(engine *self, uint32_t slot) {
 void markets_forget_auction_order(engine *self, uint32_t slot) {
     engine_market *const market = &self->markets[self->terms[slot].market];
     const engine_terms *const terms = &self->terms[slot];
+    before_market(self, market);
+    if (terms->list_prev != ZX_NONE) before_order(self, terms->list_prev);
+    if (terms->list_next != ZX_NONE) before_order(self, terms->list_next);
     if (terms->list_prev != ZX_NONE) self->terms[terms->list_prev].list_next = terms->list_next;
     else market->auction_head = terms->list_next;
     if (terms->list_next != ZX_NONE) self->terms[terms->list_next].list_prev = terms->list_prev;

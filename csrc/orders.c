@@ -94,6 +94,7 @@ static bool is_within_rate(const engine *self, uint32_t account) {
 static void count_order(engine *self, uint32_t account) {
     engine_account_rules *const rules = &self->account_rules[account];
     if (rules->orders_per_second == 0) return;
+    before_account(self, account);
     if (rules->rate_second != second_of(self)) {
         rules->rate_second = second_of(self);
         rules->rate_count = 0;
@@ -195,6 +196,7 @@ static uint32_t open_order(const taker *order, const struct zx_command *command,
         !is_for_auction) {
         return slot;
     }
+    before_order(self, slot);
     if (is_waiting) book_set_flags(open, ORDER_WAITING);
     else book_set_flags(open, (is_hidden ? BOOK_HIDDEN : 0) | (is_iceberg ? BOOK_ICEBERG : 0));
     if (expire_time_ns != 0) book_set_flags(open, BOOK_TIMED);
@@ -218,6 +220,7 @@ static uint32_t open_order(const taker *order, const struct zx_command *command,
         .is_iceberg = is_iceberg,
     };
     if (order->pair != ZX_NONE) {
+        before_order(self, order->pair);
         self->terms[slot].pair = order->pair;
         self->terms[order->pair].pair = slot;
         book_set_flags(open, ORDER_PAIRED);
@@ -412,6 +415,7 @@ static int amend_refusal(const engine *self, uint32_t slot, const struct zx_comm
 static void amend_terms(engine *self, uint32_t slot, const struct zx_command *command) {
     book_order *const order = &self->pool.orders[slot];
     if (command->display_qty_lots != 0) {
+        before_order(self, slot);
         self->pool.terms[slot].display_lots = command->display_qty_lots;
         if (order->flags & ORDER_WAITING) self->terms[slot].is_iceberg = 1;
         else book_set_flags(order, BOOK_ICEBERG);
@@ -422,6 +426,7 @@ static void amend_terms(engine *self, uint32_t slot, const struct zx_command *co
 /* An amended order that waits goes on waiting. */
 static void amend_waiting(engine *self, uint32_t slot, const struct zx_command *command, const order_face *face) {
     engine_terms *const terms = &self->terms[slot];
+    before_order(self, slot);
     terms->price_ticks = face->price_ticks;
     terms->self_trade_prevention = command->self_trade_prevention;
     book_order *const order = &self->pool.orders[slot];
@@ -571,8 +576,7 @@ static int apply_cancel_all(engine *self, const struct zx_command *command) {
     return ZX_REASON_NONE;
 }
 
-/* Applies and answers a command, or returns the reason for refusing it and has changed nothing. */
-static int apply(engine *self, const struct zx_command *command) {
+int orders_apply(engine *self, const struct zx_command *command) {
     const uint64_t previous_order = self->previous_order;
     self->previous_order = 0;
     switch (command->kind) {
@@ -587,9 +591,7 @@ static int apply(engine *self, const struct zx_command *command) {
     }
 }
 
-void orders_apply(engine *self, const struct zx_command *command) {
-    const int reason = apply(self, command);
-    if (reason == ZX_REASON_NONE) return;
+void orders_refuse(engine *self, const struct zx_command *command, int reason) {
     struct zx_execution_report *const report =
         report_to(self, (uint32_t)self->command.account, ZX_EXEC_TYPE_REJECTED);
     report_rejected_command(report, command, reason);

@@ -25,6 +25,25 @@ static inline void touch(engine *self, enum engine_tree tree, uint32_t leaf) {
     if (self->tracked) merkle_mark(&self->trees[tree], leaf);
 }
 
+/* To be called before something of an order, a market or an account is changed here: what the layers below change, they see
+ * to themselves. */
+static inline void before_order(engine *self, uint32_t slot) {
+    if (__builtin_expect(self->undo == NULL, 1)) return;
+    undo_keep(self->undo, &self->pool.orders[slot], sizeof(book_order));
+    undo_keep(self->undo, &self->pool.terms[slot], sizeof(book_terms));
+    undo_keep(self->undo, &self->terms[slot], sizeof(engine_terms));
+}
+
+static inline void before_market(engine *self, const engine_market *market) {
+    undo_before(self->undo, market, sizeof *market);
+}
+
+static inline void before_account(engine *self, uint64_t account_id) {
+    if (__builtin_expect(self->undo == NULL, 1)) return;
+    undo_keep(self->undo, &self->ledger.accounts[account_id], sizeof(ledger_account));
+    undo_keep(self->undo, &self->account_rules[account_id], sizeof(engine_account_rules));
+}
+
 /* A report that is not numbered: part of a refused batch or of a duplicate. */
 static inline struct zx_execution_report *report_unnumbered(
     engine *self, uint64_t account_id, uint8_t exec_type
@@ -50,6 +69,7 @@ static inline struct zx_execution_report *report_unnumbered(
 /* The account's next report. */
 static inline struct zx_execution_report *report_to(engine *self, uint32_t account_id, uint8_t exec_type) {
     struct zx_execution_report *const report = report_unnumbered(self, account_id, exec_type);
+    before_account(self, account_id);
     report->report_seq = ++self->ledger.accounts[account_id].report_seq;
     touch(self, TREE_ACCOUNTS, account_id);
     return report;
@@ -79,8 +99,12 @@ void report_rejected_operator_command(
     struct zx_execution_report *report, const struct zx_operator_command *command, int reason
 );
 
-/* Applies one command of a trader or of the operator: answers it exactly once. */
-void orders_apply(engine *self, const struct zx_command *command);
+/* Applies and answers a command of a trader, or returns the reason for refusing it and has changed nothing: then it is still to
+ * be answered, by orders_refuse(). */
+int orders_apply(engine *self, const struct zx_command *command);
+void orders_refuse(engine *self, const struct zx_command *command, int reason);
+
+/* Applies and answers a command of the operator. */
 void operator_apply(engine *self, const struct zx_operator_command *command);
 
 #endif

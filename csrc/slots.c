@@ -71,8 +71,20 @@ uint32_t slots_next_taken(const slots *self, uint32_t from) {
     return ZX_NONE;
 }
 
+/* Before a slot is taken or freed. */
+static inline void before_change(const slots *self, uint32_t slot) {
+    if (__builtin_expect(self->undo == NULL, 1)) return;
+    uint32_t index = slot;
+    for (uint32_t level = 0; level < self->levels; level++) {
+        undo_keep(self->undo, &self->any[level][index / 64], sizeof(uint64_t));
+        undo_keep(self->undo, &self->full[level][index / 64], sizeof(uint64_t));
+        index /= 64;
+    }
+}
+
 void slots_take(slots *self, uint32_t slot) {
     ZX_ASSERT(slot < self->capacity && !slots_is_taken(self, slot));
+    before_change(self, slot);
     self->count++;
     bool was_empty = true;
     bool is_full = true;
@@ -92,6 +104,7 @@ void slots_take(slots *self, uint32_t slot) {
 
 void slots_free(slots *self, uint32_t slot) {
     ZX_ASSERT(slots_is_taken(self, slot));
+    before_change(self, slot);
     self->count--;
     bool is_empty = true;
     bool was_full = true;

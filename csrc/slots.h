@@ -14,6 +14,7 @@
 #define ZX_SLOTS_H
 
 #include "base.h"
+#include "undo.h"
 
 #define SLOTS_LEVELS_MAX 6 /* 64^6 > 2^32 */
 
@@ -24,6 +25,7 @@ typedef struct slots {
     uint32_t levels;                  /* levels in use; the top level is one word */
     uint32_t capacity;                /* slots are 0 to capacity - 1 */
     uint32_t count;                   /* slots taken */
+    undo *undo;                       /* told of changes, or NULL */
 } slots;
 
 /* Words of memory a set of `capacity` slots needs. */

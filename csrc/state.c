@@ -547,7 +547,7 @@ static bool is_answer(uint16_t reason) {
     return reason == ZX_REASON_NONE ||
            (reason >= ZX_REASON_UNKNOWN_MARKET && reason <= ZX_REASON_UNKNOWN_ORDER) ||
            (reason >= ZX_REASON_CANCELLED_BY_USER && reason <= ZX_REASON_PRICE_BAND) ||
-           (reason >= ZX_REASON_SLIDE_WITHOUT_POST_ONLY && reason <= ZX_REASON_AUCTION_REMAINDER) ||
+           (reason >= ZX_REASON_SLIDE_WITHOUT_POST_ONLY && reason <= ZX_REASON_BATCH_TOO_LARGE) ||
            (reason >= ZX_REASON_UNKNOWN_ACCOUNT && reason <= ZX_REASON_RULES_INVALID);
 }
 

@@ -52,17 +52,17 @@ uint32_t trading_must_find_balance(const engine *self, uint32_t account, uint32_
 
 /* Eight ids in a row are neighbours in the map: orders made one after the other share a cache line and, what costs
  * more on a virtual machine, a page. We number the orders ourselves, so nobody can choose ids that crowd. */
-static uint64_t hash_order(const engine *self, uint64_t order_id) {
+uint64_t trading_hash_order(const engine *self, uint64_t order_id) {
     return idmap_hash(self->hash_seed, order_id / 8, 1) << 3 | order_id % 8;
 }
 
-static uint64_t hash_client_order(const engine *self, uint32_t account_id, uint64_t client_order_id) {
+uint64_t trading_hash_client_order(const engine *self, uint32_t account_id, uint64_t client_order_id) {
     return idmap_hash(self->hash_seed, client_order_id, account_id);
 }
 
 uint32_t engine_find_order(const engine *self, uint64_t order_id) {
     idmap_cursor cursor;
-    uint32_t slot = idmap_first(&self->order_map, hash_order(self, order_id), &cursor);
+    uint32_t slot = idmap_first(&self->order_map, trading_hash_order(self, order_id), &cursor);
     while (slot != ZX_NONE && self->pool.orders[slot].order_id != order_id) {
         slot = idmap_next(&self->order_map, &cursor);
     }
@@ -72,7 +72,7 @@ uint32_t engine_find_order(const engine *self, uint64_t order_id) {
 uint32_t engine_find_client_order(const engine *self, uint32_t account_id, uint64_t client_order_id) {
     idmap_cursor cursor;
     uint32_t slot =
-        idmap_first(&self->client_order_map, hash_client_order(self, account_id, client_order_id), &cursor);
+        idmap_first(&self->client_order_map, trading_hash_client_order(self, account_id, client_order_id), &cursor);
     while (slot != ZX_NONE && (self->pool.orders[slot].client_order_id != client_order_id ||
                                self->pool.orders[slot].owner != account_id)) {
         slot = idmap_next(&self->client_order_map, &cursor);
@@ -80,15 +80,24 @@ uint32_t engine_find_client_order(const engine *self, uint32_t account_id, uint6
     return slot;
 }
 
+/* Before an account's list of orders changes, and these two in it; either may be ZX_NONE. */
+static inline void before_listing(engine *self, uint32_t account, uint32_t slot, uint32_t other) {
+    if (__builtin_expect(self->undo == NULL, 1)) return;
+    before_account(self, account);
+    if (slot != ZX_NONE) before_order(self, slot);
+    if (other != ZX_NONE) before_order(self, other);
+}
+
 void trading_register(engine *self, uint32_t slot) {
     book_order *const order = &self->pool.orders[slot];
     ledger_account *const account = &self->ledger.accounts[order->owner];
-    idmap_insert(&self->order_map, hash_order(self, order->order_id), slot);
+    idmap_insert(&self->order_map, trading_hash_order(self, order->order_id), slot);
     if (order->client_order_id != 0) {
         idmap_insert(
-            &self->client_order_map, hash_client_order(self, order->owner, order->client_order_id), slot
+            &self->client_order_map, trading_hash_client_order(self, order->owner, order->client_order_id), slot
         );
     }
+    before_listing(self, order->owner, slot, account->order_tail);
     /* Order ids only grow, so the end of the list keeps it sorted. */
     order->owner_next = ZX_NONE;
     order->owner_prev = account->order_tail;
@@ -108,12 +117,13 @@ void trading_register(engine *self, uint32_t slot) {
 void trading_unregister(engine *self, uint32_t slot) {
     book_order *const order = &self->pool.orders[slot];
     ledger_account *const account = &self->ledger.accounts[order->owner];
-    idmap_remove(&self->order_map, hash_order(self, order->order_id), slot);
+    idmap_remove(&self->order_map, trading_hash_order(self, order->order_id), slot);
     if (order->client_order_id != 0) {
         idmap_remove(
-            &self->client_order_map, hash_client_order(self, order->owner, order->client_order_id), slot
+            &self->client_order_map, trading_hash_client_order(self, order->owner, order->client_order_id), slot
         );
     }
+    before_listing(self, order->owner, order->owner_prev, order->owner_next);
     if (order->owner_prev != ZX_NONE) self->pool.orders[order->owner_prev].owner_next = order->owner_next;
     else account->order_head = order->owner_next;
     if (order->owner_next != ZX_NONE) self->pool.orders[order->owner_next].owner_prev = order->owner_prev;
@@ -144,6 +154,8 @@ order_face trading_face_of(const engine *self, uint32_t slot) {
 void trading_unpair(engine *self, uint32_t slot) {
     const uint32_t other = self->terms[slot].pair;
     ZX_ASSERT(self->pool.orders[slot].flags & ORDER_PAIRED && self->terms[other].pair == slot);
+    before_order(self, slot);
+    before_order(self, other);
     book_clear_flags(&self->pool.orders[slot], ORDER_PAIRED);
     book_clear_flags(&self->pool.orders[other], ORDER_PAIRED);
     touch(self, TREE_ORDERS, slot);
@@ -283,6 +295,7 @@ static void on_fill(void *context, uint32_t maker_slot, int64_t price_ticks, uin
         ledger_credit(money, maker_gain, base_units);
     }
     ledger_credit(money, market->fee_balance, taker_fee + (uint64_t)maker_fee);
+    before_market(self, market);
     market->last_ticks = price_ticks;
     touch(self, TREE_ACCOUNTS, ENGINE_OPERATOR_ACCOUNT);
     touch(self, TREE_ORDERS, maker_slot);
@@ -315,6 +328,7 @@ void trading_fill_in_auction(engine *self, engine_market *market, uint32_t buy, 
     const uint64_t base_units = qty_lots * market->base_units_per_lot;
     const uint32_t ppm = market->maker_fee_ppm > 0 ? (uint32_t)market->maker_fee_ppm : 0;
     ledger *const money = &self->ledger;
+    before_market(self, market);
     market->last_ticks = price_ticks;
     touch(self, TREE_MARKETS, (uint32_t)(market - self->markets));
     touch(self, TREE_ACCOUNTS, ENGINE_OPERATOR_ACCOUNT);
@@ -535,6 +549,7 @@ taker trading_taker_of(engine *self, uint32_t slot, const order_face *face, uint
     };
 }
 
+/* An undo knows of the order already: it was given its slot or taken out of its queue before. */
 void trading_rest(taker *order) {
     engine *const self = order->engine;
     book_order *const resting = &self->pool.orders[order->slot];

@@ -87,6 +87,10 @@ static inline bool trading_is_hidden(const engine *self, uint32_t slot) {
 /* How reports show it. */
 order_face trading_face_of(const engine *self, uint32_t slot);
 
+/* Hashes under which orders are found by id, and by (account, client order id). */
+uint64_t trading_hash_order(const engine *self, uint64_t order_id);
+uint64_t trading_hash_client_order(const engine *self, uint32_t account_id, uint64_t client_order_id);
+
 /* ---- amounts */
 
 /* ceil(amount * ppm / 1,000,000); `amount` is at most 2^63-1 and `ppm` at most 1,000,000. */

@@ -12,6 +12,8 @@ static bool expires_before(const engine *self, uint32_t a, uint32_t b) {
 }
 
 static void place(engine *self, uint32_t at, uint32_t slot) {
+    undo_before(self->undo, &self->expiry_heap[at], sizeof(uint32_t));
+    before_order(self, slot);
     self->expiry_heap[at] = slot;
     self->terms[slot].heap_at = at;
 }
@@ -55,6 +57,7 @@ void triggers_remove_expiry(engine *self, uint32_t slot) {
 }
 
 void triggers_move_expiry(engine *self, uint32_t slot, uint64_t expire_time_ns) {
+    before_order(self, slot);
     self->pool.terms[slot].expire_time_ns = expire_time_ns;
     sift_up(self, self->terms[slot].heap_at);
     sift_down(self, self->terms[slot].heap_at);
@@ -105,6 +108,7 @@ static void wait_for(engine *self, uint32_t slot, int64_t trigger_ticks) {
     book_order *const order = &self->pool.orders[slot];
     if (order->level != ZX_NONE) book_unlink(stops_of(self, slot), slot);
     if (trigger_ticks == 0) {
+        before_order(self, slot);
         order->priority_no = 0;
     } else {
         const bool rested = book_rest(stops_of(self, slot), slot, direction_of(self, slot), trigger_ticks);
@@ -125,6 +129,7 @@ static void follow(engine *self, uint32_t slot, int64_t price_ticks) {
         (is_sell ? price_ticks <= terms->best_ticks : price_ticks >= terms->best_ticks)) {
         return;
     }
+    before_order(self, slot);
     terms->best_ticks = price_ticks;
     touch(self, TREE_ORDERS, slot);
     const int64_t distance_ticks =
@@ -138,8 +143,11 @@ static void follow(engine *self, uint32_t slot, int64_t price_ticks) {
 void triggers_restore_trailing(engine *self, uint32_t slot) {
     engine_market *const market = market_of(self, slot);
     engine_terms *const terms = &self->terms[slot];
+    before_market(self, market);
+    before_order(self, slot);
     terms->list_next = ZX_NONE;
     terms->list_prev = market->trailing_tail;
+    if (market->trailing_tail != ZX_NONE) before_order(self, market->trailing_tail);
     if (market->trailing_tail != ZX_NONE) self->terms[market->trailing_tail].list_next = slot;
     else market->trailing_head = slot;
     market->trailing_tail = slot;
@@ -148,6 +156,7 @@ void triggers_restore_trailing(engine *self, uint32_t slot) {
 
 void triggers_wait(engine *self, uint32_t slot, int64_t trigger_ticks) {
     engine_market *const market = market_of(self, slot);
+    before_market(self, market);
     market->waiting_count++;
     if (self->terms[slot].trigger != ZX_TRIGGER_TRAILING) {
         wait_for(self, slot, trigger_ticks);
@@ -167,6 +176,7 @@ void triggers_move(engine *self, uint32_t slot, int64_t trigger_ticks) {
     engine_terms *const terms = &self->terms[slot];
     if (terms->trigger == ZX_TRIGGER_TRAILING) {
         const int64_t best_ticks = terms->best_ticks;
+        before_order(self, slot);
         terms->best_ticks = 0;
         wait_for(self, slot, 0);
         follow(self, slot, best_ticks);
@@ -176,13 +186,21 @@ void triggers_move(engine *self, uint32_t slot, int64_t trigger_ticks) {
     triggers_look(self, market_of(self, slot));
 }
 
+static void before_neighbours(engine *self, const engine_terms *terms) {
+    if (terms->list_prev != ZX_NONE) before_order(self, terms->list_prev);
+    if (terms->list_next != ZX_NONE) before_order(self, terms->list_next);
+}
+
 void triggers_forget(engine *self, uint32_t slot) {
     engine_market *const market = market_of(self, slot);
     book_order *const order = &self->pool.orders[slot];
     engine_terms *const terms = &self->terms[slot];
+    before_market(self, market);
+    before_order(self, slot);
     market->waiting_count--;
     if (order->level != ZX_NONE) book_unlink(stops_of(self, slot), slot);
     if (terms->trigger == ZX_TRIGGER_TRAILING) {
+        before_neighbours(self, terms);
         if (terms->list_prev != ZX_NONE) self->terms[terms->list_prev].list_next = terms->list_next;
         else market->trailing_head = terms->list_next;
         if (terms->list_next != ZX_NONE) self->terms[terms->list_next].list_prev = terms->list_prev;

@@ -28,7 +28,6 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the structs are littl
 #define ZX_BODY_OFFSET 14u          /* of the root block in a frame */
 #define ZX_GROUP_HEADER_BYTES 4u    /* u16 entry length, u16 count */
 #define ZX_ACCOUNT_NONE UINT64_MAX  /* account id that means none */
-#define ZX_BATCH_FLAGS_ALL 0u       /* of the flags of a batch, none is defined yet */
 
 
 /* CommandKind: what a trader's command asks for */
@@ -157,6 +156,10 @@ enum zx_liquidity {
 };
 #define ZX_LIQUIDITY_MAX 3u
 
+/* BatchFlags: how the commands of a batch belong together */
+#define ZX_BATCH_FLAGS_ALL_OR_NOTHING 1u /* if one command would be refused, none changes anything */
+#define ZX_BATCH_FLAGS_ALL 1u /* every defined bit */
+
 /* ReportFlags: values of uint8 */
 #define ZX_REPORT_FLAGS_DUPLICATE 1u /* the batch was seen before; this is its original outcome and nothing changed */
 #define ZX_REPORT_FLAGS_ALL 1u /* every defined bit */
@@ -247,6 +250,8 @@ enum zx_reason_code {
     ZX_REASON_NOTIONAL_TOO_LARGE = 347, /* The notional is above the market's limit. */
     ZX_REASON_OPEN_ORDERS_LIMIT = 348, /* The account has as many open orders, here or on the shard, as it may. */
     ZX_REASON_ORDER_RATE_LIMIT = 349, /* The account sends more orders in this second of log time than it may. */
+    ZX_REASON_BATCH_REFUSED = 351, /* Another command of this all-or-nothing batch was refused, so this one was not done either. */
+    ZX_REASON_BATCH_TOO_LARGE = 352, /* With this command an all-or-nothing batch would cause more than 4,096 reports. */
     ZX_REASON_CANCELLED_BY_USER = 320, /* Cancelled by the account. */
     ZX_REASON_IMMEDIATE_REMAINDER = 321, /* The rest of an immediate-or-cancel order. */
     ZX_REASON_SELF_TRADE = 322, /* The next fill would have been against the same account. */
@@ -560,7 +565,7 @@ struct zx_signed_batch {
     uint8_t public_key[32]; /* Ed25519 public key */
     uint64_t nonce; /* unique per key; max(now in us, last + 1) */
     uint16_t shard;
-    uint8_t flags; /* no flag is defined yet: must be zero */
+    uint8_t flags; /* BatchFlags */
     uint8_t reserved; /* zero */
 };
 _Static_assert(sizeof(struct zx_signed_batch) == 112, "SignedBatch: 108 bytes on the wire, 112 in memory");

@@ -41,7 +41,6 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the structs are littl
 #define ZX_BODY_OFFSET 14u          /* of the root block in a frame */
 #define ZX_GROUP_HEADER_BYTES 4u    /* u16 entry length, u16 count */
 #define ZX_ACCOUNT_NONE UINT64_MAX  /* account id that means none */
-#define ZX_BATCH_FLAGS_ALL 0u       /* of the flags of a batch, none is defined yet */
 
 """
 

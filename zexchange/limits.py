@@ -62,6 +62,9 @@ AUCTION_STEPS_PER_COMMAND_MAX: Final = 1024
 """Fills and ends of orders of auctions that are executed after one command; the rest follows with the next command or
 record, and until then the market takes only cancels."""
 
+ALL_OR_NOTHING_REPORTS_MAX: Final = 4096
+"""Reports that the commands of an all-or-nothing batch may cause together."""
+
 REPORTS_PER_COMMAND_MAX: Final = (
     (3 * MAKERS_PER_COMMAND_MAX + 4)
     + 3 * (2 * MAKERS_PER_COMMAND_MAX - 1)

@@ -139,14 +139,21 @@ def _operator_commands() -> list[wire.OperatorCommand]:
     ]
 
 
-def _trader_batch(nonce: int, commands: list[wire.Command]) -> bytes:
-    return sign_batch(wire.SignedBatch(nonce=nonce, shard=3, commands=commands), TRADER, DEPLOYMENT_ID)
+def _trader_batch(
+    nonce: int, commands: list[wire.Command], flags: wire.BatchFlags = wire.BatchFlags.NONE
+) -> bytes:
+    batch = wire.SignedBatch(nonce=nonce, shard=3, flags=flags, commands=commands)
+    return sign_batch(batch, TRADER, DEPLOYMENT_ID)
 
 
 def _commands_cases() -> Iterator[Case]:
     yield "one order", _trader_batch(TIME_US, [_order(2)])
     yield "one command of each kind", _trader_batch(TIME_US + 1, _commands())
     yield "an order with every field, and an amend with every field", _trader_batch(TIME_US + 2, _full())
+    yield (
+        "two orders of which all or nothing is to happen",
+        _trader_batch(TIME_US + 3, [_order(2), _order(3)], wire.BatchFlags.ALL_OR_NOTHING),
+    )
     yield "64 commands, the most", _trader_batch(2**64 - 1, [_order(number) for number in range(64)])
     batch = wire.OperatorBatch(nonce=TIME_US, shard=65535, commands=_operator_commands())
     yield "one command of each kind", sign_batch(batch, OPERATOR, DEPLOYMENT_ID)

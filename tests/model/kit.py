@@ -10,6 +10,7 @@ from zexchange.genesis import AssetSpec, EngineLimits, Genesis, MarketSpec, buil
 from zexchange.limits import ACCOUNT_NONE, EXECUTION_REPORT_BYTES
 from zexchange.reference import ReferenceEngine
 from zexchange.wire.messages import (
+    BatchFlags,
     Command,
     CommandKind,
     EpochOpen,
@@ -225,13 +226,21 @@ def account_rules(account_id: int, **rules: int) -> OperatorCommand:
     return OperatorCommand(kind=OperatorCommandKind.SET_ACCOUNT_RULES, account_id=account_id, **rules)
 
 
-def batch(key: bytes, nonce: int, commands: Sequence[Command | OperatorCommand], shard: int = 0) -> bytes:
-    """The frame of a batch with a zero signature."""
+def batch(
+    key: bytes,
+    nonce: int,
+    commands: Sequence[Command | OperatorCommand],
+    shard: int = 0,
+    flags: BatchFlags = BatchFlags.NONE,
+) -> bytes:
+    """The frame of a batch with a zero signature. Flags are a trader's only."""
     if isinstance(commands[0], OperatorCommand):
         operator_commands = [one for one in commands if isinstance(one, OperatorCommand)]
         return OperatorBatch(public_key=key, nonce=nonce, shard=shard, commands=operator_commands).encode()
     trader_commands = [one for one in commands if isinstance(one, Command)]
-    return SignedBatch(public_key=key, nonce=nonce, shard=shard, commands=trader_commands).encode()
+    return SignedBatch(
+        public_key=key, nonce=nonce, shard=shard, flags=flags, commands=trader_commands
+    ).encode()
 
 
 def time_passed() -> bytes:
@@ -331,9 +340,15 @@ class Shard:
         self.engine.check()
         return reports
 
-    def reports(self, account_id: int, *commands: Command, nonce: int | None = None) -> list[ExecutionReport]:
+    def reports(
+        self,
+        account_id: int,
+        *commands: Command,
+        nonce: int | None = None,
+        flags: BatchFlags = BatchFlags.NONE,
+    ) -> list[ExecutionReport]:
         """A batch of a trader, by the key with the number of the account."""
-        return self.apply(batch(public_key(account_id), nonce or self.next_nonce(), commands))
+        return self.apply(batch(public_key(account_id), nonce or self.next_nonce(), commands, flags=flags))
 
     def send(self, account_id: int, *commands: Command, nonce: int | None = None) -> list[str]:
         """As `reports`, as lines."""

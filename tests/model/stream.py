@@ -17,6 +17,7 @@ from tests.model.kit import OPERATOR_KEY, START_NS, EngineClass
 from zexchange.genesis import AssetSpec, EngineLimits, Genesis, MarketSpec
 from zexchange.limits import AMOUNT_MAX, PRICE_TICKS_MAX, QTY_LOTS_MAX
 from zexchange.wire.messages import (
+    BatchFlags,
     Command,
     ExecType,
     MarketState,
@@ -449,7 +450,8 @@ class Stream:
             commands = [self.trader_command(key) for _ in range(size)]
             if size > 1 and self.maybe(0.3):
                 commands[:2] = self.pair()
-        frame = kit.batch(key, self.nonce(key), commands, shard)
+        flags = BatchFlags.ALL_OR_NOTHING if not is_operator and self.maybe(0.15) else BatchFlags.NONE
+        frame = kit.batch(key, self.nonce(key), commands, shard, flags)
         self.sent.append(frame)
         return frame
 
@@ -490,9 +492,9 @@ class Stream:
         self.nonces[OPERATOR_KEY] = self.nonces.get(OPERATOR_KEY, 0) + 1
         self.apply(kit.batch(OPERATOR_KEY, self.nonces[OPERATOR_KEY], commands, SHARD))
 
-    def trader(self, key: bytes, *commands: Command) -> None:
+    def trader(self, key: bytes, *commands: Command, flags: BatchFlags = BatchFlags.NONE) -> None:
         self.nonces[key] = self.nonces.get(key, 0) + 1
-        self.apply(kit.batch(key, self.nonces[key], commands, SHARD))
+        self.apply(kit.batch(key, self.nonces[key], commands, SHARD, flags))
 
     def reopen_markets(self) -> None:
         """All that can come to trade again; a pre-open market by its auction, whose execution may take long."""
@@ -554,6 +556,13 @@ class Stream:
         self.trader(maker, *[everything] * 3)
         for key in (maker, taker, other):
             self.trader(key, kit.cancel_all())
+        self.trader(maker, kit.order(side, 4_000, 10, market_id=2, display_qty_lots=1))
+        taking = kit.order(opposite, 1_024, 10, market_id=2, tif=TimeInForce.IOC)
+        for count in (3, 1):
+            self.trader(taker, *[taking] * count, flags=BatchFlags.ALL_OR_NOTHING)
+        self.operator(kit.account_rules(2, orders_per_second=1))
+        self.trader(taker, resting, resting, resting)
+        self.operator(kit.account_rules(2))
 
     def deep_waiting(self) -> None:
         """More orders that wait or expire than one command or record may handle, and slices without end."""

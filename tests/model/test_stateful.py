@@ -20,6 +20,7 @@ from tests.model.stream import (
     stream_genesis,
 )
 from zexchange.wire.messages import (
+    BatchFlags,
     Command,
     MarketState,
     OperatorCommand,
@@ -110,22 +111,28 @@ class EnginesAgree(RuleBasedStateMachine):
         nonce: int | None,
         commands: list[Command] | list[OperatorCommand],
         shard: int = SHARD,
+        flags: BatchFlags = BatchFlags.NONE,
     ) -> bytes:
         """With the key's next nonce, unless one is given."""
         if nonce is None:
             nonce = self.nonces.get(key, 0) + 1
         if nonce < 10_000:
             self.nonces[key] = max(nonce, self.nonces.get(key, 0))
-        return kit.batch(key, nonce, commands, shard)
+        return kit.batch(key, nonce, commands, shard, flags)
 
     def apply(self, body: bytes) -> None:
         assert self.duel is not None
         self.now_ns = max(self.now_ns, self.duel.subject.log_time_ns) + 1
         self.duel.apply(body, self.now_ns)
 
-    @rule(target=frames, key=st.sampled_from(KEYS), commands=TRADER_COMMANDS)
-    def trade(self, key: bytes, commands: list[Command]) -> bytes:
-        frame = self.batch(key, None, commands)
+    @rule(
+        target=frames,
+        key=st.sampled_from(KEYS),
+        commands=TRADER_COMMANDS,
+        flags=st.sampled_from((BatchFlags.NONE, BatchFlags.NONE, BatchFlags.ALL_OR_NOTHING)),
+    )
+    def trade(self, key: bytes, commands: list[Command], flags: BatchFlags) -> bytes:
+        frame = self.batch(key, None, commands, flags=flags)
         self.apply(frame)
         return frame
 

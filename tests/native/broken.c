@@ -65,6 +65,8 @@ static const field of_market[] = {
     F(engine_market, dynamic_band_ppm, WORD),  F(engine_market, static_band_ppm, WORD),
     F(engine_market, auction_head, INDEX),     F(engine_market, book.sides[0].root, INDEX),
     F(engine_market, book.sides[0].best, INDEX), F(engine_market, book.sides[1].best, INDEX),
+    F(engine_market, book.windows[0].base, AMOUNT), F(engine_market, book.windows[1].count, COUNT),
+    F(engine_market, book.windows[1].summary, AMOUNT),
 };
 static const field of_account[] = {
     F(ledger_account, first_balance, INDEX), F(ledger_account, balance_count, COUNT),
@@ -110,6 +112,8 @@ static const field of_engine[] = {
 };
 static const field of_amount[] = {{"ledger.supplies", AMOUNT, 0}};
 static const field of_word[] = {{"engine.expiry_heap", INDEX, 0}};
+static const field of_window[] = {{"book_window.words", AMOUNT, 0}};
+static const field of_window_level[] = {{"book_window.levels", WORD, 0}};
 static const field of_group[] = {{"engine.trade_groups", WORD, 0}};
 
 /* What was said, and which fields were noticed; few enough to look through. */
@@ -260,7 +264,13 @@ static void break_lists(engine *self) {
         *account = right;
     }
     for (uint32_t index = 0; index < self->market_count; index++) {
-        book *const book = &self->markets[index].book;
+        engine_market *const market = &self->markets[index];
+        const engine_market right = *market;
+        market->state = ZX_MARKET_STATE_CONTINUOUS; /* with what was collected for an auction */
+        market->until_ns = 0;
+        ask(check_engine, self, "a market's state");
+        *market = right;
+        book *const book = &market->book;
         book_level *const levels = self->pool.levels;
         for (uint8_t side = 0; side < 2; side++) {
             const uint32_t best = book->sides[side].best;
@@ -321,6 +331,10 @@ static void poke_engine(engine *self, uint64_t *random) {
     }
     for (uint32_t index = 0; index < self->market_count; index++) {
         POKE_ALL(check_engine, self, of_market, &self->markets[index], orders_max)
+        const book_window *const window = &self->markets[index].book.windows[random_below(random, 2)];
+        const uint32_t entry = random_below(random, window->size);
+        POKE_ALL(check_engine, self, of_window, &window->words[entry / 64], 1)
+        POKE_ALL(check_engine, self, of_window_level, &window->levels[entry], 1)
     }
     const uint32_t account = random_below(random, self->ledger.highest_account + 1);
     POKE_ALL(check_engine, self, of_account, &self->ledger.accounts[account], self->ledger.balance_count)
@@ -377,7 +391,7 @@ int main(int count, char **arguments) {
     for (uint32_t step = 0; from.at < from.end; step++) {
         engine_applied applied;
         apply_step(self, &from, &applied);
-        poke_engine(self, random);
+        if (step % 3 == 0) poke_engine(self, random);
     }
     lose_an_order(self);
     poke_lob(random);

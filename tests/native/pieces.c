@@ -275,6 +275,7 @@ static void set_terms(book_pool *pool, uint32_t slot, uint64_t id) {
     if (!varied) return;
     if (id % 5 == 0) {
         book_set_flags(&pool->orders[slot], BOOK_ICEBERG);
+        book_before_terms(pool, slot);
         pool->terms[slot].display_lots = 1 + id % 3;
     } else if (id % 5 == 1) {
         book_set_flags(&pool->orders[slot], BOOK_HIDDEN);
@@ -481,6 +482,155 @@ static void test_book_refuses_a_level_that_would_overflow(void) {
     arena_unmap(&memory);
 }
 
+/* ------------------------------------------------------------ windows of levels */
+
+/* Two books of one pool under the same orders, one with windows and one without, hold the same levels; while the market
+ * wanders and jumps, orders lie near and far, and sides are emptied now and then. */
+static void test_windows_change_nothing(uint64_t seed, uint32_t width, uint32_t jump) {
+    enum { ORDERS = 600 };
+    arena memory = {0};
+    const book_pool_plan plan = book_pool_reserve(&memory, 2 * ORDERS);
+    const size_t windows = book_windows_reserve(&memory, 1);
+    CHECK(arena_map(&memory) == ZX_OK);
+    book_pool pool;
+    book with;
+    book without;
+    book_pool_init(&pool, &plan, &memory);
+    book_init(&with, &pool, 0);
+    book_use_windows(&with, &memory, windows, 1, 0);
+    book_init(&without, &pool, 1);
+    uint32_t slots_of[ORDERS][2];
+    uint32_t count = 0;
+    uint32_t moves = 0;
+    int64_t centre = 1 << 20;
+    for (uint64_t id = 1; id < 30000; id++) {
+        if (random_below(&seed, 50) == 0) centre += (int64_t)random_below(&seed, 2 * jump + 1) - jump;
+        const bool empties = random_below(&seed, 4000) == 0;
+        if (count == ORDERS || empties || (count > 0 && random_below(&seed, 2) == 0)) {
+            const uint32_t kept = empties ? 0 : count - 1;
+            while (count > kept) {
+                const uint32_t picked = random_below(&seed, count);
+                book_remove(&with, slots_of[picked][0]);
+                book_remove(&without, slots_of[picked][1]);
+                memcpy(slots_of[picked], slots_of[--count], sizeof slots_of[0]);
+            }
+        } else {
+            const uint8_t side = random_below(&seed, 2) ? BOOK_BUY : BOOK_SELL;
+            const int64_t far = random_below(&seed, 8) == 0 ? 100 * (int64_t)width : width;
+            const int64_t away = 1 + (int64_t)random_below(&seed, (uint32_t)far);
+            const int64_t price_ticks = side == BOOK_BUY ? centre - away : centre + away;
+            if (price_ticks < 1) continue;
+            for (uint32_t which = 0; which < 2; which++) {
+                const uint32_t slot = book_lowest_free_slot(&pool);
+                book_take_slot(&pool, slot);
+                pool.orders[slot] = (book_order){.order_id = id, .qty_lots = 1, .leaves_lots = 1, .level = ZX_NONE};
+                const int64_t base = with.windows[side].base;
+                CHECK(book_rest(which == 0 ? &with : &without, slot, side, price_ticks));
+                moves += with.windows[side].base != base;
+                slots_of[count][which] = slot;
+            }
+            count++;
+        }
+        if (id % 7 != 0) continue;
+        uint32_t orders = 0;
+        CHECK(book_check_queues(&with, &orders) == NULL && book_check_queues(&without, &orders) == NULL);
+        CHECK(orders == 2 * count);
+        for (uint8_t side = 0; side < 2; side++) {
+            uint32_t at = with.sides[side].best;
+            uint32_t other = without.sides[side].best;
+            while (at != ZX_NONE && other != ZX_NONE && pool.levels[at].rank == pool.levels[other].rank &&
+                   pool.levels[at].order_count == pool.levels[other].order_count) {
+                at = pool.levels[at].worse;
+                other = pool.levels[other].worse;
+            }
+            CHECK(at == ZX_NONE && other == ZX_NONE);
+        }
+    }
+    CHECK(moves > 5);
+    arena_unmap(&memory);
+}
+
+/* ------------------------------------------------------------ undo */
+
+enum { UNDONE_ORDERS = 400 };
+
+/* Anything that can be done to a book, at a price near or far. */
+static void change_something(book *market, uint64_t id, int64_t centre, uint32_t width, uint64_t *seed) {
+    book_pool *const pool = market->pool;
+    const uint32_t picked = random_below(seed, UNDONE_ORDERS);
+    const uint32_t choice = random_below(seed, 10);
+    if (slots_is_taken(&pool->taken, picked)) {
+        const book_order *const order = &pool->orders[picked];
+        const uint8_t side = book_side_of(pool, order);
+        const int64_t price_ticks = book_price_of(pool, order);
+        if (choice < 4 || pool->taken.count == UNDONE_ORDERS) {
+            book_remove(market, picked);
+            return;
+        }
+        if (choice == 4) {
+            book_unlink(market, picked);
+            CHECK(book_rest(market, picked, side, price_ticks));
+            return;
+        }
+        if (choice == 5) {
+            const uint64_t filled_lots = order->qty_lots - order->leaves_lots;
+            book_resize(market, picked, filled_lots + 1 + random_below(seed, 9));
+            return;
+        }
+    }
+    if (pool->taken.count == UNDONE_ORDERS) return;
+    const uint8_t side = choice % 2 ? BOOK_BUY : BOOK_SELL;
+    const uint32_t far = random_below(seed, 8) == 0 ? 100 * width : width;
+    const int64_t away = (int64_t)random_below(seed, far) - width / 16;
+    const int64_t price_ticks = side == BOOK_BUY ? centre - away : centre + away;
+    fills seen;
+    enter(market, id, random_below(seed, 5), side, price_ticks, 1 + random_below(seed, 9), &seen);
+}
+
+static void test_what_a_book_changed_is_undone(uint64_t seed, uint32_t width, uint32_t windows) {
+    arena memory = {0};
+    const size_t book_at = arena_reserve(&memory, 1, sizeof(book));
+    const book_pool_plan plan = book_pool_reserve(&memory, UNDONE_ORDERS);
+    const size_t windows_at = book_windows_reserve(&memory, 1);
+    const size_t length = memory.size;
+    const undo_plan changes_plan = undo_reserve(&memory, (uint32_t)(length / ARENA_ALIGN));
+    CHECK(arena_map(&memory) == ZX_OK);
+    book *const market = arena_at(&memory, book_at);
+    book_pool pool;
+    undo changes;
+    book_pool_init(&pool, &plan, &memory);
+    book_init(market, &pool, 0);
+    if (windows) book_use_windows(market, &memory, windows_at, 1, 0);
+    undo_init(&changes, &changes_plan, &memory);
+    uint8_t *const before = malloc(length);
+    int64_t centre = 1 << 24;
+    for (uint64_t id = 1; id < 6000; id++) {
+        if (random_below(&seed, 30) == 0) centre += (int64_t)random_below(&seed, 2 * width + 1) - width;
+        memcpy(before, memory.base, length);
+        const book_pool pool_before = pool;
+        pool.undo = pool.taken.undo = &changes;
+        for (uint32_t change = random_below(&seed, 12); change > 0; change--) {
+            change_something(market, id, centre, width, &seed);
+        }
+        undo_all(&changes);
+        pool = pool_before;
+        CHECK(memcmp(before, memory.base, length) == 0);
+        for (uint32_t change = 0; change < 3; change++) change_something(market, id, centre, width, &seed);
+    }
+    CHECK(changes.count == 0);
+    for (size_t at = 0; at < length / ARENA_ALIGN / 64; at++) CHECK(changes.kept[at] == 0);
+    free(before);
+    arena_unmap(&memory);
+}
+
+static void test_sizes_of_windows(void) {
+    CHECK(book_window_size(1) == BOOK_WINDOW_MAX);
+    CHECK(book_window_size(512) == BOOK_WINDOW_MAX);
+    CHECK(book_window_size(513) == BOOK_WINDOW_MAX / 2);
+    CHECK(book_window_size(32768) == BOOK_WINDOW_MIN);
+    CHECK(book_window_size(32769) == 0);
+}
+
 /* ------------------------------------------------------------ configurations */
 
 static int create_with(const engine_config *config) {
@@ -570,6 +720,13 @@ int main(void) {
     test_book_keeps_its_invariants(33, 8);
     test_book_keeps_its_invariants(34, 400);
     test_icebergs_and_hidden_orders();
+    test_sizes_of_windows();
+    test_windows_change_nothing(61, 50, 30);
+    test_windows_change_nothing(62, 3000, 20000);
+    test_windows_change_nothing(63, 30000, 300000);
+    test_what_a_book_changed_is_undone(71, 8, 1);
+    test_what_a_book_changed_is_undone(72, 300, 0);
+    test_what_a_book_changed_is_undone(73, 20000, 1);
     test_configurations();
     puts("ok");
     return 0;

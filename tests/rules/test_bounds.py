@@ -7,6 +7,7 @@ import pytest
 from tests.model.kit import Shard, cancel, cancel_all, market_state, order, time_passed
 from tests.rules.names import ALICE, BOB, BTC, BUY, CAROL, IOC, SELL, USD, NewShard
 from zexchange.wire.messages import (
+    BatchFlags,
     Command,
     ExecType,
     ExecutionReport,
@@ -56,6 +57,18 @@ def test_makers_that_self_trade_prevention_ends_are_counted(wide: Shard) -> None
     assert len(of_type(reports, ExecType.SELF_TRADE_PREVENTED)) == LIMIT
     assert reports[-1].reason is ReasonCode.MATCH_LIMIT
     assert wide.book() == ([], [(100, 2, 2)])
+
+
+def test_an_all_or_nothing_batch_causes_so_many_reports(wide: Shard) -> None:
+    send_many(wide, BOB, [order(SELL, 1, 100)] * (2 * LIMIT + 3))
+    taking = [order(BUY, LIMIT, 100, tif=IOC), order(BUY, LIMIT - 1, 100, tif=IOC)]
+    refused = wide.reports(ALICE, *taking, order(BUY, 1, 100, tif=IOC), flags=BatchFlags.ALL_OR_NOTHING)
+    reasons = [one.reason for one in refused]
+    assert reasons == [ReasonCode.BATCH_REFUSED, ReasonCode.BATCH_REFUSED, ReasonCode.BATCH_TOO_LARGE]
+    assert wide.book() == ([], [(100, 2 * LIMIT + 3, 2 * LIMIT + 3)])
+    done = wide.reports(ALICE, *taking, flags=BatchFlags.ALL_OR_NOTHING)
+    assert len(done) == 4 * LIMIT == 4_096
+    assert wide.book() == ([], [(100, 4, 4)])
 
 
 def test_a_record_expires_so_many_orders_and_the_next_the_rest(wide: Shard) -> None:

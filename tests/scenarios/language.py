@@ -12,6 +12,7 @@ from tests.model import kit
 from tests.model.kit import OPERATOR_KEY, EngineClass, Shard, line, public_key
 from zexchange.genesis import AssetSpec, EngineLimits, MarketSpec
 from zexchange.wire.messages import (
+    BatchFlags,
     Command,
     ExecutionReport,
     MarketState,
@@ -164,16 +165,20 @@ class World:
             self.shard.now_ns += _span_ns(rest) - 1_000
             return self._lines(self.shard.apply(kit.time_passed()))
         if who == "operator":
-            commands = [self._operator(one.split()) for one in rest.split(";")]
-            frame = kit.batch(OPERATOR_KEY, self.shard.next_nonce(), commands)
+            orders = [self._operator(one.split()) for one in rest.split(";")]
+            frame = kit.batch(OPERATOR_KEY, self.shard.next_nonce(), orders)
             return self._lines(self.shard.apply(frame))
+        flags = BatchFlags.NONE
+        if rest.startswith("all "):
+            flags, rest = BatchFlags.ALL_OR_NOTHING, rest.removeprefix("all ")
         labels: list[str] = []
         parts = [self._labelled(one.strip(), labels) for one in rest.split(";")]
         first_seq = self.shard.engine.next_seq
         for index, label in enumerate(labels):
             if label:
                 self.orders[label] = first_seq + index
-        reports = self.shard.reports(ACCOUNTS[who], *(self._command(part.split()) for part in parts))
+        commands = [self._command(part.split()) for part in parts]
+        reports = self.shard.reports(ACCOUNTS[who], *commands, flags=flags)
         return self._lines(reports)
 
     def _labelled(self, text: str, labels: list[str]) -> str:

@@ -136,7 +136,7 @@ MALFORMED: dict[str, tuple[bytes, ReasonCode]] = {
     "a command short": (resized(FRAME[:-1]), ReasonCode.FRAME_TRUNCATED),
     "a command more than said": (put(FRAME, GROUP + 2, 1), ReasonCode.TRAILING_BYTES),
     "a byte more": (resized(FRAME + b"\0"), ReasonCode.TRAILING_BYTES),
-    "flags": (put(FRAME, BODY + 106, 1), ReasonCode.RESERVED_BITS_SET),
+    "flags": (put(FRAME, BODY + 106, 2), ReasonCode.RESERVED_BITS_SET),
     "reserved of the batch": (put(FRAME, BODY + 107, 1), ReasonCode.RESERVED_BITS_SET),
     "another template of the log": (TimePassed().encode(), ReasonCode.TEMPLATE_UNKNOWN),
     "undefined option": (put(FRAME, COMMANDS + 5, 32), ReasonCode.RESERVED_BITS_SET),

@@ -338,8 +338,16 @@ class Core:
 
     # ---------------------------------------------------------------- requests
 
-    def submit(self, shard: int, commands: Sequence[C], timeout_ms: int, at: Instant) -> BatchRequest[C]:
-        """Sign 1 to 64 commands as one batch and send it, now or as soon as there is a connection.
+    def submit(
+        self,
+        shard: int,
+        commands: Sequence[C],
+        timeout_ms: int,
+        at: Instant,
+        flags: wire.BatchFlags = wire.BatchFlags.NONE,
+    ) -> BatchRequest[C]:
+        """Sign 1 to 64 commands as one batch and send it, now or as soon as there is a connection. Only a batch of
+        a trader has flags.
 
         Raises the failure if the client has ended, Disconnected if it never was connected.
         """
@@ -349,7 +357,7 @@ class Core:
         # Signed here, in the order of the nonces: a nonce more than 1,024 below the highest is refused.
         if isinstance(commands[0], wire.Command):
             batch: wire.SignedBatch | wire.OperatorBatch = wire.SignedBatch(
-                nonce=nonce, shard=shard, commands=list(commands)
+                nonce=nonce, shard=shard, flags=flags, commands=list(commands)
             )
         else:
             batch = wire.OperatorBatch(nonce=nonce, shard=shard, commands=list(commands))

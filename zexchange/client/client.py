@@ -419,8 +419,9 @@ class Client:
         )
         return _expect(self._one(command), OrderResult)
 
-    def submit(self, commands: Sequence[Command]) -> list[Outcome]:
-        """Up to 64 commands for one shard under one signature, applied one after the other.
+    def submit(self, commands: Sequence[Command], *, all_or_nothing: bool = False) -> list[Outcome]:
+        """Up to 64 commands for one shard under one signature, applied one after the other. With `all_or_nothing` none
+        of them changes anything if one would be refused: that one has its own reason, the others are `BatchRefused`.
 
         Returns one outcome per command, in order; a refused one is an instance of its exception class, returned and not
         raised. Raises the rejections that this client finds itself (such as PriceOffTick) before anything is sent, and
@@ -432,7 +433,8 @@ class Client:
         shards = {shard for shard, _ in translated}
         if len(shards) > 1:
             raise ValueError(f"a batch goes to one shard; these commands concern {sorted(shards)}")
-        return self._outcomes(self._submit(shards.pop(), [command for _, command in translated]))
+        flags = wire.BatchFlags.ALL_OR_NOTHING if all_or_nothing else wire.BatchFlags.NONE
+        return self._outcomes(self._submit(shards.pop(), [command for _, command in translated], flags))
 
     def resolve(self, unknown: OutcomeUnknown) -> list[Outcome] | list[OperatorOutcome]:
         """Find out what became of a batch, by sending the same bytes again, which cannot apply it twice.
@@ -680,9 +682,11 @@ class Client:
             raise outcome
         return outcome
 
-    def _submit(self, shard: int, commands: list[wire.Command]) -> AnyBatch:
+    def _submit(
+        self, shard: int, commands: list[wire.Command], flags: wire.BatchFlags = wire.BatchFlags.NONE
+    ) -> AnyBatch:
         batch: AnyBatch = self._connection.start(
-            lambda core, at: core.submit(shard, commands, self._timeout_ms, at)
+            lambda core, at: core.submit(shard, commands, self._timeout_ms, at, flags)
         )
         return self._connection.wait(batch)
 

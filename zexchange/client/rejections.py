@@ -467,6 +467,18 @@ class OrderRateLimit(Rejected):
     reason = ReasonCode.ORDER_RATE_LIMIT
 
 
+class BatchRefused(Rejected):
+    """Another command of this all-or-nothing batch was refused, so this one was not done either."""
+
+    reason = ReasonCode.BATCH_REFUSED
+
+
+class BatchTooLarge(Rejected):
+    """With this command an all-or-nothing batch would cause more than 4,096 reports."""
+
+    reason = ReasonCode.BATCH_TOO_LARGE
+
+
 class CancelledByUser(Rejected):
     """Cancelled by the account."""
 
@@ -702,6 +714,8 @@ _REJECTIONS: dict[ReasonCode, type[Rejected]] = {
     ReasonCode.NOTIONAL_TOO_LARGE: NotionalTooLarge,
     ReasonCode.OPEN_ORDERS_LIMIT: OpenOrdersLimit,
     ReasonCode.ORDER_RATE_LIMIT: OrderRateLimit,
+    ReasonCode.BATCH_REFUSED: BatchRefused,
+    ReasonCode.BATCH_TOO_LARGE: BatchTooLarge,
     ReasonCode.CANCELLED_BY_USER: CancelledByUser,
     ReasonCode.IMMEDIATE_REMAINDER: ImmediateRemainder,
     ReasonCode.SELF_TRADE: SelfTrade,

@@ -21,6 +21,7 @@ from zexchange.reference.triggers import Triggers
 from zexchange.wire.messages import (
     FRAME_HEADER_BYTES,
     Balance,
+    BatchFlags,
     Command,
     EpochOpen,
     ExecType,
@@ -141,13 +142,42 @@ class ReferenceEngine:
             return False
         _use_nonce(key, batch.nonce)
         self._orders.previous_order_id = 0
-        commands: Sequence[Command | OperatorCommand] = batch.commands
-        outcomes = [
-            self._apply_command(self._context(batch, key, index), command)
-            for index, command in enumerate(commands)
-        ]
+        if isinstance(batch, SignedBatch) and BatchFlags.ALL_OR_NOTHING in batch.flags:
+            outcomes = self._apply_all_or_nothing(batch, key)
+        else:
+            commands: Sequence[Command | OperatorCommand] = batch.commands
+            outcomes = [
+                self._apply_command(self._context(batch, key, index), command)
+                for index, command in enumerate(commands)
+            ]
+        key = self._state.keys[key.key_index]  # another object if the state was put back
         self._cache_outcomes(key, batch.nonce, outcomes)
         return True
+
+    def _apply_all_or_nothing(self, batch: SignedBatch, key: Key) -> list[Outcome]:
+        """All commands, or the answers of a batch of which one was refused; then what they trigger."""
+        before, events_before = self._state.copied(), self._reporter.events_bytes
+        outcomes: list[Outcome] = []
+        try:
+            for index, command in enumerate(batch.commands):
+                outcomes.append(self._orders.apply(self._context(batch, key, index), command))
+                reports = (self._reporter.events_bytes - events_before) // limits.EXECUTION_REPORT_BYTES
+                if reports > limits.ALL_OR_NOTHING_REPORTS_MAX:
+                    raise Rejection(ReasonCode.BATCH_TOO_LARGE)
+        except Rejection as rejection:
+            self._state.become(before)
+            self._reporter.drop_events(events_before)
+            key = self._state.keys[key.key_index]
+            outcomes = [
+                self._reporter.reject(
+                    self._context(batch, key, at),
+                    command,
+                    rejection.reason if at == index else ReasonCode.BATCH_REFUSED,
+                )
+                for at, command in enumerate(batch.commands)
+            ]
+        self._go_on(self._context_of_time(len(batch.commands) - 1))
+        return outcomes
 
     def _batch_refusal(self, batch: Batch, key: Key | None) -> ReasonCode | None:
         """The first of the checks that fails, or None if the batch is a duplicate or is to be applied."""

@@ -51,6 +51,10 @@ class Reporter:
         events, self._events = self._events, []
         return b"".join(events)
 
+    def drop_events(self, events_bytes: int) -> None:
+        """Keeps only the first so many bytes of what `take_events` would return."""
+        del self._events[events_bytes // limits.EXECUTION_REPORT_BYTES :]
+
     def emit(self, **fields: Any) -> None:
         report = ExecutionReport(shard=self._state.shard, log_time_ns=self._state.log_time_ns, **fields)
         self._events.append(report.encode_block())

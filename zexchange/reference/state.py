@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import itertools
 from dataclasses import dataclass, field
 
 from zexchange.genesis import Genesis
@@ -238,6 +241,17 @@ class State:
     """The outcome cache: (key index, nonce) to the outcomes of that batch; oldest batch first."""
     outcomes_count: int
     """Outcomes still in the cache."""
+
+    def copied(self) -> State:
+        """One that does not change with this one."""
+        unchanging = [self.genesis, *self.ring, *(market.definition for market in self.markets.values())]
+        unchanging += itertools.chain.from_iterable(self.cached_batches.values())
+        return copy.deepcopy(self, {id(one): one for one in unchanging})
+
+    def become(self, other: State) -> None:
+        """Takes over what the other is; that must not be used any more."""
+        for one in dataclasses.fields(self):
+            setattr(self, one.name, getattr(other, one.name))
 
     def open_orders(self) -> list[Order]:
         """All open orders, in slot order."""

@@ -161,6 +161,13 @@ class Liquidity(IntEnum):
     AUCTION = 3
 
 
+class BatchFlags(IntFlag):
+    """How the commands of a batch belong together."""
+
+    NONE = 0
+    ALL_OR_NOTHING = 1
+
+
 class ReportFlags(IntFlag):
     """Report flags."""
 
@@ -258,6 +265,8 @@ class ReasonCode(IntEnum):
     NOTIONAL_TOO_LARGE = 347
     OPEN_ORDERS_LIMIT = 348
     ORDER_RATE_LIMIT = 349
+    BATCH_REFUSED = 351
+    BATCH_TOO_LARGE = 352
     CANCELLED_BY_USER = 320
     IMMEDIATE_REMAINDER = 321
     SELF_TRADE = 322
@@ -361,6 +370,8 @@ REASON_DESCRIPTIONS: dict[ReasonCode, str] = {
     ReasonCode.NOTIONAL_TOO_LARGE: "The notional is above the market's limit.",
     ReasonCode.OPEN_ORDERS_LIMIT: "The account has as many open orders, here or on the shard, as it may.",
     ReasonCode.ORDER_RATE_LIMIT: "The account sends more orders in this second of log time than it may.",
+    ReasonCode.BATCH_REFUSED: "Another command of this all-or-nothing batch was refused, so this one was not done either.",
+    ReasonCode.BATCH_TOO_LARGE: "With this command an all-or-nothing batch would cause more than 4,096 reports.",
     ReasonCode.CANCELLED_BY_USER: "Cancelled by the account.",
     ReasonCode.IMMEDIATE_REMAINDER: "The rest of an immediate-or-cancel order.",
     ReasonCode.SELF_TRADE: "The next fill would have been against the same account.",
@@ -470,6 +481,7 @@ _ORDER_OPTIONS = {value: OrderOptions(value) for value in range(32)}
 _MARKET_STATE = {member.value: member for member in MarketState}
 _EXEC_TYPE = {member.value: member for member in ExecType}
 _LIQUIDITY = {member.value: member for member in Liquidity}
+_BATCH_FLAGS = {value: BatchFlags(value) for value in range(2)}
 _REPORT_FLAGS = {value: ReportFlags(value) for value in range(2)}
 _DURABILITY = {member.value: member for member in Durability}
 _SESSION_OPTIONS = {value: SessionOptions(value) for value in range(2)}
@@ -1390,6 +1402,7 @@ class SignedBatch(msgspec.Struct, kw_only=True):
     public_key: bytes = bytes(32)
     nonce: int = 0
     shard: int = 0
+    flags: BatchFlags = BatchFlags.NONE
     commands: list[Command] = msgspec.field(default_factory=list)
 
     def encode(self) -> bytes:
@@ -1400,7 +1413,7 @@ class SignedBatch(msgspec.Struct, kw_only=True):
                 _bytes_of("public_key", self.public_key, 32),
                 self.nonce,
                 self.shard,
-                0,
+                self.flags,
                 0,
             )
         except struct.error as error:
@@ -1421,13 +1434,14 @@ def _decode_signed_batch(frame: Buffer) -> SignedBatch:
         flags,
         reserved,
     ) = _SIGNED_BATCH.unpack_from(frame, BODY_OFFSET)
-    if flags or reserved:
+    if reserved or flags > 1:
         raise WireError(ReasonCode.RESERVED_BITS_SET)
     message = SignedBatch(
         signature=signature,
         public_key=public_key,
         nonce=nonce,
         shard=shard,
+        flags=_BATCH_FLAGS[flags],
     )
     message.commands = [
         Command.decode_block(frame, offset)

@@ -176,6 +176,16 @@ def test_a_batch_has_an_outcome_per_command(alice: Client) -> None:
     ]
 
 
+def test_all_or_nothing_of_a_batch(alice: Client) -> None:
+    orders = [NewOrder(market=BTC, side="buy", quantity="0.5", price="100") for _ in range(2)]
+    outcomes = alice.submit([*orders, CancelOrder(order_id=999, market=BTC)], all_or_nothing=True)
+    assert [type(one).__name__ for one in outcomes] == ["BatchRefused", "BatchRefused", "UnknownOrder"]
+    assert alice.open_orders() == []
+    outcomes = alice.submit(orders, all_or_nothing=True)
+    assert [type(one).__name__ for one in outcomes] == ["OrderResult", "OrderResult"]
+    assert len(alice.open_orders()) == 2
+
+
 @pytest.mark.parametrize("count", [0, 65])
 def test_a_batch_has_1_to_64_commands(alice: Client, count: int) -> None:
     with pytest.raises(ValueError, match="1 to 64"):

@@ -87,7 +87,7 @@ def resized(frame: bytes) -> bytes:
         (resized(FRAME + b"\0"), ReasonCode.TRAILING_BYTES),
         (patched(124, "<H", 2), ReasonCode.FRAME_TRUNCATED),
         (resized(FRAME[:124]), ReasonCode.FRAME_TRUNCATED),
-        (patched(120, "<B", 1), ReasonCode.RESERVED_BITS_SET),
+        (patched(120, "<B", 2), ReasonCode.RESERVED_BITS_SET),
         (patched(121, "<B", 1), ReasonCode.RESERVED_BITS_SET),
         (patched(ENTRY + 5, "<B", 32), ReasonCode.RESERVED_BITS_SET),
         (patched(ENTRY + 7, "<B", 1), ReasonCode.RESERVED_BITS_SET),

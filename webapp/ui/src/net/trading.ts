@@ -87,6 +87,7 @@ export class Trading {
       publicKey: this.signer.publicKey,
       nonce: this.#lastNonce,
       shard,
+      flags: [],
       commands: [...commands],
     });
     return { commands, nonce: this.#lastNonce, shard, frame, bytes: signedBytes('batch', frame, this.deploymentId) };

@@ -214,6 +214,14 @@ const LiquidityTable: EnumTable = {
   auction: 3,
 };
 
+/** How the commands of a batch belong together. */
+export type BatchFlags =
+  | 'allOrNothing';
+
+const BatchFlagsTable: EnumTable = {
+  allOrNothing: 1,
+};
+
 export type ReportFlags =
   | 'duplicate';
 
@@ -313,6 +321,8 @@ export type ReasonCode =
   | 'notionalTooLarge'
   | 'openOrdersLimit'
   | 'orderRateLimit'
+  | 'batchRefused'
+  | 'batchTooLarge'
   | 'cancelledByUser'
   | 'immediateRemainder'
   | 'selfTrade'
@@ -415,6 +425,8 @@ const ReasonCodeTable: EnumTable = {
   notionalTooLarge: 347,
   openOrdersLimit: 348,
   orderRateLimit: 349,
+  batchRefused: 351,
+  batchTooLarge: 352,
   cancelledByUser: 320,
   immediateRemainder: 321,
   selfTrade: 322,
@@ -519,6 +531,8 @@ export const REASON_DESCRIPTIONS: Readonly<Record<ReasonCode, string>> = {
   notionalTooLarge: "The notional is above the market's limit.",
   openOrdersLimit: "The account has as many open orders, here or on the shard, as it may.",
   orderRateLimit: "The account sends more orders in this second of log time than it may.",
+  batchRefused: "Another command of this all-or-nothing batch was refused, so this one was not done either.",
+  batchTooLarge: "With this command an all-or-nothing batch would cause more than 4,096 reports.",
   cancelledByUser: "Cancelled by the account.",
   immediateRemainder: "The rest of an immediate-or-cancel order.",
   selfTrade: "The next fill would have been against the same account.",
@@ -816,6 +830,7 @@ export interface SignedBatch {
   /** Unique per key; max(now in us, last + 1). */
   nonce: bigint;
   shard: number;
+  flags: BatchFlags[];
   commands: Command[];
 }
 
@@ -828,7 +843,7 @@ const SignedBatchTable: MessageTable = {
     ['publicKey', 'bytes', 32],
     ['nonce', 'u64', 8],
     ['shard', 'u16', 2],
-    ['flags', 'reserved', 1],
+    ['flags', 'set', 1, BatchFlagsTable],
     ['reserved', 'reserved', 1],
   ],
   groups: [
