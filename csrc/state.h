@@ -21,8 +21,8 @@
 #define STATE_ACCOUNT_BALANCE_BYTES 20u
 #define STATE_META_BYTES 96u
 #define STATE_KEY_BYTES 184u
-#define STATE_MARKET_BYTES 124u
-#define STATE_ASSET_BYTES 16u
+#define STATE_MARKET_BYTES 164u
+#define STATE_ASSET_BYTES 56u
 #define STATE_ORDER_BYTES 68u
 #define STATE_TERMS_BYTES 72u /* behind an order that is not plain */
 #define STATE_OUTCOME_BYTES 80u

@@ -24,9 +24,11 @@ from webapp.history import History, Touched
 from webapp.records import RecordTree
 from webapp.settlement_log import SettlementLog
 from zexchange.config import Config
+from zexchange.definitions import Definitions
 from zexchange.engine import Engine
 from zexchange.engine_types import AccountInState
-from zexchange.genesis import Genesis
+from zexchange.genesis import Genesis, Market
+from zexchange.limits import ASSETS_MAX, MARKETS_MAX
 from zexchange.log.history import LogHistory, read_streams
 from zexchange.log.journal import BatchInvalid, ChainState, EntryId, LogReader
 from zexchange.log.stream import StoreRefused, StoreUnavailable
@@ -71,7 +73,12 @@ class Follower:
         self._prover_client = open_store(paths, config)
         self._states = CheckpointStates(paths, genesis, self._prover_client, time.monotonic)
         self._replays: dict[int, Replay] = {}
-        self.history = History(genesis)
+        self.history = History()
+        self.definitions = Definitions(genesis)
+        self._learned: dict[int, tuple[int, int]] = {}
+        """By shard: how many of its assets are known, and markets as of which record."""
+        self.on_definitions: Callable[[Sequence[Market]], None] = lambda _markets: None
+        """Called with markets that are new or have other sizes, before anybody hears of what happens in them."""
         self.checkpoints = SettlementLog(paths.checkpoints_log, genesis.shards)
         self.records = {shard: RecordTree(genesis, shard) for shard in range(genesis.shards)}
         self.on_checkpoints: Callable[[Sequence[SignedCheckpoint]], None] = lambda _new: None
@@ -124,6 +131,7 @@ class Follower:
         for shard in range(self._genesis.shards):
             if shard not in self._replays:
                 self._replays[shard] = await self._start(shard)
+                self._learn(shard)
             replay = self._replays[shard]
             state = replay.state
             chunks = LogHistory(self._paths, self._client, shard).chunks(
@@ -183,12 +191,24 @@ class Follower:
             if stored.id.record_no < replay.state.next_record_no:
                 continue  # seen before the store went away
             self.records[shard].add(stored)
-            self._on_change(shard, self.history.add(shard, replay.apply(stored)))
+            touched = self.history.add(shard, replay.apply(stored))
+            if touched.defines:
+                self._learn(shard)
+            self._on_change(shard, touched)
             if self.caught_up:
                 self.visible_ns.append(max(0, time.time_ns() - replay.engine.log_time_ns))
             if time.monotonic_ns() - begun_ns > _TURN_NS:
                 await asyncio.sleep(0)
                 begun_ns = time.monotonic_ns()
+
+    def _learn(self, shard: int) -> None:
+        """Take in what the shard has defined since the last look."""
+        engine = self._replays[shard].engine
+        assets_known, since_record_no = self._learned.get(shard, (len(self._genesis.assets), 1))
+        assets = engine.assets(assets_known, ASSETS_MAX)
+        markets, _ = engine.markets(since_record_no, 0, MARKETS_MAX)
+        self._learned[shard] = assets_known + len(assets), engine.next_record_no
+        self.on_definitions(self.definitions.learn(shard, assets, markets))
 
     async def _read_checkpoints(self) -> None:
         new = await self._in_thread(self.checkpoints.poll)

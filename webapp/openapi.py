@@ -179,6 +179,19 @@ OPERATIONS: tuple[Operation, ...] = (
         reply=rest.AccountReply,
         status=201,
     ),
+    Operation(
+        method="get",
+        path="/demo/bots",
+        summary="Whether bots with play money trade (demo deployments only)",
+        reply=rest.DemoBotsReply,
+    ),
+    Operation(
+        method="post",
+        path="/demo/bots",
+        summary="Stops the bots, or lets them go on (demo deployments only)",
+        body=rest.DemoBotsRequest,
+        reply=rest.DemoBotsReply,
+    ),
 )
 
 

@@ -189,7 +189,8 @@ def _build(context: ProcessContext) -> Web:
         feeds[0].touch(touched)
 
     follower = Follower(paths, genesis, config, context.log, on_change)
-    views = Views(genesis)
+    views = Views(genesis, follower.definitions)
+    follower.on_definitions = views.learned
     feed = Feed(views, follower, time.time_ns)
     feeds.append(feed)
 

@@ -28,6 +28,7 @@ from webapp.views import (
 )
 from zexchange import __version__, limits
 from zexchange.log.stream import StoreRefused, StoreUnavailable
+from zexchange.runtime.exchange_info import read_exchange
 from zexchange.verification.balance_proof import make_balance_proof
 from zexchange.verification.checkpoint import CheckpointLeaf, origin_of
 from zexchange.wire import signing
@@ -74,6 +75,17 @@ class VersionReply(msgspec.Struct, frozen=True, kw_only=True):
     operator_public_key: str
     settlement_public_key: str
     checkpoint_origin: str
+
+
+class DemoBotsRequest(msgspec.Struct, frozen=True):
+    running: bool
+
+
+class DemoBotsReply(msgspec.Struct, frozen=True, kw_only=True):
+    """`present`: the exchange was started with them."""
+
+    present: bool
+    running: bool
 
 
 class LimitsReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -289,7 +301,7 @@ class MarketsHandler(ReadyHandler):
                     self.web.views.market(
                         one.market_id, self.web.follower.engine(one.shard).depth(one.market_id, 0).state
                     )
-                    for one in self.web.genesis.markets
+                    for one in self.web.views.markets
                 ]
             )
         )
@@ -306,7 +318,7 @@ class TickerHandler(ReadyHandler):
     """GET /ticker"""
 
     def get(self) -> None:
-        self.reply(TickersReply([self.web.feed.ticker(one.market_id) for one in self.web.genesis.markets]))
+        self.reply(TickersReply([self.web.feed.ticker(one.market_id) for one in self.web.views.markets]))
 
 
 class BookHandler(ReadyHandler):
@@ -515,7 +527,7 @@ class FillsHandler(ReadyHandler):
 
     def get(self) -> None:
         reports, cursor = newest_reports(self, FILL_KINDS)
-        self.reply(FillsReply([self.web.views.fill(one) for one in reports], cursor))
+        self.reply(FillsReply(self.web.views.fills(reports), cursor))
 
 
 class BalancesHandler(ReadyHandler):
@@ -606,7 +618,7 @@ class BatchHandler(ReadyHandler):
             code=first.reason.name if rejected else "",
             duplicate=bool(first.flags),
             order=views.order(last) if last.order_id or rejected else None,
-            fills=[views.fill(one) for one in own if one.exec_type is ExecType.TRADE and one.side],
+            fills=views.fills(one for one in own if one.exec_type is ExecType.TRADE and one.side),
             cancelled=last.qty_lots if is_mass else 0,
         )
 
@@ -619,6 +631,28 @@ class DemoAccountHandler(Handler):
             raise Problem("FORBIDDEN", "this is not a demo deployment")
         key = key_of(self.json(DemoRequest).public_key)
         self.reply(AccountReply(str(await self.web.operator.open_demo_account(key))), 201)
+
+
+class DemoBotsHandler(Handler):
+    """GET and POST /demo/bots: whether the bots of a demo trade"""
+
+    def get(self) -> None:
+        self.reply(self._state())
+
+    def post(self) -> None:
+        if not self._state().present:
+            raise Problem("FORBIDDEN", "this exchange was not started with bots (zexchange up --demo)")
+        paused = self.web.paths.bots_paused
+        if self.json(DemoBotsRequest).running:
+            paused.unlink(missing_ok=True)
+        else:
+            paused.touch(mode=0o600)
+        self.reply(self._state())
+
+    def _state(self) -> DemoBotsReply:
+        info = read_exchange(self.web.paths)
+        present = self.web.demo and info is not None and "bots" in info.processes
+        return DemoBotsReply(present=present, running=present and not self.web.paths.bots_paused.exists())
 
 
 # ------------------------------------------------------------ helpers
@@ -697,5 +731,6 @@ def routes() -> list[tuple[str, type[Handler]]]:
         "/fills": FillsHandler,
         "/balances": BalancesHandler,
         "/demo/account": DemoAccountHandler,
+        "/demo/bots": DemoBotsHandler,
     }
     return list(found.items())

@@ -11,7 +11,7 @@ from typing import Protocol, Self
 from msgspec import Struct
 
 from zexchange.genesis import Genesis
-from zexchange.wire.messages import Balance, Level, MarketState, OpenOrder
+from zexchange.wire.messages import AssetDefinition, Balance, Level, MarketDefinition, MarketState, OpenOrder
 
 __all__ = [
     "AccountInState",
@@ -174,8 +174,19 @@ class MatchingEngine(Protocol):
 
     def counts(self) -> Counts: ...
 
+    def assets(self, first: int, limit: int) -> list[AssetDefinition]:
+        """At most `limit` assets from position `first` on: those of the genesis file, then those added."""
+        ...
+
+    def markets(self, since_record_no: int, first: int, limit: int) -> tuple[list[MarketDefinition], int]:
+        """Markets from position `first` on, and the position to go on from, 0 at the end.
+
+        At most `limit`, of those that were added, or got their sizes, by record `since_record_no` or a later one.
+        """
+        ...
+
     def supply(self, asset_id: int) -> int:
-        """Deposits less withdrawals, in base units. Raises KeyError when the genesis has no such asset."""
+        """Deposits less withdrawals, in base units. Raises KeyError when the shard has no such asset."""
         ...
 
     def check(self) -> None:

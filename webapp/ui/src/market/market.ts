@@ -19,6 +19,8 @@ export interface MarketInfo {
   lot_size: string;
   maker_fee_ppm: number;
   taker_fee_ppm: number;
+  /** How often tick and lot size have changed. */
+  sizes_no?: number;
   state: string;
   /** Types of order the market takes; limit and market where it does not say. */
   order_types?: string[];
@@ -53,6 +55,11 @@ export class Market {
 
   get symbol(): string {
     return this.info.symbol;
+  }
+
+  /** Of which tick and lot size the numbers of a command count: the exchange refuses one that was made for others. */
+  get sizesNo(): number {
+    return (this.info.sizes_no ?? 0) % 256;
   }
 
   get orderTypes(): readonly string[] {

@@ -9,7 +9,7 @@ import type { Assessment, Available } from '../market/draft';
 import { Market } from '../market/market';
 import type { Side } from '../market/market';
 import { Api, Problem } from '../net/api';
-import type { Balance, Candle, CheckpointInfo, Fill, Order, Ticker, Trade } from '../net/api';
+import type { Balance, Bots, Candle, CheckpointInfo, Fill, Order, Ticker, Trade } from '../net/api';
 import { Feed } from '../net/feed';
 import type { FeedMessage, Subscription } from '../net/feed';
 import { Trading, isAccount } from '../net/trading';
@@ -305,6 +305,23 @@ export async function makeKey(): Promise<Signer> {
   return made.signer;
 }
 
+/** Whether the bots of a demo trade. */
+export async function readBots(): Promise<void> {
+  try {
+    store.bots.value = await api.get<Bots>('/demo/bots');
+  } catch {
+    store.bots.value = { present: false, running: false };
+  }
+}
+
+export async function letBots(running: boolean): Promise<void> {
+  try {
+    store.bots.value = await api.post<Bots>('/demo/bots', { running });
+  } catch (error) {
+    store.notify('bad', 'The bots did not hear', error instanceof Error ? error.message : String(error));
+  }
+}
+
 /** One click on a demo deployment: a key if there is none, an account for it, and funds. */
 export async function openDemoAccount(): Promise<void> {
   try {
@@ -359,7 +376,7 @@ export function assessDraft(): Assessment | null {
 }
 
 const NO_COMMAND: Command = {
-  kind: 'cancel', side: 'none', orderType: 'none', timeInForce: 'none', selfTradePrevention: 'none', options: [], trigger: 'none', marketId: 0,
+  kind: 'cancel', side: 'none', orderType: 'none', timeInForce: 'none', selfTradePrevention: 'none', options: [], trigger: 'none', sizesNo: 0, marketId: 0,
   clientOrderId: 0n, orderId: 0n, priceTicks: 0n, qtyLots: 0n, displayQtyLots: 0n, minQtyLots: 0n, triggerTicks: 0n, trailPpm: 0, expireTimeNs: 0n, maxNotional: 0n,
 };
 
@@ -388,7 +405,7 @@ export function submitDraft(): boolean {
   propose(title, market, [
     {
       ...NO_COMMAND, kind: 'new', side: draft.side, orderType: isMarket ? 'market' : 'limit', timeInForce: tif, selfTradePrevention: 'cancelNewest',
-      options: draft.postOnly && !isMarket ? ['postOnly'] : [], marketId: market.info.market_id, clientOrderId, priceTicks: found.ticks, qtyLots: found.lots,
+      options: draft.postOnly && !isMarket ? ['postOnly'] : [], sizesNo: market.sizesNo, marketId: market.info.market_id, clientOrderId, priceTicks: found.ticks, qtyLots: found.lots,
     },
   ]);
   return true;
@@ -435,7 +452,7 @@ export function amendOrder(order: Order, price: string, size: string): string | 
   if ('problem' in readSize) return readSize.problem;
   propose(`Amend order ${order.order_id}: ${size} ${market.info.base} at ${price}`, market, [
     {
-      ...NO_COMMAND, kind: 'amend', selfTradePrevention: 'cancelNewest', options: order.post_only ? ['postOnly' as const] : [], marketId: market.info.market_id,
+      ...NO_COMMAND, kind: 'amend', selfTradePrevention: 'cancelNewest', options: order.post_only ? ['postOnly' as const] : [], sizesNo: market.sizesNo, marketId: market.info.market_id,
       orderId: BigInt(order.order_id), priceTicks: readPrice.ticks, qtyLots: readSize.lots,
     },
   ]);
