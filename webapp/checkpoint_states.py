@@ -12,7 +12,7 @@ signed since. Keeping a state tree in the follower would cost every batch its ha
 and still stand at the wrong place. The engines are let go when nobody has asked for a while.
 
 Not thread safe: `web` gives it a thread of its own, so that a long replay keeps nobody waiting but those who want a
-proof. """
+proof."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class CheckpointStates:
         """An account in the state of every shard as this checkpoint signs it, by ascending shard.
 
         Raises Mismatch or BatchInvalid if the log does not give what was signed, StoreUnavailable, StoreRefused,
-        OSError. """
+        OSError."""
         self._asked_at = self._now()
         found = []
         for tip in checkpoint.shards:

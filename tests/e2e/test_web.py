@@ -370,7 +370,7 @@ def test_a_balance_is_proved_to_be_in_the_signed_state(
     ]
     assert run(arguments) == 0
     assert "1250.500000" in capsys.readouterr().out
-    body["shards"][0]["hashes"] = body["shards"][0]["hashes"][::-1]
+    body["shards"][0]["hashes"][0] = "00" * 32
     file.write_text(json.dumps(body))
     assert run(arguments) == 5
     assert "proves nothing" in capsys.readouterr().err

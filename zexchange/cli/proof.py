@@ -1,7 +1,7 @@
 """`zexchange proof`: checks what a signed checkpoint says about one account, without the exchange."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 @click.option("--account", "account_id", type=click.IntRange(0), required=True, help="Your account.")
 @json_option
 @common_options
-def proof(
-    file: click.utils.LazyFile, account_id: int, data: Path, config_file: Path | None, as_json: bool
-) -> int:
+def proof(file: BinaryIO, account_id: int, data: Path, config_file: Path | None, as_json: bool) -> int:
     """Check a proof of balances, as GET /api/v1/proofs/balance gives it, and show what it proves.
 
     \b
