@@ -181,6 +181,15 @@ class Handler(tornado.web.RequestHandler):
         metrics.request_seconds.labels(route).observe(time.monotonic() - self._begun_s)
 
 
+class ReadyHandler(Handler):
+    """Base of those that need the replica."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        if not self.web.follower.caught_up:
+            raise Problem("NOT_READY", "still replaying the log")
+
+
 class NotFound(Handler):
     """Whatever is nowhere."""
 

@@ -59,6 +59,9 @@ COMMANDS: dict[str, LazyCommand] = {
     "verify": LazyCommand(
         "zexchange.cli.verify:verify", "Replay the log and compare every root with what was signed."
     ),
+    "download": LazyCommand(
+        "zexchange.cli.download:download", "Copy the log of an exchange over HTTP, to verify it."
+    ),
     "proof": LazyCommand(
         "zexchange.cli.proof:proof", "Check what a signed checkpoint says about your account."
     ),
