@@ -256,6 +256,18 @@ typedef struct {
     uint64_t qty_lots;
 } engine_auction;
 engine_auction engine_indicated(const engine *self, uint32_t market_id);
+typedef struct {
+    uint64_t until_ns;
+    uint64_t notional_max;
+    uint64_t qty_lots_max;
+    int64_t last_ticks;
+    int64_t reference_ticks;
+    uint32_t orders_max;
+    uint32_t dynamic_band_ppm;
+    uint32_t static_band_ppm;
+    uint32_t reserved;
+} engine_market_terms;
+engine_market_terms engine_terms_of(const engine *self, uint32_t market_id);
 uint32_t engine_depth(const engine *self, uint32_t market_id, uint8_t side, uint32_t levels_max, struct zx_level *at);
 uint32_t engine_balances(const engine *self, uint64_t account_id, uint32_t balances_max, struct zx_balance *at);
 uint32_t engine_open_orders(

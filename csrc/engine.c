@@ -596,10 +596,14 @@ uint32_t engine_open_orders(
 ) {
     if (!ledger_is_open(&self->ledger, account_id)) return 0;
     uint32_t slot = self->ledger.accounts[account_id].order_head;
-    /* The usual next page starts behind an order that is still open: no need to walk there. */
+    /* The usual next page starts behind an order that is still open, and who wants one order asks for what is behind
+     * the id before it: no need to walk there. */
     const uint32_t after = engine_find_order(self, after_order_id);
+    const uint32_t next = engine_find_order(self, after_order_id + 1);
     if (after != ZX_NONE && self->pool.orders[after].owner == account_id) {
         slot = self->pool.orders[after].owner_next;
+    } else if (next != ZX_NONE && self->pool.orders[next].owner == account_id) {
+        slot = next;
     }
     uint32_t count = 0;
     for (; slot != ZX_NONE && count < orders_max; slot = self->pool.orders[slot].owner_next) {
@@ -654,6 +658,21 @@ uint64_t engine_report_seq(const engine *self, uint64_t account_id) {
 uint32_t engine_market_state(const engine *self, uint32_t market_id) {
     const engine_market *const market = engine_find_market(self, market_id);
     return market == NULL ? (uint32_t)ZX_MARKET_STATE_NONE : market->state;
+}
+
+engine_market_terms engine_terms_of(const engine *self, uint32_t market_id) {
+    const engine_market *const market = engine_find_market(self, market_id);
+    if (market == NULL) return (engine_market_terms){0};
+    return (engine_market_terms){
+        .until_ns = market->until_ns,
+        .notional_max = market->notional_max,
+        .qty_lots_max = market->qty_lots_max,
+        .last_ticks = market->last_ticks,
+        .reference_ticks = market->reference_ticks,
+        .orders_max = market->orders_max,
+        .dynamic_band_ppm = market->dynamic_band_ppm,
+        .static_band_ppm = market->static_band_ppm,
+    };
 }
 
 uint64_t engine_supply(const engine *self, uint32_t asset_id) {

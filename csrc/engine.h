@@ -350,6 +350,22 @@ typedef struct engine_auction {
 /* What the auction of a market would trade now; nothing if it collects no orders for one. */
 engine_auction engine_indicated(const engine *self, uint32_t market_id);
 
+/* How long a market stays as it is, and what it takes; each 0 if there is none. */
+typedef struct engine_market_terms {
+    uint64_t until_ns; /* log time at which the state ends by itself */
+    uint64_t notional_max;
+    uint64_t qty_lots_max;
+    int64_t last_ticks;
+    int64_t reference_ticks;
+    uint32_t orders_max;
+    uint32_t dynamic_band_ppm;
+    uint32_t static_band_ppm;
+    uint32_t reserved; /* zero */
+} engine_market_terms;
+
+/* All zero if the shard has no such market. */
+engine_market_terms engine_terms_of(const engine *self, uint32_t market_id);
+
 /* Lists what is shown of the best levels of one side (enum zx_side), at most `levels_max`; returns how many. `at` has room for them. */
 uint32_t engine_depth(
     const engine *self, uint32_t market_id, uint8_t side, uint32_t levels_max, struct zx_level *at

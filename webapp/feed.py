@@ -20,7 +20,7 @@ from webapp.candles import INTERVALS_S
 from webapp.decimals import rfc3339
 from webapp.history import History, Touched
 from webapp.problems import Problem
-from webapp.views import LevelRow, Views, checksum
+from webapp.views import LevelRow, OrderView, Views, checksum
 from zexchange.engine import Engine
 from zexchange.verification.checkpoint import SignedCheckpoint
 from zexchange.wire.messages import ExecType, ExecutionReport
@@ -134,6 +134,8 @@ class _BookState(msgspec.Struct):
     """Log time of the last record in it."""
     bids: dict[str, LevelRow]
     asks: dict[str, LevelRow]
+    phase: dict[str, str]
+    """The market's state and what goes with it."""
 
 
 Cursor: TypeAlias = dict[int, int]
@@ -369,6 +371,7 @@ class Feed:
             case "book":
                 state: _BookState = self._state[topic]
                 content = self._book_content(list(state.bids.values()), list(state.asks.values()), state)
+                content |= state.phase
             case "trades":
                 trades = history.markets[topic.market_id].trades
                 shown = [one for one in trades if one.number <= self._state[topic]][-SNAPSHOT_TRADES:]
@@ -406,9 +409,10 @@ class Feed:
                 before: _BookState = self._state[topic]
                 now = self._state[topic] = self._book(topic.market_id)
                 bids, asks = _difference(before.bids, now.bids), _difference(before.asks, now.asks)
-                if not bids and not asks:
+                phase = {name: text for name, text in now.phase.items() if text != before.phase[name]}
+                if not bids and not asks and not phase:
                     return None
-                content = self._book_content(bids, asks, now)
+                content = self._book_content(bids, asks, now) | phase
             case "trades":
                 market = history.markets[topic.market_id]
                 trades = market.after(self._state[topic])
@@ -433,8 +437,9 @@ class Feed:
                 if topic.channel == "fills":
                     content = {"fills": views.fills(reversed(reports))}
                 else:
-                    orders = {(one.shard, one.order_id): views.order(one) for one in reports if one.order_id}
-                    content = {"orders": [one for one in orders.values() if one is not None]}
+                    newest = {(one.shard, one.order_id): one for one in reports if one.order_id}
+                    orders = [self._order(one) for one in newest.values()]
+                    content = {"orders": [one for one in orders if one is not None]}
             case "balances":
                 balances = self._balances(topic.account_id)
                 if balances == self._state[topic]:
@@ -477,6 +482,7 @@ class Feed:
             time_ns=engine.log_time_ns,
             bids={row[0]: row for row in self._views.levels(market_id, depth.bids)},
             asks={row[0]: row for row in self._views.levels(market_id, depth.asks)},
+            phase=self._views.phase(market_id, depth, engine.market_terms(market_id)),
         )
 
     def _book_content(
@@ -496,6 +502,20 @@ class Feed:
             for engine in self._source.engines().values()
             for order in engine.open_orders(account_id, 0, 0, 1_000)
         ]
+
+    def _order(self, report: ExecutionReport) -> OrderView | None:
+        """As the report says; of an order that is open also what no report repeats."""
+        told = self._views.order(report)
+        if told is None or told.status != "open":
+            return told
+        engine = self._source.engine(report.shard)
+        found = engine.open_orders(report.account_id, report.market_id, report.order_id - 1, 1)
+        if not found or found[0].order_id != report.order_id:
+            return told
+        opened = self._views.open_order(found[0])
+        return msgspec.structs.replace(
+            opened, reason=told.reason, time=told.time, record_no=told.record_no, seq=told.seq
+        )
 
     def _balances(self, account_id: int) -> list[Any]:
         return self._views.balances(

@@ -159,9 +159,12 @@ class MarketsHandler(ReadyHandler):
             MarketsReply(
                 [
                     self.web.views.market(
-                        one.market_id, self.web.follower.engine(one.shard).depth(one.market_id, 0).state
+                        one.market_id,
+                        engine.depth(one.market_id, 0).state,
+                        engine.market_terms(one.market_id),
                     )
                     for one in self.web.views.markets
+                    for engine in [self.web.follower.engine(one.shard)]
                 ]
             )
         )
@@ -188,8 +191,9 @@ class BookHandler(ReadyHandler):
         market = self.web.market(symbol)
         levels = self.number("levels", 50, 1, limits.QUERY_LIMIT_MAX)
         engine = self.web.follower.engine(market.shard)
-        depth = engine.depth(market.market_id, levels)
-        self.reply(self.web.views.book(market.market_id, depth, engine.next_seq - 1, engine.log_time_ns))
+        depth, terms = engine.depth(market.market_id, levels), engine.market_terms(market.market_id)
+        seq, time_ns = engine.next_seq - 1, engine.log_time_ns
+        self.reply(self.web.views.book(market.market_id, depth, terms, seq, time_ns))
 
 
 class TradesHandler(ReadyHandler):

@@ -15,7 +15,7 @@ from webapp.candles import Candle, CandleSet
 from webapp.decimals import Units, rfc3339, scaled
 from webapp.history import MarketTrade
 from zexchange.definitions import Definitions
-from zexchange.engine_types import Depth
+from zexchange.engine_types import Depth, MarketTerms
 from zexchange.genesis import Genesis, Market
 from zexchange.verification.checkpoint import CheckpointLeaf, SignedCheckpoint
 from zexchange.wire.messages import (
@@ -57,6 +57,14 @@ class MarketView(msgspec.Struct, frozen=True, kw_only=True):
     sizes_no: int
     """How often tick and lot size have changed; commands name it modulo 256."""
     state: str
+    max_qty: str = ""
+    """Of an order, as `max_notional` in the quote asset; empty if there is no limit."""
+    max_notional: str = ""
+    max_open_orders: int = 0
+    """Of an account in this market; 0 if there is no limit."""
+    dynamic_band_ppm: int = 0
+    """How far a trade may be from the last one, and `static_band_ppm` from the reference price; 0 if anywhere."""
+    static_band_ppm: int = 0
 
 
 class AssetView(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +100,10 @@ class BookView(msgspec.Struct, frozen=True, kw_only=True):
     asks: Sequence[LevelRow]
     checksum: int
     state: str = ""
+    until: str = ""
+    """When the state ends by itself; empty if it does not."""
+    reference_price: str = ""
+    """The operator's, or empty."""
     indicative_price: str = ""
     """What an auction would trade at now; empty if nothing, or if none is on."""
     indicative_qty: str = ""
@@ -227,7 +239,7 @@ class Views:
         former = self._definitions.sized(report.market_id, report.sizes_no)
         return units if former is None else Units(former, self._definitions.assets)
 
-    def market(self, market_id: int, state: MarketState) -> MarketView:
+    def market(self, market_id: int, state: MarketState, terms: MarketTerms) -> MarketView:
         units = self.units[market_id]
         market = units.market
         return MarketView(
@@ -248,6 +260,11 @@ class Views:
             taker_fee_ppm=market.taker_fee_ppm,
             sizes_no=market.sizes_no,
             state=state.name.lower(),
+            max_qty=units.quantity.text(terms.qty_lots_max) if terms.qty_lots_max else "",
+            max_notional=units.quote_amount(terms.notional_max) if terms.notional_max else "",
+            max_open_orders=terms.orders_max,
+            dynamic_band_ppm=terms.dynamic_band_ppm,
+            static_band_ppm=terms.static_band_ppm,
         )
 
     def assets(self) -> list[AssetView]:
@@ -286,7 +303,7 @@ class Views:
         price, quantity = units.price.text, units.quantity.text
         return [(price(one.price_ticks), quantity(one.qty_lots), one.orders) for one in levels]
 
-    def book(self, market_id: int, depth: Depth, seq: int, time_ns: int) -> BookView:
+    def book(self, market_id: int, depth: Depth, terms: MarketTerms, seq: int, time_ns: int) -> BookView:
         bids, asks = self.levels(market_id, depth.bids), self.levels(market_id, depth.asks)
         return BookView(
             market=self.units[market_id].market.symbol,
@@ -295,17 +312,20 @@ class Views:
             bids=bids,
             asks=asks,
             checksum=checksum(bids, asks),
-            state=depth.state.name.lower(),
-            indicative_price=self._indicated(market_id, depth)[0],
-            indicative_qty=self._indicated(market_id, depth)[1],
+            **self.phase(market_id, depth, terms),
         )
 
-    def _indicated(self, market_id: int, depth: Depth) -> tuple[str, str]:
+    def phase(self, market_id: int, depth: Depth, terms: MarketTerms) -> dict[str, str]:
+        """What a book has besides levels: the market's state and what goes with it."""
         units = self.units[market_id]
-        if not depth.indicative_price_ticks:
-            return "", ""
-        price = units.price.text(depth.indicative_price_ticks)
-        return price, units.quantity.text(depth.indicative_qty_lots)
+        indicated = depth.indicative_price_ticks
+        return {
+            "state": depth.state.name.lower(),
+            "until": rfc3339(terms.until_ns) if terms.until_ns else "",
+            "reference_price": units.price.text(terms.reference_ticks) if terms.reference_ticks else "",
+            "indicative_price": units.price.text(indicated) if indicated else "",
+            "indicative_qty": units.quantity.text(depth.indicative_qty_lots) if indicated else "",
+        }
 
     def trade(self, market_id: int, one: MarketTrade) -> TradeView:
         units = self.units[market_id]
@@ -314,7 +334,7 @@ class Views:
             market=units.market.symbol,
             price=units.price.text(one.price_ticks),
             qty=units.quantity.text(one.qty_lots),
-            side=SIDE_NAMES[one.taker_side],
+            side=SIDE_NAMES.get(one.taker_side, ""),
             time=rfc3339(one.time_ns),
             record_no=str(one.record_no),
         )

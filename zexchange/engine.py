@@ -16,6 +16,7 @@ from zexchange.engine_types import (
     Depth,
     InvariantBroken,
     MalformedFrame,
+    MarketTerms,
     SnapshotInvalid,
     Subtree,
 )
@@ -161,6 +162,22 @@ class Engine:
             state=MarketState(state),
             bids=self._levels(market_id, Side.BUY, levels),
             asks=self._levels(market_id, Side.SELL, levels),
+        )
+
+    def market_terms(self, market_id: int) -> MarketTerms:
+        """What is laid down for a market. Raises KeyError when the shard has no such market."""
+        if lib.engine_market_state(self._handle, market_id) == 0:
+            raise KeyError(f"shard {self._shard} has no market {market_id}")
+        terms = lib.engine_terms_of(self._handle, market_id)
+        return MarketTerms(
+            until_ns=terms.until_ns,
+            last_ticks=terms.last_ticks,
+            reference_ticks=terms.reference_ticks,
+            qty_lots_max=terms.qty_lots_max,
+            notional_max=terms.notional_max,
+            orders_max=terms.orders_max,
+            dynamic_band_ppm=terms.dynamic_band_ppm,
+            static_band_ppm=terms.static_band_ppm,
         )
 
     def account_of_key(self, public_key: bytes) -> int | None:

@@ -70,6 +70,23 @@ class Depth(Struct, frozen=True, kw_only=True):
     indicative_qty_lots: int = 0
 
 
+class MarketTerms(Struct, frozen=True, kw_only=True):
+    """How long a market stays as it is, and what it takes; each 0 if there is none."""
+
+    until_ns: int
+    """Log time at which its state ends by itself."""
+    last_ticks: int
+    reference_ticks: int
+    qty_lots_max: int
+    """Of an order, as `notional_max`."""
+    notional_max: int
+    orders_max: int
+    """Open orders of an account in this market."""
+    dynamic_band_ppm: int
+    """How far a trade may be from the last one, and `static_band_ppm` from the reference price."""
+    static_band_ppm: int
+
+
 class Counts(Struct, frozen=True, kw_only=True):
     """How full the pools of a shard are."""
 
@@ -154,6 +171,10 @@ class MatchingEngine(Protocol):
 
     def depth(self, market_id: int, levels: int) -> Depth:
         """The best `levels` levels of each side. Raises KeyError when the shard has no such market."""
+        ...
+
+    def market_terms(self, market_id: int) -> MarketTerms:
+        """What is laid down for a market. Raises KeyError when the shard has no such market."""
         ...
 
     def account_of_key(self, public_key: bytes) -> int | None: ...

@@ -20,17 +20,19 @@ from tests.model.kit import (
     deposit,
     epoch_open,
     line,
+    market_rules,
     market_state,
     open_account,
     order,
     public_key,
+    reference_price,
     register_key,
     rest,
     small_genesis,
     withdraw,
 )
 from tests.rules.names import ALICE, BOB, BTC, BUY, CAROL, SELL, USD, NewShard
-from zexchange.engine_types import MalformedFrame, SnapshotInvalid
+from zexchange.engine_types import MalformedFrame, MarketTerms, SnapshotInvalid
 from zexchange.genesis import EngineLimits, MarketSpec
 from zexchange.wire.messages import (
     ExecType,
@@ -344,7 +346,11 @@ def test_queries(shard: Shard) -> None:
     assert [one.order_id for one in shard.engine.open_orders(ALICE, 0, 0, 100)] == ids
     assert [one.order_id for one in shard.engine.open_orders(ALICE, 2, 0, 100)] == ids[1::2]
     assert [one.order_id for one in shard.engine.open_orders(ALICE, 0, ids[1], 2)] == ids[2:4]
+    assert [one.order_id for one in shard.engine.open_orders(ALICE, 2, ids[3] - 1, 1)] == [ids[3]]
+    assert [one.order_id for one in shard.engine.open_orders(ALICE, 1, ids[3] - 1, 1)] == [ids[4]]
     assert shard.engine.open_orders(14, 0, 0, 100) == []
+    assert shard.engine.open_orders(BOB, 0, ids[3] - 1, 100) == []
+    assert shard.engine.open_orders(ALICE, 0, 2**64 - 1, 100) == []
     assert shard.engine.balances(14) == []
     assert shard.engine.report_seq(14) == 0
     depth = shard.engine.depth(1, 2)
@@ -353,7 +359,30 @@ def test_queries(shard: Shard) -> None:
     with pytest.raises(KeyError):
         shard.engine.depth(9, 1)
     with pytest.raises(KeyError):
+        shard.engine.market_terms(9)
+    with pytest.raises(KeyError):
         shard.engine.supply(9)
+
+
+def test_the_terms_of_a_market(shard: Shard) -> None:
+    plain = MarketTerms(
+        until_ns=0, last_ticks=0, reference_ticks=0, qty_lots_max=0, notional_max=0, orders_max=0,
+        dynamic_band_ppm=0, static_band_ppm=0,
+    )  # fmt: skip
+    assert shard.engine.market_terms(1) == plain
+    until_ns = START_NS + 3_600_000_000_000
+    rest(shard, ALICE, SELL, 1, 100)
+    shard.send(BOB, order(BUY, 1, 100))
+    shard.operator(
+        reference_price(1, 90),
+        market_rules(1, qty_lots=50, amount=7_000, orders_max=4, dynamic_band_ppm=30, static_band_ppm=60),
+        market_state(1, MarketState.AUCTION, until_ns),
+    )
+    assert shard.engine.market_terms(1) == MarketTerms(
+        until_ns=until_ns, last_ticks=100, reference_ticks=90, qty_lots_max=50, notional_max=7_000,
+        orders_max=4, dynamic_band_ppm=30, static_band_ppm=60,
+    )  # fmt: skip
+    assert shard.engine.market_terms(2) == plain
 
 
 def test_limits_that_do_not_hold_the_operators_balances_are_refused(engine_class: EngineClass) -> None:

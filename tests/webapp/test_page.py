@@ -97,9 +97,13 @@ def test_units(built: dict[str, str]) -> None:
     run(["npm", "run", "--silent", "test"], built, 170)
 
 
+def test_first_load_is_within_its_budget(built: dict[str, str]) -> None:
+    run(["node", "scripts/budget.mjs"], built, 30)
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_in_a_browser(built: dict[str, str]) -> None:
     if CHROMIUM is None:
         missing("no Chromium: apt-get install -y chromium")
-    run(["npm", "run", "--silent", "test:browser"], {**built, "CHROMIUM": CHROMIUM or ""}, 290)
+    run(["npm", "run", "--silent", "test:browser"], {**built, "CHROMIUM": CHROMIUM or ""}, 590)

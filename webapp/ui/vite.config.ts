@@ -20,6 +20,7 @@ export default defineConfig({
     projects: [
       { test: { name: 'unit', include: ['tests/unit/**/*.test.ts'] } },
       { test: { name: 'browser', include: ['tests/browser/**/*.test.ts'], maxWorkers: 1, testTimeout: 60_000, hookTimeout: 60_000 } },
+      { test: { name: 'live', include: ['tests/live/**/*.test.ts'], maxWorkers: 1, testTimeout: 90_000, hookTimeout: 60_000 } },
     ],
   },
 });

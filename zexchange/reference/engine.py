@@ -7,7 +7,15 @@ from collections.abc import Iterator, Sequence
 from typing import Self
 
 from zexchange import limits
-from zexchange.engine_types import Applied, Counts, Depth, InvariantBroken, MalformedFrame, SnapshotInvalid
+from zexchange.engine_types import (
+    Applied,
+    Counts,
+    Depth,
+    InvariantBroken,
+    MalformedFrame,
+    MarketTerms,
+    SnapshotInvalid,
+)
 from zexchange.genesis import Genesis, encode_symbol
 from zexchange.reference import encoding
 from zexchange.reference.check import check_state
@@ -326,6 +334,20 @@ class ReferenceEngine:
             asks=_levels(market.sells, levels),
             indicative_price_ticks=0 if indicated is None else indicated.price_ticks,
             indicative_qty_lots=0 if indicated is None else indicated.qty_lots,
+        )
+
+    def market_terms(self, market_id: int) -> MarketTerms:
+        """What is laid down for a market. Raises KeyError when the shard has no such market."""
+        market = self._state.markets[market_id]
+        return MarketTerms(
+            until_ns=market.until_ns,
+            last_ticks=market.last_ticks,
+            reference_ticks=market.reference_ticks,
+            qty_lots_max=market.qty_lots_max,
+            notional_max=market.notional_max,
+            orders_max=market.orders_max,
+            dynamic_band_ppm=market.dynamic_band_ppm,
+            static_band_ppm=market.static_band_ppm,
         )
 
     def account_of_key(self, public_key: bytes) -> int | None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.model import kit
 from webapp.context import RateLimit
+from webapp.decimals import rfc3339
 from webapp.feed import STALL_MS, SUBSCRIPTIONS_MAX, Feed, Logon, Member
 from webapp.history import History
 from webapp.problems import Problem
@@ -18,7 +19,7 @@ from webapp.settlement_log import SettlementLog
 from webapp.views import Views, checksum
 from zexchange.definitions import Definitions
 from zexchange.engine import Engine
-from zexchange.wire.messages import Side
+from zexchange.wire.messages import MarketState, Side, TimeInForce, Trigger
 
 ALICE, BOB = kit.public_key(1), kit.public_key(2)
 MARKET = "BTC-USD"
@@ -225,6 +226,48 @@ def test_trades_candles_and_ticker(world: World, client: Client) -> None:
     later.take()
     later.subscribe("trades", MARKET)
     assert [one["qty"] for one in later.take()[-1]["trades"]] == ["1", "2"]
+
+
+def test_an_auction_is_told_with_the_book(world: World, client: Client) -> None:
+    client.subscribe("book", MARKET)
+    client.subscribe("trades", MARKET)
+    snapshot = next(one for one in client.take() if one.get("channel") == "book")
+    assert (snapshot["state"], snapshot["until"], snapshot["indicative_price"]) == ("continuous", "", "")
+    until_ns = world.now_ns + 60_000_000_000
+    world.apply(kit.batch(kit.OPERATOR_KEY, 2, [kit.market_state(1, MarketState.AUCTION, until_ns)]))
+    world.tick()
+    (update,) = client.take()
+    assert (update["state"], update["until"], update["bids"]) == ("auction", rfc3339(until_ns), [])
+    world.order(ALICE, Side.BUY, 5, 101)
+    world.order(BOB, Side.SELL, 3, 99)
+    world.tick()
+    (update,) = client.take()
+    assert (update["indicative_price"], update["indicative_qty"]) != ("", "")
+    assert "state" not in update
+    world.apply(kit.batch(kit.OPERATOR_KEY, 3, [kit.market_state(1, MarketState.CONTINUOUS)]))
+    world.tick()
+    heard = {one["channel"]: one for one in client.take()}
+    assert (heard["book"]["state"], heard["book"]["indicative_price"]) == ("continuous", "")
+    assert [(one["qty"], one["side"]) for one in heard["trades"]["trades"]] == [("3", "")]
+
+
+def test_an_open_order_is_told_with_what_its_reports_do_not_repeat(world: World, client: Client) -> None:
+    client.ask(op="logon", id=1, public_key="alice", signature="good")
+    client.subscribe("orders")
+    client.take()
+    stop = kit.order(
+        Side.SELL, 4, 90, trigger=Trigger.STOP, trigger_ticks=95,
+        tif=TimeInForce.GTD, expire_time_ns=world.now_ns + 60_000_000_000,
+    )  # fmt: skip
+    world.apply(kit.batch(ALICE, 1_000, [stop, kit.order(Side.BUY, 9, 80, display_qty_lots=2)]))
+    world.tick()
+    told = client.take()[0]["orders"]
+    assert [(one["trigger"], one["trigger_price"], one["display_qty"]) for one in told] == [
+        ("stop", "95", ""),
+        ("", "", "2"),
+    ]
+    assert told[0]["expire_time"] == rfc3339(stop.expire_time_ns)
+    assert all(one["record_no"] and one["time"] for one in told)
 
 
 def test_wrong_subscriptions_fail_alone_and_there_is_a_limit(world: World, client: Client) -> None:

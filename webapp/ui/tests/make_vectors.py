@@ -18,6 +18,8 @@ sys.path.insert(0, str(ROOT))
 
 from nacl.signing import SigningKey  # noqa: E402
 
+from zexchange.reference.encoding import NO_ENTRY, _account_leaf  # noqa: E402
+from zexchange.reference.state import Account, Balance  # noqa: E402
 from zexchange.verification.checkpoint import CheckpointLeaf, ShardTip  # noqa: E402
 from zexchange.verification.merkle import (  # noqa: E402
     CompactRange,
@@ -56,15 +58,21 @@ def merkle() -> dict[str, object]:
 
 
 def state() -> dict[str, object]:
-    """One account in a state tree of seven subtrees, and its path to the state root."""
-    data = struct.pack("<4sQQI", b"ZXA1", ACCOUNT_ID, 12, 2)
-    data += struct.pack("<IQQ", 1, 150_000_000, 25_000_000) + struct.pack("<IQQ", 2, 9_876_543_210, 1)
-    leaves = [b"ZXN1"] * 7
+    """One account, its leaf by the reference engine, in a state tree of seven subtrees, and its path to the root."""
+    data = _account_leaf(
+        Account(
+            account_id=ACCOUNT_ID, report_seq=12,
+            balances={1: Balance(150_000_000, 25_000_000), 2: Balance(9_876_543_210, 1)},
+            fee_discount_ppm=250_000, trade_group=3, orders_max=40, orders_per_second=5,
+            rate_second=1_700_000_000, rate_count=2,
+        )
+    )  # fmt: skip
+    leaves = [NO_ENTRY] * 7
     leaves[ACCOUNT_ID] = data
     hashes = [leaf_hash(leaf) for leaf in leaves]
     tops = []
     for number in range(7):
-        subtree, count = (root(hashes), len(hashes)) if number == 1 else (root([leaf_hash(b"ZXN1")]), 1)
+        subtree, count = (root(hashes), len(hashes)) if number == 1 else (root([leaf_hash(NO_ENTRY)]), 1)
         tops.append(leaf_hash(struct.pack("<4sIQ", b"ZXT1", number, count) + subtree))
     return {
         "account_id": ACCOUNT_ID,

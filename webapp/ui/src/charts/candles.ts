@@ -95,13 +95,15 @@ export function mountCandles(container: HTMLElement, legend: Legend): () => void
     for (const order of openOrders.value.values()) {
       if (order.market !== symbol.value) continue;
       wanted.add(order.order_id);
-      const key = `${order.price} ${order.leaves_qty} ${looks.value}`;
+      // An order that waits is where it waits for the price, not at its limit.
+      const at = (order.trigger && order.trigger_price) || order.price;
+      const key = `${at} ${order.trigger ?? ''} ${order.leaves_qty} ${looks.value}`;
       const known = lines.get(order.order_id);
       if (known?.key === key) continue;
       if (known) candles.removePriceLine(known.line);
       const line = candles.createPriceLine({
-        price: Number(order.price), color: colour(order.side === 'buy' ? '--buy' : '--sell'), lineWidth: 1, lineStyle: LineStyle.Dashed, axisLabelVisible: true,
-        title: `${order.side} ${order.leaves_qty}`,
+        price: Number(at), color: colour(order.side === 'buy' ? '--buy' : '--sell'), lineWidth: 1, lineStyle: order.trigger ? LineStyle.Dotted : LineStyle.Dashed, axisLabelVisible: true,
+        title: `${order.trigger ? `${order.trigger.replace('_', ' ')} ` : ''}${order.side} ${order.leaves_qty}`,
       });
       lines.set(order.order_id, { line, key });
     }

@@ -6,7 +6,7 @@ import { groupLevels } from '../market/book';
 import type { Grouped } from '../market/book';
 import { live } from '../state/live';
 import { QueueEstimate } from '../state/orders';
-import { grouping, openOrders } from '../state/store';
+import { grouping, openOrders, phase } from '../state/store';
 import { Bar, Cell, Mark, create } from './patch';
 
 export const ROW_PX = 20;
@@ -140,7 +140,7 @@ export class Ladder {
     const { market, book, ticker } = live;
     if (!market || this.frozen) return;
     const orders = openOrders.peek();
-    const state = `${market.symbol} ${book.version} ${grouping.peek()} ${live.tickerVersion} ${ordersVersion(orders)}`;
+    const state = `${market.symbol} ${book.version} ${grouping.peek()} ${live.tickerVersion} ${ordersVersion(orders)} ${phase.peek().indicative_price} ${phase.peek().indicative_qty}`;
     if (state === this.#drawn) return;
     this.#drawn = state;
     const step = grouping.peek();
@@ -158,10 +158,15 @@ export class Ladder {
     const [bid, ask] = [book.bids[0], book.asks[0]];
     const shown = tape[0]?.price ?? last;
     this.middle.price.text = shown ? grouped(market!.priceText(market!.ticksOf(shown))) : '–';
-    this.middle.arrow.value = tape[0] ? tape[0].side : null;
-    if (!bid || !ask) this.middle.spread.text = 'one side is empty';
+    this.middle.arrow.value = tape[0]?.side || null;
+    const { indicative_price: indicated, indicative_qty: qty } = phase.peek();
+    if (indicated) {
+      this.middle.price.text = grouped(market!.priceText(market!.ticksOf(indicated)));
+      this.middle.arrow.value = null;
+      this.middle.spread.text = `auction: ${qty} ${market!.info.base}`;
+    } else if (!bid || !ask) this.middle.spread.text = 'one side is empty';
     else {
-      const spread = ask.ticks - bid.ticks;
+      const spread = Math.max(0, ask.ticks - bid.ticks);
       const bps = (spread / ((ask.ticks + bid.ticks) / 2)) * 10_000;
       this.middle.spread.text = `${market!.priceText(BigInt(spread))} · ${bps < 10 ? bps.toFixed(2) : bps.toFixed(0)} bps`;
     }
@@ -190,9 +195,10 @@ export class Ladder {
     const { market, book } = live;
     const orders = openOrders.peek();
     for (const order of orders.values()) {
-      if (order.market !== market!.symbol) continue;
+      if (order.market !== market!.symbol || order.trigger || order.hidden) continue;
       const ticks = Number(market!.ticksOf(order.price));
-      const lots = Number(market!.lotsOf(order.leaves_qty));
+      const open = Number(market!.lotsOf(order.leaves_qty));
+      const lots = order.display_qty ? Math.min(open, Number(market!.lotsOf(order.display_qty))) : open;
       const level = (order.side === 'buy' ? book.bids : book.asks).find((one) => one.ticks === ticks);
       const ahead = this.#queue.estimate(order.order_id, ticks, lots, level?.lots ?? lots);
       const at = order.side === 'buy' ? Math.floor(ticks / step) * step : Math.ceil(ticks / step) * step;

@@ -31,11 +31,11 @@ class Row {
     this.#large = new Mark(this.element, 'data-large');
   }
 
-  show(price: string, size: string, time: string, side: 'buy' | 'sell' | null, large: boolean): void {
-    this.#price.text = price && `${side === 'buy' ? '▲' : '▼'} ${price}`;
+  show(price: string, size: string, time: string, side: 'buy' | 'sell' | '' | null, large: boolean): void {
+    this.#price.text = price && `${side === 'buy' ? '▲' : side ? '▼' : '●'} ${price}`;
     this.#size.text = size;
     this.#time.text = time;
-    this.#side.value = side;
+    this.#side.value = side || null;
     this.#large.value = large ? '' : null;
   }
 }

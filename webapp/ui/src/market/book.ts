@@ -6,10 +6,13 @@
 
 import { crc32 } from './crc32';
 import { decimalsOf } from './decimal';
+import { collects } from './phase';
+import type { Phase } from './phase';
 
 export type LevelRow = readonly [price: string, qty: string, orders: number];
 
-export interface BookMessage {
+/** An update holds of the phase what changed. */
+export interface BookMessage extends Partial<Phase> {
   readonly type: 'snapshot' | 'update';
   readonly seq: string;
   readonly prev_seq?: string;
@@ -26,6 +29,12 @@ export interface Level {
   orders: number;
   readonly price: string;
   qty: string;
+}
+
+export interface Swept {
+  readonly worstTicks: bigint;
+  readonly tickLots: bigint;
+  readonly lots: bigint;
 }
 
 export type BookFault = 'gap' | 'checksum' | 'crossed';
@@ -96,6 +105,8 @@ export class Book {
   /** False until a snapshot, and from a fault until the next one. */
   synced = false;
   fault: BookFault | null = null;
+  /** Of the market: while orders are collected for an auction the book may be crossed. */
+  state = '';
   /** Grows with every change: what was drawn last is compared with it. */
   version = 0;
 
@@ -122,11 +133,12 @@ export class Book {
       if (message.prev_seq !== this.seq) return this.#fail('gap');
     }
     this.version += 1;
+    this.state = message.state ?? this.state;
     this.#applySide(this.#bids, message.bids);
     this.#applySide(this.#asks, message.asks);
     if (this.checksum() !== message.checksum) return this.#fail('checksum');
     const [bid, ask] = [this.bids[0], this.asks[0]];
-    if (bid && ask && bid.ticks >= ask.ticks) return this.#fail('crossed');
+    if (bid && ask && bid.ticks >= ask.ticks && !collects(this.state)) return this.#fail('crossed');
     this.seq = message.seq;
     this.verifiedSeq = message.command_seq ?? message.seq;
     this.synced = true;
@@ -157,14 +169,30 @@ export class Book {
   }
 
   /** The worst price, in ticks, of taking `lots` from the opposite side, and what it costs in tick-lots; null: not enough. */
-  sweep(side: 'buy' | 'sell', lots: bigint): { worstTicks: bigint; tickLots: bigint } | null {
+  sweep(side: 'buy' | 'sell', lots: bigint): Swept | null {
     let left = lots;
     let tickLots = 0n;
     for (const level of side === 'buy' ? this.asks : this.bids) {
       const taken = left < BigInt(level.lots) ? left : BigInt(level.lots);
       tickLots += taken * BigInt(level.ticks);
       left -= taken;
-      if (left === 0n) return { worstTicks: BigInt(level.ticks), tickLots };
+      if (left === 0n) return { worstTicks: BigInt(level.ticks), tickLots, lots };
+    }
+    return null;
+  }
+
+  /** The same of buying for `units` of the quote asset; null if there is not so much to buy, or not one lot. */
+  spend(units: bigint, unitsPerTickLot: bigint): Swept | null {
+    let [left, lots, tickLots, worstTicks] = [units / unitsPerTickLot, 0n, 0n, 0n];
+    for (const level of this.asks) {
+      const ticks = BigInt(level.ticks);
+      const most = left / ticks;
+      const taken = most < BigInt(level.lots) ? most : BigInt(level.lots);
+      lots += taken;
+      tickLots += taken * ticks;
+      left -= taken * ticks;
+      if (taken) worstTicks = ticks;
+      if (taken < BigInt(level.lots)) return lots ? { worstTicks, tickLots, lots } : null;
     }
     return null;
   }

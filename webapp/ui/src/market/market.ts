@@ -22,8 +22,13 @@ export interface MarketInfo {
   /** How often tick and lot size have changed. */
   sizes_no?: number;
   state: string;
-  /** Types of order the market takes; limit and market where it does not say. */
-  order_types?: string[];
+  /** Limits of an order; empty or 0 where there is none. */
+  max_qty?: string;
+  max_notional?: string;
+  max_open_orders?: number;
+  /** How far a trade may be from the last one, and from the reference price. */
+  dynamic_band_ppm?: number;
+  static_band_ppm?: number;
 }
 
 export const INTEGER_MAX = 2n ** 53n - 1n;
@@ -62,8 +67,23 @@ export class Market {
     return (this.info.sizes_no ?? 0) % 256;
   }
 
-  get orderTypes(): readonly string[] {
-    return this.info.order_types ?? ['limit', 'market'];
+  /** Of one order, in lots and in quote units; 0 if there is no limit. */
+  get lotsMax(): bigint {
+    return this.lotsOf(this.info.max_qty || '0');
+  }
+
+  get notionalMax(): bigint {
+    return parseDecimal(this.info.max_notional || '0', this.info.quote_decimals) ?? 0n;
+  }
+
+  get openOrdersMax(): number {
+    return this.info.max_open_orders ?? 0;
+  }
+
+  /** No more lots than an order may have. */
+  cappedLots(lots: bigint): bigint {
+    const most = this.lotsMax || INTEGER_MAX;
+    return lots < most ? lots : most;
   }
 
   priceText(ticks: bigint): string {
@@ -116,13 +136,13 @@ export class Market {
     return { lots };
   }
 
-  /** A size in the quote asset: the lots that it buys at `ticks`, rounded down. */
-  readQuoteSize(text: string, ticks: bigint): { lots: bigint } | { problem: string } {
+  /** A size in the quote asset, and the lots that it buys at `ticks`, rounded down. */
+  readQuoteSize(text: string, ticks: bigint): { lots: bigint; units: bigint } | { problem: string } {
     const units = parseDecimal(text, this.info.quote_decimals);
     if (units === null) return { problem: text.trim() ? `At most ${this.info.quote_decimals} decimals of ${this.info.quote}.` : 'Enter an amount.' };
     const lots = units / (ticks * this.quoteUnitsPerTickLot);
     if (lots < 1n) return { problem: `One lot costs ${this.quoteText(ticks * this.quoteUnitsPerTickLot)} ${this.info.quote} at this price.` };
-    return { lots };
+    return { lots, units };
   }
 
   notional(ticks: bigint, lots: bigint): bigint {

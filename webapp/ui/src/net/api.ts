@@ -1,6 +1,7 @@
 // The REST interface, as far as the page uses it. Errors are RFC 9457 problem documents and become `Problem`.
 
 import type { MarketInfo } from '../market/market';
+import type { SelfTradePrevention } from '../wire/messages';
 
 export interface Version {
   version: string;
@@ -42,7 +43,8 @@ export interface Trade {
   market: string;
   price: string;
   qty: string;
-  side: 'buy' | 'sell';
+  /** The taker's; empty in an auction. */
+  side: 'buy' | 'sell' | '';
   time: string;
   record_no: string;
 }
@@ -62,10 +64,29 @@ export interface Order {
   client_order_id: string;
   market: string;
   side: 'buy' | 'sell';
-  /** Type, time in force and post-only are known of orders that this page has entered. */
+  /** What an order has besides: told of open orders; a report leaves all of it out, and `type` empty. */
   type?: string;
-  tif?: string;
+  time_in_force?: string;
+  /** What it waits for: stop, take_profit or trailing; empty once it rests. */
+  trigger?: string;
+  trigger_price?: string;
+  display_qty?: string;
+  expire_time?: string;
+  hidden?: boolean;
+  paired?: boolean;
+  /** Known of orders that this page has entered. */
   post_only?: boolean;
+  slide?: boolean;
+  self_trade?: SelfTradePrevention;
+  /** Of a trailing order: its distance. */
+  trail?: string;
+  trail_unit?: 'percent' | 'price';
+  /** It has waited, and no longer does. */
+  triggered?: boolean;
+  /** Number of the command that it came with; of a refused order, which has no number of its own. */
+  seq?: string;
+  /** Why it ended, as the name of a reason code. */
+  reason?: string;
   price: string;
   qty: string;
   leaves_qty: string;
@@ -84,7 +105,7 @@ export interface Fill {
   price: string;
   qty: string;
   fee: string;
-  liquidity: 'maker' | 'taker';
+  liquidity: 'maker' | 'taker' | 'auction';
   time: string;
   record_no: string;
   seq: string;

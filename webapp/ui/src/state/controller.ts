@@ -4,22 +4,26 @@ import { createKey, canGuard, loadSigner, removeKey } from '../keys/keystore';
 import type { Signer } from '../keys/keystore';
 import type { BookMessage } from '../market/book';
 import { formatUnits, grouped } from '../market/decimal';
-import { assess } from '../market/draft';
-import type { Assessment, Available } from '../market/draft';
+import { NO_COMMAND, assess, commandsOf, hasLimit, summaryOf } from '../market/draft';
+import type { Assessment, Available, Conditions } from '../market/draft';
 import { Market } from '../market/market';
 import type { Side } from '../market/market';
+import { phaseAfter, phaseOf } from '../market/phase';
 import { Api, Problem } from '../net/api';
 import type { Balance, Bots, Candle, CheckpointInfo, Fill, Order, Ticker, Trade } from '../net/api';
 import { Feed } from '../net/feed';
 import type { FeedMessage, Subscription } from '../net/feed';
 import { Trading, isAccount } from '../net/trading';
+import type { PendingBatch } from '../net/trading';
 import { fromBase64, fromHex, toHex } from '../wire/bytes';
 import { REASON_DESCRIPTIONS } from '../wire/messages';
 import type { Command, ExecutionReport, NotApplied } from '../wire/messages';
 import { feedLogonBytes, isLogonBytes } from '../wire/signing';
+import { amendOf, amendedTerms } from './amend';
+import type { Amended, Edit } from './amend';
 import { drawSoon } from '../draw/loop';
 import { live } from './live';
-import { fillOfReport, orderOfReport, takeFills, takeHistory, takeOrders } from './orders';
+import { fillOfReport, orderOfReport, refusedOf, takeFills, takeHistory, takeOrders, takeRefused, termsOf } from './orders';
 import { choose, settings } from './settings';
 import * as store from './store';
 import { Watcher } from './watcher';
@@ -102,7 +106,8 @@ export function selectMarket(symbol: string): void {
   store.symbol.value = symbol;
   store.grouping.value = 1;
   store.bookState.value = 'loading';
-  store.draft.value = { ...store.draft.value, price: '', size: '' };
+  store.phase.value = phaseOf(market.info.state);
+  store.draft.value = { ...store.draft.value, price: '', size: '', trigger: '', trail: '', display: '', minimum: '', pairTrigger: '' };
   choose({ market: symbol });
   live.select(market);
   const ticker = store.tickers.value.get(symbol);
@@ -171,6 +176,7 @@ function onFeed(message: FeedMessage): void {
 function onBook(message: BookMessage): void {
   const was = store.bookState.peek();
   live.bookMessages += 1;
+  store.phase.value = phaseAfter(store.phase.peek(), message);
   if (live.book.apply(message)) {
     if (was !== 'synced') {
       if (was !== 'loading' && was !== 'offline') store.notify('info', 'Order book synchronised', `sequence ${message.seq}`);
@@ -370,15 +376,24 @@ export function available(market: Market): Available | null {
   return { base: units(info.base_asset_id, info.base_decimals), quote: units(info.quote_asset_id, info.quote_decimals) };
 }
 
-export function assessDraft(): Assessment | null {
-  const market = store.market.value;
-  return market ? assess(store.draft.value, market, live.book, available(market)) : null;
+/** What the market that is shown is like now, besides its book. */
+export function conditions(market: Market): Conditions {
+  const { state, reference_price: reference } = store.phase.value;
+  const last = live.tape[0]?.price ?? live.ticker?.last ?? null;
+  return {
+    state: state || market.info.state,
+    lastTicks: last === null ? null : market.ticksOf(last),
+    referenceTicks: reference ? market.ticksOf(reference) : null,
+    nowMs: live.nowMs(),
+    openOrders: [...store.openOrders.value.values()].filter((order) => order.market === market.symbol).length,
+    utc: settings.value.clock === 'utc',
+  };
 }
 
-const NO_COMMAND: Command = {
-  kind: 'cancel', side: 'none', orderType: 'none', timeInForce: 'none', selfTradePrevention: 'none', options: [], trigger: 'none', sizesNo: 0, marketId: 0,
-  clientOrderId: 0n, orderId: 0n, priceTicks: 0n, qtyLots: 0n, displayQtyLots: 0n, minQtyLots: 0n, triggerTicks: 0n, trailPpm: 0, expireTimeNs: 0n, maxNotional: 0n,
-};
+export function assessDraft(): Assessment | null {
+  const market = store.market.value;
+  return market ? assess(store.draft.value, market, live.book, available(market), conditions(market)) : null;
+}
 
 let lastClientOrderId = 0n;
 
@@ -388,7 +403,7 @@ function newClientOrderId(): bigint {
   return lastClientOrderId;
 }
 
-/** What was asked for, by client order id: reports do not repeat type and time in force. */
+/** What was asked for, by client order id: reports do not repeat the terms of an order. */
 const asked = new Map<string, Partial<Order>>();
 
 /** Checks the form and opens the dialog, or sends at once if that is chosen. False if something is wrong with it. */
@@ -397,17 +412,9 @@ export function submitDraft(): boolean {
   const found = assessDraft();
   if (!market || !found || Object.keys(found.problems).length || found.ticks === null || found.lots === null || !trading?.ready) return false;
   const draft = store.draft.value;
-  const isMarket = draft.type === 'market';
-  const clientOrderId = newClientOrderId();
-  const tif = isMarket && draft.tif === 'gtc' ? 'ioc' : draft.tif;
-  asked.set(String(clientOrderId), { type: draft.type, tif, post_only: draft.postOnly && !isMarket });
-  const title = `${draft.side === 'buy' ? 'Buy' : 'Sell'} ${market.sizeText(found.lots)} ${market.info.base} ${isMarket ? 'at market, worst price' : 'at'} ${grouped(market.priceText(found.ticks))}`;
-  propose(title, market, [
-    {
-      ...NO_COMMAND, kind: 'new', side: draft.side, orderType: isMarket ? 'market' : 'limit', timeInForce: tif, selfTradePrevention: 'cancelNewest',
-      options: draft.postOnly && !isMarket ? ['postOnly'] : [], sizesNo: market.sizesNo, marketId: market.info.market_id, clientOrderId, priceTicks: found.ticks, qtyLots: found.lots,
-    },
-  ]);
+  const commands = commandsOf(draft, found, market, newClientOrderId);
+  for (const command of commands) asked.set(String(command.clientOrderId), termsOf(command, market, commands.length > 1));
+  propose(summaryOf(draft, found, market), market, commands);
   return true;
 }
 
@@ -442,40 +449,47 @@ export function cancelAll(symbol: string | null): void {
   if (trading?.ready) for (const [shard, command] of shards) void trading.send(trading.prepare(shard, [command]));
 }
 
-/** Returns what is wrong with the new price or size, null once the amend is on its way. */
-export function amendOrder(order: Order, price: string, size: string): string | null {
+/** What an edit of an open order comes to: the command, or what is wrong with it. */
+export function assessEdit(order: Order, edit: Edit): Amended {
   const market = store.markets.value.get(order.market);
-  if (!market) return 'No such market.';
-  const readPrice = market.readPrice(price);
-  if ('problem' in readPrice) return readPrice.problem;
-  const readSize = market.readSize(size);
-  if ('problem' in readSize) return readSize.problem;
-  propose(`Amend order ${order.order_id}: ${size} ${market.info.base} at ${price}`, market, [
-    {
-      ...NO_COMMAND, kind: 'amend', selfTradePrevention: 'cancelNewest', options: order.post_only ? ['postOnly' as const] : [], sizesNo: market.sizesNo, marketId: market.info.market_id,
-      orderId: BigInt(order.order_id), priceTicks: readPrice.ticks, qtyLots: readSize.lots,
-    },
-  ]);
+  if (!market) return { problem: 'No such market.' };
+  const now = conditions(market);
+  return market === store.market.value
+    ? amendOf(order, edit, market, live.book, available(market), now)
+    : amendOf(order, edit, market, null, available(market), { ...now, state: market.info.state, lastTicks: null, referenceTicks: null });
+}
+
+/** Returns what is wrong with the edit, null once the amend is on its way. */
+export function amendOrder(order: Order, edit: Edit): string | null {
+  const market = store.markets.value.get(order.market);
+  const found = assessEdit(order, edit);
+  if ('problem' in found || !market) return 'problem' in found ? found.problem : 'No such market.';
+  propose(`Amend order ${order.order_id}: ${edit.size} ${market.info.base} at ${grouped(edit.price)}${found.keepsPlace ? '' : ', to the back of the queue'}`, market, [found.command]);
   return null;
 }
 
+/** Puts a price that was picked into the form: where it has one, or as what it waits for. */
 export function fillForm(side: Side | null, price: string, size: string | null): void {
   const draft = store.draft.value;
+  const waits = draft.type === 'stop' || draft.type === 'take_profit';
   store.draft.value = {
     ...draft,
-    ...(side ? { side } : {}),
-    type: draft.type === 'market' ? 'limit' : draft.type,
-    price,
+    ...(side && !waits ? { side } : {}),
+    type: hasLimit(draft) || waits ? draft.type : 'limit',
+    ...(waits ? { trigger: price } : { price }),
     ...(size === null ? {} : { size, unit: 'base' as const }),
   };
 }
 
-function onReport(report: ExecutionReport, _pending: unknown, latencyMs: number | null): void {
+function onReport(report: ExecutionReport, pending: PendingBatch | null, latencyMs: number | null): void {
   if (latencyMs !== null) store.acknowledgements.value = [...store.acknowledgements.value, latencyMs].slice(-ACKNOWLEDGEMENTS_MAX);
   const market = [...store.markets.value.values()].find((one) => one.info.market_id === report.marketId);
   const took = latencyMs === null ? '' : ` · ${latencyMs.toFixed(1)} ms`;
   if (report.execType === 'rejected') {
-    store.notify('bad', 'Order refused', REASON_DESCRIPTIONS[report.reason] + took);
+    const command = pending?.prepared.commands[report.commandIndex];
+    const refused = command?.kind === 'new' && market ? refusedOf(report, market, asked.get(String(report.clientOrderId))) : null;
+    if (refused) takeRefused(refused);
+    store.notify('bad', command?.kind === 'amend' ? 'Amend refused' : command?.kind === 'cancel' ? 'Cancel refused' : 'Order refused', REASON_DESCRIPTIONS[report.reason] + took);
     return;
   }
   if (report.execType === 'massCancelled') {
@@ -483,7 +497,9 @@ function onReport(report: ExecutionReport, _pending: unknown, latencyMs: number 
     return;
   }
   if (!market) return;
-  const known = store.openOrders.value.get(String(report.orderId)) ?? asked.get(String(report.clientOrderId));
+  const entered = store.openOrders.value.get(String(report.orderId)) ?? asked.get(String(report.clientOrderId));
+  const command = pending?.prepared.commands[report.commandIndex];
+  const known = report.execType === 'replaced' && command?.kind === 'amend' ? { ...entered, ...amendedTerms(command, market, entered) } : entered;
   const order = orderOfReport(report, market, known);
   const what = `${report.side} ${market.sizeText(report.qtyLots)} ${market.info.base} ${known?.type === 'market' ? 'at market, worst price' : 'at'} ${grouped(market.priceText(report.priceTicks))}`;
   switch (report.execType) {
@@ -499,9 +515,15 @@ function onReport(report: ExecutionReport, _pending: unknown, latencyMs: number 
       store.notify('good', done, `${report.side} ${market.sizeText(report.lastQtyLots)} ${market.info.base} at ${grouped(market.priceText(report.lastPriceTicks))}`);
       break;
     }
+    case 'triggered':
+      store.notify('info', 'Order triggered', what);
+      break;
+    case 'expired':
+      store.notify('info', 'Order expired', what);
+      break;
     case 'cancelled':
     case 'selfTradePrevented':
-      store.notify('info', 'Order cancelled', `${what} · ${REASON_DESCRIPTIONS[report.reason]}${took}`);
+      store.notify('info', report.leavesLots ? 'Order lowered' : 'Order cancelled', `${what} · ${REASON_DESCRIPTIONS[report.reason]}${took}`);
   }
   if (order) takeOrders([order], false);
   if (!feedPrivate) requestBalances();

@@ -1,9 +1,11 @@
 // Own orders and fills from two sources: the feed's private channels and the execution reports of the session. Both say the
 // same; whichever comes first is shown, and a later record wins.
 
+import { formatExact } from '../market/decimal';
 import type { Market } from '../market/market';
 import type { Fill, Order } from '../net/api';
-import type { ExecutionReport } from '../wire/messages';
+import { REASON_DESCRIPTIONS } from '../wire/messages';
+import type { Command, ExecutionReport, ReasonCode } from '../wire/messages';
 import { fills, openOrders, pastOrders } from './store';
 
 const PAST_MAX = 500;
@@ -18,7 +20,8 @@ export function takeOrders(orders: readonly Order[], replace: boolean): void {
   const gone: Order[] = [];
   for (const order of orders) {
     const known = open.get(order.order_id);
-    if (order.order_id === '0') continue; // a refusal: there is no order
+    // A refusal says nothing about an order that is open: what was refused is a new order, a cancel or an amend.
+    if (order.order_id === '0' || order.status === 'rejected') continue;
     // The two sources race; an older record must not undo a newer one.
     if (known && order.record_no && BigInt(known.record_no || '0') > BigInt(order.record_no)) continue;
     if (isOpen(order)) {
@@ -33,10 +36,79 @@ export function takeOrders(orders: readonly Order[], replace: boolean): void {
   if (gone.length) addPast(gone);
 }
 
+const TERMS = ['type', 'time_in_force', 'trigger', 'trigger_price', 'display_qty', 'expire_time', 'hidden', 'paired'] as const;
+
 /** What one source says, with what only the other one knows. */
 function completed(order: Order, known: Order | undefined): Order {
   if (!known) return order;
-  return { ...known, ...order, time: known.time || order.time, record_no: order.record_no || known.record_no };
+  const said = { ...order };
+  if (!order.type) for (const name of TERMS) delete said[name];
+  if (!order.reason) delete said.reason;
+  const triggered = known.triggered || order.triggered || (Boolean(known.trigger) && order.type !== undefined && order.type !== '' && !order.trigger);
+  return { ...known, ...said, ...(triggered ? { triggered } : {}), time: known.time || order.time, record_no: order.record_no || known.record_no };
+}
+
+const snake = (name: string): string => (name === 'none' ? '' : name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`));
+
+/** The terms of a new order, as the feed tells them of an open one. */
+export function termsOf(command: Command, market: Market, paired: boolean): Partial<Order> {
+  const trailing = command.trigger === 'trailing';
+  return {
+    type: command.orderType,
+    time_in_force: snake(command.timeInForce),
+    trigger: snake(command.trigger),
+    trigger_price: command.triggerTicks && !trailing ? market.priceText(command.triggerTicks) : '',
+    display_qty: command.displayQtyLots ? market.sizeText(command.displayQtyLots) : '',
+    expire_time: command.expireTimeNs ? timeOfNs(command.expireTimeNs) : '',
+    hidden: command.options.includes('hidden'),
+    paired,
+    post_only: command.options.includes('postOnly'),
+    slide: command.options.includes('slide'),
+    self_trade: command.selfTradePrevention,
+    ...(trailing
+      ? command.trailPpm
+        ? { trail: formatExact(BigInt(command.trailPpm), 4), trail_unit: 'percent' }
+        : { trail: market.priceText(command.triggerTicks), trail_unit: 'price' }
+      : {}),
+  };
+}
+
+const OUTCOMES: Readonly<Record<string, string>> = {
+  SELF_TRADE: 'self-trade prevented',
+  IMMEDIATE_REMAINDER: 'rest cancelled',
+  ONE_CANCELS_OTHER: 'cancelled by its pair',
+  AUCTION_REMAINDER: 'rest cancelled after the auction',
+  MAX_NOTIONAL_REACHED: 'amount spent',
+  PRICE_BAND: 'cancelled at the price band',
+  FOK_NOT_FILLABLE: 'not fillable',
+  MATCH_LIMIT: 'cancelled at the match limit',
+  AMENDED_BELOW_FILLED: 'amended to what was filled',
+};
+
+const camel = (name: string): string => name.toLowerCase().replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+
+/** How an order ended, in words. */
+export function outcomeOf(order: Order): string {
+  const how = (order.status === 'filled' ? '' : OUTCOMES[order.reason ?? '']) || (order.status === 'rejected' ? 'refused' : order.status.replace(/_/g, ' '));
+  return order.triggered ? `triggered, ${how}` : how;
+}
+
+/** Why it ended so, in a sentence; empty if nobody has to ask. */
+export function whyOf(order: Order): string {
+  if (order.status === 'filled' || !order.reason || order.reason === 'CANCELLED_BY_USER') return '';
+  return REASON_DESCRIPTIONS[camel(order.reason) as ReasonCode] ?? '';
+}
+
+const TIFS: Readonly<Record<string, string>> = { ioc: 'immediate', fok: 'fill or kill', day: 'day', gtd: 'till date', at_the_open: 'at the open', at_the_close: 'at the close' };
+
+/** What kind of order it is, in words. */
+export function kindOf(order: Order): string {
+  const type = order.type || 'limit';
+  const kind = { stop: type === 'limit' ? 'stop limit' : 'stop', take_profit: 'take profit', trailing: 'trailing stop' }[order.trigger ?? ''] ?? type;
+  const extras = [
+    (type === 'market' && order.time_in_force === 'ioc' ? '' : TIFS[order.time_in_force ?? '']) ?? '', order.post_only ? 'post-only' : '', order.display_qty ? 'iceberg' : '', order.hidden ? 'hidden' : '', order.paired ? 'pair' : '',
+  ];
+  return [kind, ...extras.filter(Boolean)].join(' · ');
 }
 
 /** Reports about orders, newest first: the first about each order is how it stands. */
@@ -44,9 +116,11 @@ export function takeHistory(reports: readonly Order[]): void {
   const newest = new Map<string, Order>();
   const entered = new Map<string, string>();
   for (const one of reports) {
-    if (one.order_id === '0') continue;
-    if (!newest.has(one.order_id)) newest.set(one.order_id, one);
-    entered.set(one.order_id, one.time);
+    // A refused cancel or amend has no side, and its order may still be open.
+    if (one.status === 'rejected' ? !one.side || one.order_id !== '0' : one.order_id === '0') continue;
+    const key = pastKey(one);
+    if (!newest.has(key)) newest.set(key, one);
+    entered.set(key, one.time);
   }
   const open = new Map(openOrders.value);
   for (const [id, order] of newest) {
@@ -57,13 +131,21 @@ export function takeHistory(reports: readonly Order[]): void {
   addPast([...newest.values()].filter((order) => !isOpen(order)));
 }
 
+/** A new order that was refused: it has no number, and is in the history alone. */
+export const takeRefused = (order: Order): void => addPast([order]);
+
+/** Orders have the number of the command that entered them; of a refused one there is only the command's. */
+const commandNo = (order: Order): bigint => BigInt(order.order_id === '0' ? order.seq || '0' : order.order_id);
+/** Tells orders in the history apart. */
+export const pastKey = (order: Order): string => (order.order_id === '0' ? `refused ${order.market} ${order.seq ?? ''}` : order.order_id);
+
 function addPast(orders: readonly Order[]): void {
-  const past = new Map(pastOrders.value.map((order) => [order.order_id, order]));
+  const past = new Map(pastOrders.value.map((order) => [pastKey(order), order]));
   for (const order of orders) {
-    const known = past.get(order.order_id);
-    if (!known || BigInt(known.record_no || '0') <= BigInt(order.record_no || '0')) past.set(order.order_id, completed(order, known));
+    const known = past.get(pastKey(order));
+    if (!known || BigInt(known.record_no || '0') <= BigInt(order.record_no || '0')) past.set(pastKey(order), completed(order, known));
   }
-  pastOrders.value = [...past.values()].sort((left, right) => (BigInt(right.order_id) > BigInt(left.order_id) ? 1 : -1)).slice(0, PAST_MAX);
+  pastOrders.value = [...past.values()].sort((left, right) => Number(commandNo(right) - commandNo(left))).slice(0, PAST_MAX);
 }
 
 const fillKey = (fill: Fill): string => `${fill.market}/${fill.trade_id}/${fill.liquidity}`;
@@ -84,16 +166,17 @@ export function timeOfNs(ns: bigint): string {
 export function orderOfReport(report: ExecutionReport, market: Market, known: Partial<Order> | undefined): Order | null {
   if (report.orderId === 0n) return null;
   const leaves = report.leavesLots;
-  const status =
-    report.execType === 'cancelled' || report.execType === 'selfTradePrevented' ? 'cancelled' : leaves === 0n ? 'filled' : 'open';
+  const ends = report.execType === 'cancelled' || report.execType === 'selfTradePrevented';
+  const status = report.execType === 'expired' ? 'expired' : leaves ? 'open' : ends ? 'cancelled' : 'filled';
+  const { price: _price, status: _status, reason: _reason, ...terms } = known ?? {};
   return {
+    ...terms,
+    ...(report.execType === 'triggered' ? { trigger: '', trigger_price: '', triggered: true } : {}),
+    ...(report.reason === 'none' ? {} : { reason: snake(report.reason).toUpperCase() }),
     order_id: String(report.orderId),
     client_order_id: String(report.clientOrderId),
     market: market.symbol,
     side: report.side === 'sell' ? 'sell' : 'buy',
-    ...(known?.type ? { type: known.type } : {}),
-    ...(known?.tif ? { tif: known.tif } : {}),
-    ...(known?.post_only ? { post_only: true } : {}),
     price: market.priceText(report.priceTicks),
     qty: market.sizeText(report.qtyLots),
     leaves_qty: market.sizeText(leaves),
@@ -101,6 +184,15 @@ export function orderOfReport(report: ExecutionReport, market: Market, known: Pa
     status,
     time: known?.time || timeOfNs(report.logTimeNs),
     record_no: String(report.recordNo),
+  };
+}
+
+/** The order that a refusal is about, with what was asked for. */
+export function refusedOf(report: ExecutionReport, market: Market, asked: Partial<Order> | undefined): Order {
+  return {
+    ...asked, order_id: '0', client_order_id: String(report.clientOrderId), seq: String(report.seq), market: market.symbol, side: report.side === 'sell' ? 'sell' : 'buy',
+    price: market.priceText(report.priceTicks), qty: market.sizeText(report.qtyLots), leaves_qty: market.sizeText(0n), cum_qty: market.sizeText(0n), status: 'rejected',
+    reason: snake(report.reason).toUpperCase(), time: timeOfNs(report.logTimeNs), record_no: String(report.recordNo),
   };
 }
 
@@ -113,7 +205,7 @@ export function fillOfReport(report: ExecutionReport, market: Market): Fill {
     price: market.priceText(report.lastPriceTicks),
     qty: market.sizeText(report.lastQtyLots),
     fee: market.quoteText(report.fee),
-    liquidity: report.liquidity === 'maker' ? 'maker' : 'taker',
+    liquidity: report.liquidity === 'none' ? 'taker' : report.liquidity,
     time: timeOfNs(report.logTimeNs),
     record_no: String(report.recordNo),
     seq: String(report.seq),

@@ -2,8 +2,11 @@
 
 import { computed, signal } from '@preact/signals';
 import type { Signer } from '../keys/keystore';
+import { EMPTY_DRAFT } from '../market/draft';
 import type { Draft } from '../market/draft';
 import type { Market } from '../market/market';
+import { phaseOf } from '../market/phase';
+import type { Phase } from '../market/phase';
 import type { Asset, Balance, Bots, Fill, Order, Ticker, Version } from '../net/api';
 import type { FeedState } from '../net/feed';
 import type { PreparedBatch, TradingState } from '../net/trading';
@@ -39,8 +42,9 @@ export const pastOrders = signal<readonly Order[]>([]);
 export const fills = signal<readonly Fill[]>([]);
 export const balances = signal<readonly Balance[]>([]);
 
-export const emptyDraft: Draft = { side: 'buy', type: 'limit', price: '', size: '', unit: 'base', tif: 'gtc', postOnly: false, protectionBps: 100 };
-export const draft = signal<Draft>(emptyDraft);
+/** State of the market that is shown, and what goes with it. */
+export const phase = signal<Phase>(phaseOf(''));
+export const draft = signal<Draft>(EMPTY_DRAFT);
 /** Grows a few times a second while the book moves: what is reckoned from the book is reckoned again. */
 export const bookTick = signal(0);
 

@@ -62,14 +62,18 @@ export interface AccountLeaf {
   readonly balances: readonly CommittedBalance[];
 }
 
+/** Tag, account, report number and count of balances, then what the operator laid down, which the page has no use for. */
+const ACCOUNT_BYTES = 56;
+const BALANCE_BYTES = 20;
+
 export function decodeAccountLeaf(data: Uint8Array): AccountLeaf {
-  if (data.length < 24 || !magicIs(data, 'ZXA1')) throw new ProofInvalid('not the leaf of an account');
+  if (data.length < ACCOUNT_BYTES || !magicIs(data, 'ZXA1')) throw new ProofInvalid('not the leaf of an account');
   const view = viewOf(data);
   const count = view.getUint32(20, true);
-  if (data.length !== 24 + count * 20) throw new ProofInvalid('an account leaf of another length');
+  if (data.length !== ACCOUNT_BYTES + count * BALANCE_BYTES) throw new ProofInvalid('an account leaf of another length');
   const balances: CommittedBalance[] = [];
   for (let index = 0; index < count; index++) {
-    const at = 24 + index * 20;
+    const at = ACCOUNT_BYTES + index * BALANCE_BYTES;
     balances.push({ assetId: view.getUint32(at, true), available: view.getBigUint64(at + 4, true), held: view.getBigUint64(at + 12, true) });
   }
   return { accountId: view.getBigUint64(4, true), reportSeq: view.getBigUint64(12, true), balances };

@@ -1,14 +1,21 @@
 // The page: what is where. Everything exists once; the style sheets place it for desktop, tablet and phone.
 
-import { pane, tab, verification } from '../state/store';
+import { effect } from '@preact/signals';
+import { dialog, pane, review, signer, tab, verification } from '../state/store';
 import type { Pane } from '../state/store';
 import { BookPanel } from './BookPanel';
 import { ChartPanel } from './ChartPanel';
-import { Dialogs } from './Dialogs';
 import { Header } from './Header';
+import { lazy } from './lazy';
 import { OrderForm } from './OrderForm';
 import { Panels } from './Panels';
 import { Banners, Toasts } from './Toasts';
+
+const Dialogs = lazy(() => import('./Dialogs').then((one) => one.Dialogs));
+// Whoever trades will have to confirm: the dialog must not wait for the network then.
+effect(() => {
+  if (signer.value) Dialogs.fetch();
+});
 
 const PANES: readonly (readonly [Pane, string])[] = [
   ['chart', 'Chart'],
@@ -44,7 +51,7 @@ export function App() {
           </button>
         ))}
       </nav>
-      <Dialogs />
+      {(dialog.value !== null || review.value !== null) && <Dialogs />}
       <Toasts />
     </div>
   );

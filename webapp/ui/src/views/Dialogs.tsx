@@ -4,10 +4,12 @@ import { signal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
 import { BackupError, makeBackup, restoreBackup } from '../keys/keystore';
 import { grouped } from '../market/decimal';
+import type { Market } from '../market/market';
 import { cancelAll, confirmReview, forgetSeed, makeKey, openDemoAccount, selectMarket, signOut, useSigner } from '../state/controller';
 import { choose, settings } from '../state/settings';
 import { accountId, dialog, freshSeed, guardedKeys, markets, notify, review, signer, symbol, tickers, version } from '../state/store';
 import { toHex } from '../wire/bytes';
+import type { Command } from '../wire/messages';
 import { Bytes, Dialog, Segments, download } from './bits';
 import { changeText } from './Header';
 import { SHORTCUTS } from './keyboard';
@@ -126,15 +128,11 @@ function SettingsDialog() {
   );
 }
 
-function ReviewDialog() {
-  const { title, prepared, symbol: name } = review.value!;
-  const button = useRef<HTMLButtonElement>(null);
-  useEffect(() => button.current?.focus(), []);
-  const command = prepared.commands[0]!;
-  const market = markets.value.get(name)!;
-  const shown: (readonly [string, string])[] = [
+/** Every field of a command. */
+function termsShown(command: Command, market: Market): (readonly [string, string])[] {
+  return [
     ['kind', command.kind],
-    ['market', `${command.marketId} (${name})`],
+    ['market', `${command.marketId} (${market.symbol})`],
     ['side', command.side],
     ['order type', command.orderType],
     ['time in force', command.timeInForce],
@@ -149,21 +147,39 @@ function ReviewDialog() {
     ['at most', `${command.maxNotional} base units of ${market.info.quote}`],
     ['order id', String(command.orderId)],
     ['client order id', String(command.clientOrderId)],
-    ['nonce', String(prepared.nonce)],
-    ['shard', String(prepared.shard)],
   ];
+}
+
+function ReviewDialog() {
+  const { title, prepared, symbol: name } = review.value!;
+  const button = useRef<HTMLButtonElement>(null);
+  useEffect(() => button.current?.focus(), []);
+  const command = prepared.commands[0]!;
+  const market = markets.value.get(name)!;
   return (
     <Dialog title="Sign and send" onClose={() => (review.value = null)}>
       <p class={`review-title ${command.side}`}>{title}</p>
       <details>
         <summary>Exactly what is signed</summary>
+        {prepared.commands.map((one, index) => (
+          <dl class="facts" key={index}>
+            {termsShown(one, market).map(([term, value]) => (
+              <div key={term}>
+                <dt>{term}</dt>
+                <dd>{value}</dd>
+              </div>
+            ))}
+          </dl>
+        ))}
         <dl class="facts">
-          {shown.map(([term, value]) => (
-            <div key={term}>
-              <dt>{term}</dt>
-              <dd>{value}</dd>
-            </div>
-          ))}
+          <div>
+            <dt>nonce</dt>
+            <dd>{String(prepared.nonce)}</dd>
+          </div>
+          <div>
+            <dt>shard</dt>
+            <dd>{prepared.shard}</dd>
+          </div>
         </dl>
         <Bytes label={`Signed bytes (${prepared.bytes.length})`} text={toHex(prepared.bytes)} />
         <Bytes label="Key" text={signer.value ? toHex(signer.value.publicKey) : ''} />

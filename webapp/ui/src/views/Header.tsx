@@ -6,7 +6,8 @@ import { Cell, Mark } from '../draw/patch';
 import { compact, formatUnits, grouped } from '../market/decimal';
 import { live } from '../state/live';
 import { choose, settings, shownTheme } from '../state/settings';
-import { accountId, dialog, feedState, market, pane, signer, symbol, tab, timeText, tradingState, verification, version } from '../state/store';
+import { accountId, dialog, feedState, pane, signer, symbol, tab, timeText, tradingState, verification, version } from '../state/store';
+import { StateTag } from './MarketState';
 
 const STATS = ['24h change', '24h high', '24h low', '24h volume'] as const;
 
@@ -27,7 +28,7 @@ export function Header() {
       </span>
       <button class="market-button" type="button" onClick={() => (dialog.value = 'markets')} aria-haspopup="dialog" title="Change market (/)">
         <strong>{symbol.value || '…'}</strong>
-        {market.value && market.value.info.state !== 'continuous' && <span class="tag bad">{market.value.info.state}</span>}
+        <StateTag />
         <span aria-hidden="true" class="caret">
           ▾
         </span>
@@ -72,7 +73,7 @@ function Figures() {
       const price = tape[0]?.price ?? ticker?.last ?? null;
       const text = (value: string | null | undefined) => (value ? grouped(shown.priceText(shown.ticksOf(value))) : '–');
       last.text = text(price);
-      lastSide.value = tape[0]?.side ?? null;
+      lastSide.value = tape[0]?.side || null;
       const change = ticker?.change_ppm ?? null;
       cells[0]!.text = changeText(change);
       changeSide.value = change === null || change === 0 ? null : change > 0 ? 'buy' : 'sell';

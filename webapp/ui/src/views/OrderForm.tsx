@@ -1,44 +1,48 @@
 // The order form. Every figure follows from `assess`; every broken rule of the market is said beside its field, before
 // anything is sent.
 
-import { computed, signal } from '@preact/signals';
 import { formatExact, grouped } from '../market/decimal';
-import { draftTicks, lotsForPercent } from '../market/draft';
-import type { Draft, TimeInForce } from '../market/draft';
-import { assessDraft, available, openDemoAccount, submitDraft } from '../state/controller';
+import { hasLimit, lotsForPercent, triggerOf } from '../market/draft';
+import type { Draft, OrderKind } from '../market/draft';
+import { takesOrders } from '../market/phase';
+import { available, openDemoAccount } from '../state/controller';
 import { live } from '../state/live';
-import { accountId, balances, bookState, bookTick, dialog, draft, market, openOrders, tradingState, version } from '../state/store';
+import { accountId, balances, dialog, draft, market, openOrders, phase, tradingState, version } from '../state/store';
 import { Segments } from './bits';
+import { assessment, change, submit } from './form';
+import { Advanced, PriceField, SizeField, TimeFields, TriggerField } from './OrderFields';
+import { StateNote } from './MarketState';
 
-const TYPE_NAMES: Record<string, string> = { limit: 'Limit', market: 'Market', stop: 'Stop', stop_limit: 'Stop limit', trailing_stop: 'Trailing' };
 const PERCENTS = [25, 50, 75, 100];
-/** What this page knows how to put into a command. */
-const SENDABLE = new Set(['limit', 'market']);
+const CONDITIONAL: readonly (readonly [OrderKind, string])[] = [
+  ['stop', 'Stop'],
+  ['stop_limit', 'Stop limit'],
+  ['take_profit', 'Take profit'],
+  ['trailing_stop', 'Trailing stop'],
+];
 
-/** Whether the form was sent and refused as it stands. */
-const tried = signal(false);
-
-const assessment = computed(() => {
-  bookTick.value;
-  bookState.value;
-  balances.value;
-  accountId.value;
-  return assessDraft();
-});
-
-export const change = (part: Partial<Draft>): void => {
-  tried.value = false;
-  draft.value = { ...draft.value, ...part };
-};
-
-/** Moves the price by whole ticks; an empty field starts at the best price of the own side. */
-export function stepPrice(ticks: bigint): void {
-  const shown = market.value;
-  if (!shown || draft.value.type === 'market') return;
-  const best = draft.value.side === 'buy' ? live.book.bids[0] : live.book.asks[0];
-  const now = draftTicks(draft.value, shown, live.book) ?? (best ? BigInt(best.ticks) - ticks : 0n);
-  const next = now + ticks;
-  if (next > 0n) change({ price: shown.priceText(next) });
+/** Limit and market at a click; orders that wait for a price in a list. */
+function TypeChoice(props: { form: Draft }) {
+  const { type } = props.form;
+  const waits = triggerOf(props.form) !== 'none';
+  return (
+    <div class="types">
+      <Segments label="Order type" class="tabs" value={type} choices={[['limit', 'Limit'], ['market', 'Market']]} onChoose={(value) => change({ type: value })} />
+      <select
+        class={waits ? 'chosen' : ''}
+        aria-label="Order that waits for a price"
+        value={waits ? type : ''}
+        onChange={(event) => change({ type: (event.currentTarget.value || 'limit') as OrderKind })}
+      >
+        <option value="">Conditional…</option>
+        {CONDITIONAL.map(([value, text]) => (
+          <option key={value} value={value}>
+            {text}
+          </option>
+        ))}
+      </select>
+    </div>
+  );
 }
 
 export function OrderForm() {
@@ -50,12 +54,9 @@ export function OrderForm() {
   const has = available(shown);
   const [spent, spentDecimals, spentUnits] = form.side === 'buy' ? [info.quote, info.quote_decimals, has?.quote] : [info.base, info.base_decimals, has?.base];
   const problems = found?.problems ?? {};
-  // An empty field is no mistake until somebody wants to send it.
-  const sizeProblem = form.size || tried.value ? problems.size : undefined;
-  const priceProblem = form.price || form.type === 'market' || tried.value ? problems.price : undefined;
   const blocked = !found || Object.keys(problems).length > 0;
   const ready = accountId.value !== null && tradingState.value === 'established';
-  const isMarket = form.type === 'market';
+  const takes = (found?.takes ?? false) || (!hasLimit(form) && form.type !== 'market');
   const money = (units: bigint | null) => (units === null ? '–' : `${grouped(shown.quoteText(units, Math.min(info.quote_decimals, 2)))} ${info.quote}`);
   const percent = has && found?.hold && spentUnits ? Math.min(100, Number((found.hold * 100n) / (spentUnits || 1n))) : 0;
   const setPercent = (value: number) => {
@@ -72,93 +73,21 @@ export function OrderForm() {
         noValidate
         onSubmit={(event) => {
           event.preventDefault();
-          if (submitDraft()) tried.value = false;
-          else {
-            tried.value = true;
-            const field = ['price', 'size'].find((name) => assessDraft()?.problems[name as 'price' | 'size']);
-            if (field) document.getElementById(field)?.focus();
-          }
+          submit();
         }}
       >
         <Segments label="Side" class="sides" value={form.side} choices={[['buy', 'Buy'], ['sell', 'Sell']]} onChoose={(side) => change({ side })} />
-        <Segments
-          label="Order type"
-          class="tabs"
-          value={form.type}
-          choices={shown.orderTypes.filter((type) => SENDABLE.has(type)).map((type) => [type, TYPE_NAMES[type] ?? type] as const)}
-          onChoose={(type) => change({ type })}
-        />
+        <TypeChoice form={form} />
+        <StateNote />
         <dl class="facts">
           <div>
             <dt>Available</dt>
             <dd>{spentUnits === undefined ? '–' : `${grouped(formatExact(spentUnits, spentDecimals))} ${spent}`}</dd>
           </div>
         </dl>
-        {isMarket ? (
-          <div class="field">
-            <label for="protection">
-              Worst price <small>at most this far from the best</small>
-            </label>
-            <div class="input-row">
-              <select id="protection" value={form.protectionBps} onChange={(event) => change({ protectionBps: Number(event.currentTarget.value) })}>
-                {[10, 50, 100, 200, 500].map((bps) => (
-                  <option key={bps} value={bps}>
-                    {bps / 100} %
-                  </option>
-                ))}
-              </select>
-              <output class="worst">{found?.ticks ? grouped(shown.priceText(found.ticks)) : '–'}</output>
-            </div>
-            <p class="problem" id="price-problem">
-              {priceProblem}
-            </p>
-          </div>
-        ) : (
-          <div class="field">
-            <label for="price">
-              Price <small>{info.quote}</small>
-            </label>
-            <div class="input-row">
-              <input
-                id="price"
-                inputMode="decimal"
-                autoComplete="off"
-                value={form.price}
-                aria-invalid={priceProblem ? true : undefined}
-                aria-describedby="price-problem"
-                onInput={(event) => change({ price: event.currentTarget.value })}
-                onKeyDown={(event) => {
-                  if (event.key !== 'ArrowUp' && event.key !== 'ArrowDown') return;
-                  event.preventDefault();
-                  stepPrice((event.key === 'ArrowUp' ? 1n : -1n) * (event.shiftKey ? 10n : 1n));
-                }}
-              />
-              <BestButton side="buy" text="Bid" />
-              <BestButton side="sell" text="Ask" />
-            </div>
-            <p class="problem" id="price-problem">
-              {priceProblem}
-            </p>
-          </div>
-        )}
-        <div class="field">
-          <label for="size">Size</label>
-          <div class="input-row">
-            <input
-              id="size"
-              inputMode="decimal"
-              autoComplete="off"
-              value={form.size}
-              aria-invalid={sizeProblem ? true : undefined}
-              aria-describedby="size-problem"
-              onInput={(event) => change({ size: event.currentTarget.value })}
-            />
-            <Segments label="Size in" value={form.unit} choices={[['base', info.base], ['quote', info.quote]]} onChoose={(unit) => change({ unit, size: '' })} />
-          </div>
-          <p class="problem" id="size-problem">
-            {sizeProblem}
-          </p>
-        </div>
+        <TriggerField market={shown} />
+        <PriceField market={shown} />
+        <SizeField market={shown} />
         <div class="slider">
           <input
             type="range"
@@ -178,48 +107,27 @@ export function OrderForm() {
             ))}
           </div>
         </div>
-        <div class="options">
-          <label>
-            <span>Time in force</span>
-            <select
-              value={isMarket && form.tif === 'gtc' ? 'ioc' : form.tif}
-              aria-describedby="tif-problem"
-              onChange={(event) => change({ tif: event.currentTarget.value as TimeInForce })}
-            >
-              {!isMarket && <option value="gtc">Good till cancelled</option>}
-              <option value="ioc">Immediate or cancel</option>
-              <option value="fok">Fill or kill</option>
-            </select>
-          </label>
-          {!isMarket && (
-            <label class="check" title="Refused rather than traded at once: you are never the taker">
-              <input type="checkbox" checked={form.postOnly} onChange={(event) => change({ postOnly: event.currentTarget.checked })} />
-              <span>Post-only</span>
-            </label>
-          )}
-        </div>
-        <p class="problem" id="tif-problem">
-          {problems.tif}
-        </p>
+        <TimeFields />
+        <Advanced market={shown} />
         <dl class="facts">
-          {isMarket && (
+          {form.type === 'market' && (
             <div>
               <dt>Mean price now</dt>
               <dd>{found?.meanTicks ? grouped(shown.priceText(found.meanTicks)) : '–'}</dd>
             </div>
           )}
           <div>
-            <dt>{form.side === 'buy' ? 'Cost' : 'Proceeds'}</dt>
+            <dt>{found?.maxNotional ? 'Spends at most' : form.side === 'buy' ? 'Cost' : 'Proceeds'}</dt>
             <dd>{money(found?.notional ?? null)}</dd>
           </div>
           <div>
             <dt>
-              Fee <small>{found?.takes ? 'taker' : 'maker'} {((found?.takes ? info.taker_fee_ppm : info.maker_fee_ppm) / 10_000).toFixed(3)} %</small>
+              Fee <small>{takes ? 'taker' : 'maker'} {((takes ? info.taker_fee_ppm : info.maker_fee_ppm) / 10_000).toFixed(3)} %</small>
             </dt>
             <dd>{money(found?.fee ?? null)}</dd>
           </div>
           <div title="Set aside until the order is done; includes the worst fee">
-            <dt>Held</dt>
+            <dt>Held{found?.pair && <small> for both</small>}</dt>
             <dd>{found?.hold ? `${grouped(formatExact(found.hold, spentDecimals))} ${spent}` : '–'}</dd>
           </div>
         </dl>
@@ -231,7 +139,7 @@ export function OrderForm() {
         ) : (
           <Connect />
         )}
-        <p class="problem form-problem">{ready && problems.form}</p>
+        <p class="problem form-problem">{ready && takesOrders(phase.value.state || info.state) && problems.form}</p>
       </form>
       <AccountBox />
     </section>
@@ -278,21 +186,6 @@ function AccountBox() {
 }
 
 const trimmed = (decimal: string): string => (decimal.includes('.') ? decimal.replace(/\.?0+$/, '') : decimal);
-
-function BestButton(props: { side: 'buy' | 'sell'; text: string }) {
-  return (
-    <button
-      type="button"
-      title={props.side === 'buy' ? 'Best bid' : 'Best ask'}
-      onClick={() => {
-        const best = props.side === 'buy' ? live.book.bids[0] : live.book.asks[0];
-        if (best && market.value) change({ price: market.value.priceText(BigInt(best.ticks)) });
-      }}
-    >
-      {props.text}
-    </button>
-  );
-}
 
 function Connect() {
   const state = tradingState.value;

@@ -1,15 +1,16 @@
 // The tabs below: own orders, history, fills, balances, and what the page has verified.
 
-import { signal } from '@preact/signals';
 import type { ComponentChildren } from 'preact';
 import { grouped } from '../market/decimal';
-import type { Balance, Fill, Order } from '../net/api';
-import { amendOrder, cancelOrder } from '../state/controller';
-import { accountId, activity, balances, dialog, fills, lifeOf, openOrders, pastOrders, symbol, tab, timeText, verification } from '../state/store';
+import type { Balance, Fill } from '../net/api';
+import { activity, balances, dialog, fills, openOrders, pastOrders, symbol, tab, timeText, verification } from '../state/store';
 import type { Notice, Tab } from '../state/store';
 import { SideMark, Table, csv, download } from './bits';
-import { Operations } from './Operations';
-import { VerifyPanel } from './VerifyPanel';
+import { lazy } from './lazy';
+import { Life, OpenOrders, OrderHistory, inView, noAccount, onlyThisMarket, saveHistory } from './Orders';
+
+const Operations = lazy(() => import('./Operations').then((one) => one.Operations));
+const VerifyPanel = lazy(() => import('./VerifyPanel').then((one) => one.VerifyPanel));
 
 const TABS: readonly (readonly [Tab, string])[] = [
   ['orders', 'Open orders'],
@@ -20,9 +21,6 @@ const TABS: readonly (readonly [Tab, string])[] = [
   ['activity', 'Activity'],
   ['operations', 'Operations'],
 ];
-
-const onlyThisMarket = signal(false);
-const inView = <Row extends { market: string }>(rows: readonly Row[]): readonly Row[] => (onlyThisMarket.value ? rows.filter((row) => row.market === symbol.value) : rows);
 
 export function Panels() {
   const shown = tab.value;
@@ -100,144 +98,6 @@ function TabActions() {
   );
 }
 
-function Life(props: { row: { record_no: string; market: string }; traded: boolean }) {
-  const { stage, text } = lifeOf(props.row, props.traded);
-  return (
-    <span class="life" data-stage={stage} title="Accepted durably, matched, covered by a checkpoint that this page verified">
-      <span aria-hidden="true" class="steps">
-        <i />
-        <i />
-        <i />
-      </span>
-      <span class="life-text">{text}</span>
-    </span>
-  );
-}
-
-const wasFilled = (order: Order): boolean => /[1-9]/.test(order.cum_qty);
-const noAccount = (text: string): string => (accountId.value === null ? 'Open an account to trade.' : text);
-
-interface Edit {
-  id: string;
-  price: string;
-  size: string;
-  problem: string | null;
-}
-const editing = signal<Edit | null>(null);
-
-function saveEdit(order: Order): void {
-  const edit = editing.value;
-  if (!edit) return;
-  const problem = amendOrder(order, edit.price, edit.size);
-  editing.value = problem ? { ...edit, problem } : null;
-}
-
-function selectOnce(element: HTMLInputElement | null): void {
-  if (!element || element.dataset.seen) return;
-  element.dataset.seen = '1';
-  element.select();
-}
-
-function EditCell(props: { order: Order; name: 'price' | 'size' }) {
-  const edit = editing.value!;
-  return (
-    <input
-      class="inline"
-      inputMode="decimal"
-      aria-label={`New ${props.name} of order ${props.order.order_id}`}
-      value={edit[props.name]}
-      ref={props.name === 'price' ? selectOnce : undefined}
-      onInput={(event) => (editing.value = { ...edit, [props.name]: event.currentTarget.value, problem: null })}
-      onKeyDown={(event) => {
-        if (event.key === 'Enter') saveEdit(props.order);
-        if (event.key === 'Escape') editing.value = null;
-      }}
-    />
-  );
-}
-
-function OpenOrders() {
-  const rows = [...inView([...openOrders.value.values()])].reverse();
-  const isEdited = (order: Order) => editing.value?.id === order.order_id;
-  return (
-    <>
-      {editing.value?.problem && (
-        <p class="problem" role="alert">
-          {editing.value.problem}
-        </p>
-      )}
-      <Table<Order>
-        caption="Open orders"
-        rows={rows}
-        rowKey={(order) => order.order_id}
-        empty={noAccount('No open orders.')}
-        columns={[
-          { name: 'Time', minor: true, cell: (order) => timeText.value(order.time) },
-          { name: 'Market', minor: true, cell: (order) => order.market },
-          { name: 'Side', cell: (order) => <SideMark side={order.side} /> },
-          { name: 'Type', minor: true, cell: (order) => `${order.type ?? 'limit'}${order.post_only ? ' · post-only' : ''}` },
-          { name: 'Price', number: true, cell: (order) => (isEdited(order) ? <EditCell order={order} name="price" /> : grouped(order.price)) },
-          { name: 'Size', number: true, cell: (order) => (isEdited(order) ? <EditCell order={order} name="size" /> : order.qty) },
-          { name: 'Filled', number: true, minor: true, cell: (order) => order.cum_qty },
-          { name: 'Status', cell: (order) => <Life row={order} traded={wasFilled(order)} /> },
-          {
-            name: 'Actions',
-            number: true,
-            cell: (order) =>
-              isEdited(order) ? (
-                <span class="actions">
-                  <button type="button" class="small" onClick={() => saveEdit(order)}>
-                    Save
-                  </button>
-                  <button type="button" class="small" onClick={() => (editing.value = null)}>
-                    Keep
-                  </button>
-                </span>
-              ) : (
-                <span class="actions">
-                  <button
-                    type="button"
-                    class="small"
-                    aria-label={`Amend order ${order.order_id}`}
-                    onClick={() => (editing.value = { id: order.order_id, price: order.price, size: order.qty, problem: null })}
-                  >
-                    Amend
-                  </button>
-                  <button type="button" class="small" aria-label={`Cancel order ${order.order_id}`} onClick={() => cancelOrder(order)}>
-                    Cancel
-                  </button>
-                </span>
-              ),
-          },
-        ]}
-      />
-    </>
-  );
-}
-
-function OrderHistory() {
-  return (
-    <Table<Order>
-      caption="Order history"
-      rows={inView(pastOrders.value)}
-      rowKey={(order) => `${order.market} ${order.order_id}`}
-      empty={noAccount('No orders yet.')}
-      columns={[
-        { name: 'Time', minor: true, cell: (order) => timeText.value(order.time, true) },
-        { name: 'Market', minor: true, cell: (order) => order.market },
-        { name: 'Side', cell: (order) => <SideMark side={order.side} /> },
-        { name: 'Type', minor: true, cell: (order) => order.type ?? '' },
-        { name: 'Price', number: true, cell: (order) => grouped(order.price) },
-        { name: 'Size', number: true, cell: (order) => order.qty },
-        { name: 'Filled', number: true, minor: true, cell: (order) => order.cum_qty },
-        { name: 'Outcome', cell: (order) => order.status.replace(/_/g, ' ') },
-        { name: 'Proof', cell: (order) => <Life row={order} traded={wasFilled(order)} /> },
-        { name: 'Order', number: true, minor: true, cell: (order) => order.order_id },
-      ]}
-    />
-  );
-}
-
 function Fills() {
   return (
     <Table<Fill>
@@ -296,9 +156,4 @@ function Activity() {
 function saveFills(): void {
   const head = ['time', 'market', 'side', 'price', 'qty', 'fee', 'liquidity', 'trade_id', 'order_id', 'record_no'] as const;
   download('fills.csv', csv([head, ...inView(fills.value).map((fill) => head.map((name) => String(fill[name])))]), 'text/csv');
-}
-
-function saveHistory(): void {
-  const head = ['time', 'market', 'side', 'type', 'tif', 'price', 'qty', 'cum_qty', 'status', 'order_id', 'client_order_id', 'record_no'] as const;
-  download('orders.csv', csv([head, ...inView(pastOrders.value).map((order) => head.map((name) => String(order[name] ?? '')))]), 'text/csv');
 }

@@ -61,8 +61,12 @@ export interface Column<Row> {
   readonly number?: boolean;
   /** Left out where there is no room for it. */
   readonly minor?: boolean;
+  /** At the right edge also when the table is wider than its panel. */
+  readonly stays?: boolean;
   readonly cell: (row: Row) => ComponentChildren;
 }
+
+const classOf = <Row,>(column: Column<Row>): string => ['number', 'minor', 'stays'].filter((name) => column[name as 'number' | 'minor' | 'stays']).join(' ');
 
 /** A real table with a caption for those who do not see the tab it is in. */
 export function Table<Row>(props: { caption: string; columns: readonly Column<Row>[]; rows: readonly Row[]; rowKey: (row: Row) => string; empty: string }) {
@@ -73,7 +77,7 @@ export function Table<Row>(props: { caption: string; columns: readonly Column<Ro
         <thead>
           <tr>
             {props.columns.map((column) => (
-              <th key={column.name} scope="col" class={`${column.number ? 'number' : ''} ${column.minor ? 'minor' : ''}`}>
+              <th key={column.name} scope="col" class={classOf(column)}>
                 {column.name}
               </th>
             ))}
@@ -83,7 +87,7 @@ export function Table<Row>(props: { caption: string; columns: readonly Column<Ro
           {props.rows.map((row) => (
             <tr key={props.rowKey(row)}>
               {props.columns.map((column) => (
-                <td key={column.name} class={`${column.number ? 'number' : ''} ${column.minor ? 'minor' : ''}`}>
+                <td key={column.name} class={classOf(column)}>
                   {column.cell(row)}
                 </td>
               ))}

@@ -1,12 +1,13 @@
 // The keyboard: every action has a key. Letters do nothing while somebody is typing.
 
 import { grouped } from '../market/decimal';
+import { EMPTY_DRAFT, hasLimit, triggerOf } from '../market/draft';
 import { live } from '../state/live';
 import { choose, shownTheme } from '../state/settings';
-import { chartView, dialog, emptyDraft, draft, notify, openOrders, pane, review, tab } from '../state/store';
+import { chartView, dialog, draft, notify, openOrders, pane, review, tab } from '../state/store';
 import type { Tab } from '../state/store';
 import { toggleFreeze } from './BookPanel';
-import { change, stepPrice } from './OrderForm';
+import { advancedOpen, change, stepPrice } from './form';
 
 export const SHORTCUTS: readonly (readonly [string, string])[] = [
   ['/', 'Change market'],
@@ -14,6 +15,8 @@ export const SHORTCUTS: readonly (readonly [string, string])[] = [
   ['S', 'Sell'],
   ['L', 'Limit order'],
   ['M', 'Market order'],
+  ['W', 'Stop order: waits for a price'],
+  ['D', 'Advanced options of the order'],
   ['P', 'Go to the price'],
   ['Z', 'Go to the size'],
   ['↑ ↓', 'Price one tick up or down; with Shift ten'],
@@ -68,7 +71,12 @@ const ACTIONS: Readonly<Record<string, () => void>> = {
     change({ type: 'market' });
     focus('size');
   },
-  p: () => focus('price'),
+  p: () => focus(hasLimit(draft.value) ? 'price' : triggerOf(draft.value) === 'none' ? 'protection' : draft.value.type === 'trailing_stop' ? 'trail' : 'trigger'),
+  w: () => {
+    change({ type: 'stop' });
+    focus('trigger');
+  },
+  d: () => (advancedOpen.value = !advancedOpen.value),
   z: () => focus('size'),
   o: () => {
     pane.value = 'book';
@@ -97,7 +105,7 @@ export function listenForKeys(): void {
     if (event.ctrlKey || event.metaKey || event.altKey || dialog.value || review.value) return;
     if (event.key === 'Escape') {
       if (isTyping(event.target)) (event.target as HTMLElement).blur();
-      else draft.value = { ...emptyDraft, side: draft.value.side };
+      else draft.value = { ...EMPTY_DRAFT, side: draft.value.side };
       return;
     }
     if (isTyping(event.target) || event.defaultPrevented) return;

@@ -1,4 +1,5 @@
-// A browser, the fake exchange, and pages of it. Run `npm run build` first: what is tested is the built page.
+// A browser, an exchange, and pages of it. Run `npm run build` first: what is tested is the built page. The exchange is the
+// fake one, or a running one that ZX_LIVE_WEB names.
 
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
@@ -16,20 +17,26 @@ export let browser: Browser;
 /** Of the fake exchange, which has a process of its own: it must not compete with the test for a thread. */
 export let server: { url: string; port: number };
 
-let child: ChildProcess;
+let child: ChildProcess | null = null;
+
+async function startFake(): Promise<void> {
+  child = spawn(process.execPath, [join(import.meta.dirname, '../fake/start.mjs'), '0'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  for await (const line of createInterface(child.stdout!)) {
+    const ready = /^ready (\S+)/.exec(line);
+    if (!ready) continue;
+    server = { url: ready[1]!, port: Number(new URL(ready[1]!).port) };
+    break;
+  }
+}
 
 /** Starts both before the tests of a file, and ends both after. */
 export function useBrowser(): void {
   beforeAll(async () => {
     const executablePath = CANDIDATES.find((path) => path && existsSync(path));
     if (!executablePath) throw new Error('no Chromium: apt-get install chromium');
-    child = spawn(process.execPath, [join(import.meta.dirname, '../fake/start.mjs'), '0'], { stdio: ['ignore', 'pipe', 'inherit'] });
-    for await (const line of createInterface(child.stdout!)) {
-      const ready = /^ready (\S+)/.exec(line);
-      if (!ready) continue;
-      server = { url: ready[1]!, port: Number(new URL(ready[1]!).port) };
-      break;
-    }
+    const live = process.env.ZX_LIVE_WEB;
+    if (live) server = { url: live, port: Number(new URL(live).port) };
+    else await startFake();
     browser = await chromium.launch({
       executablePath,
       args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', `--host-resolver-rules=MAP ${INSECURE_HOST} 127.0.0.1`],
@@ -37,7 +44,8 @@ export function useBrowser(): void {
   });
   afterAll(async () => {
     await browser?.close();
-    const ended = new Promise((resolve) => child.once('exit', resolve));
+    if (!child) return;
+    const ended = new Promise((resolve) => child!.once('exit', resolve));
     child.kill('SIGTERM');
     await ended;
   });

@@ -111,7 +111,7 @@ describe('orders', () => {
     await page.click('button[aria-label^="Cancel order"]');
     await page.waitForSelector('.empty:has-text("No open orders")');
     await page.click('#tab-history');
-    await page.waitForSelector('.bottom-panel td:text-is("cancelled")');
+    await page.waitForSelector('.bottom-panel td :text-is("cancelled")');
     expect(faults).toEqual([]);
     await context.close();
   });

@@ -7,6 +7,8 @@ import { sha256, sha512 } from '@noble/hashes/sha2.js';
 import { crc32 } from '../../src/market/crc32';
 import { Market } from '../../src/market/market';
 import type { MarketInfo } from '../../src/market/market';
+import { phaseOf } from '../../src/market/phase';
+import type { Phase } from '../../src/market/phase';
 import { keyId } from '../../src/verification/note';
 import { concat, toBase64, toHex, utf8 } from '../../src/wire/bytes';
 import { decode, encode, viewOf } from '../../src/wire/codec';
@@ -83,6 +85,13 @@ interface Resting {
   type: string;
   postOnly: boolean;
   time: string;
+  /** The command that entered it: its terms. */
+  terms: Command;
+  /** For a trigger; it is not in the book yet. */
+  waits: boolean;
+  triggerTicks: bigint;
+  displayLots: bigint;
+  expireNs: bigint;
 }
 
 interface Level {
@@ -100,6 +109,7 @@ export interface Bar {
   trades: number;
 }
 
+const snake = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 export const nowText = (ms = Date.now()): string => new Date(ms).toISOString().replace('Z', '000000Z');
 
 /** Repeatable noise. */
@@ -124,6 +134,8 @@ export class FakeMarket {
   readonly trades: Record<string, unknown>[] = [];
   readonly changed = new Map<string, [string, string, number]>();
   readonly bars = new Map<number, Bar>();
+  phase: Phase = phaseOf('continuous');
+  phaseChanged: Partial<Phase> = {};
   mid: number;
   seq = 1000n;
   readonly #random: () => number;
@@ -171,6 +183,16 @@ export class FakeMarket {
     }
   }
 
+  setPhase(change: Partial<Phase>): void {
+    this.phase = { ...this.phase, ...change };
+    this.phaseChanged = { ...this.phaseChanged, ...change };
+  }
+
+  /** Own orders in the book, not those that wait. */
+  inBook(): Resting[] {
+    return [...this.resting.values()].filter((one) => !one.waits);
+  }
+
   best(side: 'buy' | 'sell'): number | null {
     const ticks = [...(side === 'buy' ? this.bids : this.asks).keys()];
     return ticks.length ? (side === 'buy' ? Math.max(...ticks) : Math.min(...ticks)) : null;
@@ -183,13 +205,13 @@ export class FakeMarket {
       const away = 1 + Math.floor(this.#random() ** 2 * 30);
       const best = this.best(buy ? 'buy' : 'sell') ?? this.mid;
       const ticks = buy ? best - away + 1 : best + away - 1;
-      const own = [...this.resting.values()].filter((one) => Number(one.ticks) === ticks).reduce((lots, one) => lots + Number(one.leaves), 0);
+      const own = this.inBook().filter((one) => Number(one.ticks) === ticks).reduce((lots, one) => lots + Number(one.leaves), 0);
       this.#put(buy ? this.bids : this.asks, buy ? 'b' : 'a', ticks, this.#size(away) + own);
     }
     for (const [side, name] of [[this.bids, 'b'], [this.asks, 'a']] as const)
       if (side.size > LEVELS_MAX) {
         const ticks = [...side.keys()];
-        const owned = new Set([...this.resting.values()].map((one) => Number(one.ticks)));
+        const owned = new Set(this.inBook().map((one) => Number(one.ticks)));
         const far = name === 'b' ? Math.min(...ticks.filter((one) => !owned.has(one))) : Math.max(...ticks.filter((one) => !owned.has(one)));
         this.#put(side, name, far, 0);
       }
@@ -204,7 +226,7 @@ export class FakeMarket {
     const level = side.get(best)!;
     const lots = Math.max(1, Math.min(level.lots, Math.round(this.#size(1) * this.#random())));
     this.print(BigInt(best), BigInt(lots), takerBuys ? 'buy' : 'sell');
-    const own = [...this.resting.values()].find((one) => Number(one.ticks) === best && (one.side === 'sell') === takerBuys);
+    const own = this.inBook().find((one) => Number(one.ticks) === best && (one.side === 'sell') === takerBuys);
     this.#put(side, takerBuys ? 'a' : 'b', best, level.lots - lots);
     if (level.lots - lots <= 0) {
       const [gap, other, name] = takerBuys ? ([1, this.bids, 'b'] as const) : ([-1, this.asks, 'a'] as const);
@@ -235,6 +257,10 @@ export class FakeMarket {
       bar.trades += 1;
     }
     return trade.trade_id;
+  }
+
+  lastTicks(): bigint {
+    return this.market.ticksOf((this.trades[0]?.price as string | undefined) ?? [...this.bars.values()].at(-1)!.close);
   }
 
   /** Puts own quantity onto the book or takes it off. */
@@ -286,6 +312,8 @@ export class FakeExchange {
   /** What each checkpoint committed to of the account: its leaf and the path. */
   readonly proofs: { leaf: Uint8Array; accounts: Tree; top: Tree; size: number }[] = [];
   tamper = false;
+  /** The next order is refused: the page itself sends none that would be. */
+  refuseNext = false;
   #seq = 100n;
   #reportSeq = 0n;
   #accountId = 6n;
@@ -310,7 +338,7 @@ export class FakeExchange {
     this.accounts.set(publicKey, this.#accountId);
     this.fills.length = 0;
     for (const fake of this.markets.values()) {
-      for (const order of fake.resting.values()) fake.shift(order.side, order.ticks, -order.leaves);
+      for (const order of fake.inBook()) fake.shift(order.side, order.ticks, -order.leaves);
       fake.resting.clear();
     }
     this.balances.set(1, 5n * 10n ** 8n).set(2, 500_000n * 10n ** 6n).set(3, 50n * 10n ** 8n).set(4, 1000n * 10n ** 4n);
@@ -341,9 +369,12 @@ export class FakeExchange {
   orderRow(market: FakeMarket, order: Resting, status = 'open'): Record<string, unknown> {
     const { market: one } = market;
     return {
-      order_id: String(order.orderId), client_order_id: String(order.clientOrderId), market: market.info.symbol, side: order.side, type: order.type, tif: 'gtc',
+      order_id: String(order.orderId), client_order_id: String(order.clientOrderId), market: market.info.symbol, side: order.side, type: order.type, time_in_force: snake(order.terms.timeInForce),
+      trigger: order.waits ? snake(order.terms.trigger) : '', trigger_price: order.waits ? one.priceText(order.triggerTicks) : '',
+      display_qty: order.displayLots ? one.sizeText(order.displayLots) : '', expire_time: order.expireNs ? nowText(Number(order.expireNs / 1_000_000n)) : '',
+      hidden: order.terms.options.includes('hidden'), paired: false,
       price: one.priceText(order.ticks), qty: one.sizeText(order.lots), leaves_qty: one.sizeText(order.leaves), cum_qty: one.sizeText(order.lots - order.leaves), status,
-      time: order.time, record_no: String(this.frames.length - 1), post_only: order.postOnly,
+      time: order.time, record_no: String(this.frames.length - 1),
     };
   }
 
@@ -354,7 +385,7 @@ export class FakeExchange {
   /** A checkpoint of everything so far, signed. */
   checkpoint(): Record<string, unknown> {
     const number = this.leaves.length;
-    const account = concat(utf8('ZXA1'), new Uint8Array(20));
+    const account = concat(utf8('ZXA1'), new Uint8Array(52));
     const view = viewOf(account);
     view.setBigUint64(4, this.#accountId, true);
     const rows = ASSETS.map(({ asset_id }) => {
@@ -424,8 +455,7 @@ export class FakeExchange {
   #command(command: Command, common: ExecutionReport): ExecutionReport[] {
     const rejected = (reason: ReasonCode): ExecutionReport[] => [{ ...common, execType: 'rejected', reason }];
     const gone = (fake: FakeMarket, order: Resting, reason: ReasonCode): ExecutionReport => {
-      fake.resting.delete(order.orderId);
-      fake.shift(order.side, order.ticks, -order.leaves);
+      this.#takeOff(fake, order);
       return this.reportOf(fake, { ...order, leaves: 0n }, { ...common, execType: 'cancelled', reason, lastQtyLots: order.leaves, cumQtyLots: order.lots - order.leaves });
     };
     if (command.kind === 'cancelAll') {
@@ -440,22 +470,55 @@ export class FakeExchange {
       const order = fake.resting.get(command.orderId);
       if (!order) return rejected('unknownOrder');
       if (command.kind === 'cancel') return [gone(fake, order, 'cancelledByUser')];
-      fake.shift(order.side, order.ticks, -order.leaves);
       const filled = order.lots - order.leaves;
+      if (!order.waits) fake.shift(order.side, order.ticks, -order.leaves);
       order.ticks = command.priceTicks || order.ticks;
       order.lots = command.qtyLots || order.lots;
       order.leaves = order.lots - filled;
-      fake.shift(order.side, order.ticks, order.leaves);
+      order.triggerTicks = command.triggerTicks || order.triggerTicks;
+      order.displayLots = command.displayQtyLots || order.displayLots;
+      order.expireNs = command.expireTimeNs || order.expireNs;
+      if (!order.waits) fake.shift(order.side, order.ticks, order.leaves);
       return [this.reportOf(fake, order, { ...common, execType: 'replaced' })];
     }
     const side = command.side as 'buy' | 'sell';
+    // An amount is taken as the lots that it surely pays for.
+    const lots = command.maxNotional ? fake.market.affordableLots('buy', command.priceTicks, command.maxNotional) : command.qtyLots;
     const order: Resting = {
-      orderId: this.#seq, clientOrderId: command.clientOrderId, side, ticks: command.priceTicks, lots: command.qtyLots, leaves: command.qtyLots, type: command.orderType,
-      postOnly: command.options.includes('postOnly'), time: nowText(),
+      orderId: this.#seq, clientOrderId: command.clientOrderId, side, ticks: command.priceTicks, lots, leaves: lots, type: command.orderType,
+      postOnly: command.options.includes('postOnly'), time: nowText(), terms: command, waits: command.trigger !== 'none', displayLots: command.displayQtyLots, expireNs: command.expireTimeNs,
+      triggerTicks: this.#firstTrigger(fake, command),
     };
     const spent = side === 'buy' ? fake.info.quote_asset_id : fake.info.base_asset_id;
+    if (this.refuseNext) {
+      this.refuseNext = false;
+      return rejected('insufficientFunds');
+    }
     if (fake.market.hold(side, order.ticks, order.lots) > (this.balances.get(spent) ?? 0n) - this.held(spent)) return rejected('insufficientFunds');
     const reports = [this.reportOf(fake, order, { ...common, execType: 'new' })];
+    if (order.waits) {
+      fake.resting.set(order.orderId, order);
+      return reports;
+    }
+    return [...reports, ...this.#toBook(fake, order, common)];
+  }
+
+  #takeOff(fake: FakeMarket, order: Resting): void {
+    fake.resting.delete(order.orderId);
+    if (!order.waits) fake.shift(order.side, order.ticks, -order.leaves);
+  }
+
+  #firstTrigger(fake: FakeMarket, command: Command): bigint {
+    if (command.trigger !== 'trailing') return command.triggerTicks;
+    const last = fake.lastTicks();
+    const behind = command.triggerTicks || (last * BigInt(command.trailPpm) + 999_999n) / 1_000_000n;
+    return command.side === 'buy' ? last + behind : last - behind;
+  }
+
+  /** It trades with the book, and rests or ends. */
+  #toBook(fake: FakeMarket, order: Resting, common: ExecutionReport): ExecutionReport[] {
+    const { side, terms } = order;
+    const reports: ExecutionReport[] = [];
     while (order.leaves > 0n) {
       const best = fake.best(side === 'buy' ? 'sell' : 'buy');
       if (best === null || (side === 'buy' ? BigInt(best) > order.ticks : BigInt(best) < order.ticks)) break;
@@ -465,7 +528,7 @@ export class FakeExchange {
       order.leaves -= lots;
       reports.push(this.fill(fake, order, BigInt(best), lots, 'taker', common));
     }
-    if (order.leaves > 0n && command.timeInForce === 'gtc') {
+    if (order.leaves > 0n && terms.timeInForce !== 'ioc' && terms.timeInForce !== 'fok') {
       fake.resting.set(order.orderId, order);
       fake.shift(side, order.ticks, order.leaves);
     } else if (order.leaves > 0n)
@@ -473,10 +536,41 @@ export class FakeExchange {
     return reports;
   }
 
+  /** What happens by itself: nothing of it answers a command. */
+  #byItself(): ExecutionReport {
+    return { ...EMPTY_REPORT, recordNo: this.append(utf8(`time passed ${this.frames.length}`)), seq: this.#seq, logTimeNs: BigInt(Date.now()) * 1_000_000n, accountId: this.#accountId };
+  }
+
+  /** Somebody trades at this price: orders that wait for it come to the book. */
+  tradeAt(fake: FakeMarket, ticks: bigint): ExecutionReport[] {
+    fake.print(ticks, 1n, 'buy');
+    const met = [...fake.resting.values()].filter(
+      (order) => order.waits && ((order.terms.trigger === 'takeProfit') !== (order.side === 'buy') ? ticks >= order.triggerTicks : ticks <= order.triggerTicks),
+    );
+    return met.flatMap((order) => {
+      const common = this.#byItself();
+      fake.resting.delete(order.orderId);
+      order.waits = false;
+      return [this.reportOf(fake, order, { ...common, execType: 'triggered', reportSeq: ++this.#reportSeq }), ...this.#toBook(fake, order, common)];
+    });
+  }
+
+  /** All orders that have a time are past it. */
+  expire(): ExecutionReport[] {
+    return [...this.markets.values()].flatMap((fake) =>
+      [...fake.resting.values()]
+        .filter((order) => order.expireNs)
+        .map((order) => {
+          this.#takeOff(fake, order);
+          return this.reportOf(fake, { ...order, leaves: 0n }, { ...this.#byItself(), execType: 'expired', reason: 'orderExpired', reportSeq: ++this.#reportSeq, lastQtyLots: order.leaves });
+        }),
+    );
+  }
+
   reportOf(fake: FakeMarket, order: Resting, report: ExecutionReport): ExecutionReport {
     return {
       ...report, orderId: order.orderId, clientOrderId: order.clientOrderId, marketId: fake.info.market_id, side: order.side, priceTicks: order.ticks, qtyLots: order.lots,
-      leavesLots: order.leaves, cumQtyLots: report.execType === 'cancelled' ? report.cumQtyLots : order.lots - order.leaves,
+      leavesLots: order.leaves, cumQtyLots: report.execType === 'cancelled' || report.execType === 'expired' ? report.cumQtyLots : order.lots - order.leaves,
     };
   }
 

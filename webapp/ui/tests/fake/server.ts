@@ -15,6 +15,7 @@ import { FrameSplitter } from '../../src/wire/session';
 import { feedLogonBytes, signedBytes } from '../../src/wire/signing';
 import { ASSETS, DEPLOYMENT_ID, FakeExchange, MARKETS, ORIGIN, SETTLEMENT_KEY, nowText } from './exchange';
 import type { FakeMarket } from './exchange';
+import type { ExecutionReport } from '../../src/wire/messages';
 
 const TYPES: Record<string, string> = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' };
 const POLICY =
@@ -48,6 +49,7 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
   let updatesPerSecond = 0;
   let fault: string | null = null;
   let quiet = false;
+  const first = [...exchange.markets.values()][0]!;
 
   const send = (client: Client, message: object) => client.socket.readyState === 1 && client.socket.send(JSON.stringify(message));
   const toAll = (channel: string, market: string | undefined, message: object) => {
@@ -58,8 +60,10 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
     const market = fake.info.symbol;
     const bids = [...fake.changed].filter(([key]) => key.startsWith('b')).map(([, row]) => row);
     const asks = [...fake.changed].filter(([key]) => key.startsWith('a')).map(([, row]) => row);
-    if (!bids.length && !asks.length) return;
+    const phase = fake.phaseChanged;
+    if (!bids.length && !asks.length && !Object.keys(phase).length) return;
     fake.changed.clear();
+    fake.phaseChanged = {};
     const previous = fake.seq;
     fake.seq += 1n;
     let checksum = fake.checksum();
@@ -74,7 +78,7 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
       const last = client.sent.get(market) ?? previous;
       client.sent.set(market, fake.seq);
       if (isGap) continue;
-      send(client, { channel: 'book', market, type: 'update', seq: String(fake.seq), prev_seq: String(last), bids, asks, checksum, time: nowText() });
+      send(client, { channel: 'book', market, type: 'update', seq: String(fake.seq), prev_seq: String(last), bids, asks, checksum, time: nowText(), ...phase });
     }
   }
 
@@ -85,7 +89,7 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
       case 'book':
         if (fake!.changed.size) bookUpdate(fake!);
         client.sent.set(one.market!, fake!.seq);
-        return void send(client, { ...common, seq: String(fake!.seq), bids: fake!.rows('buy'), asks: fake!.rows('sell'), checksum: fake!.checksum(), time: nowText() });
+        return void send(client, { ...common, seq: String(fake!.seq), bids: fake!.rows('buy'), asks: fake!.rows('sell'), checksum: fake!.checksum(), time: nowText(), ...fake!.phase });
       case 'trades':
         return void send(client, { ...common, seq: '1', trades: fake!.trades.slice(0, 100) });
       case 'candles':
@@ -136,6 +140,13 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
       if (reports.some((one) => one.execType === 'trade')) send(client, { channel: 'fills', type: 'update', fills: exchange.fills.slice(0, 20) });
       send(client, { channel: 'balances', type: 'update', balances: exchange.balanceRows() });
     }
+  }
+
+  /** Tells everybody of what happened without a command. */
+  function tell(reports: readonly ExecutionReport[]): void {
+    for (const report of reports) for (const socket of tunnels.keys()) socket.send(encode(report));
+    privateUpdates(reports);
+    for (const fake of exchange.markets.values()) bookUpdate(fake);
   }
 
   function onTunnel(socket: WebSocket): void {
@@ -193,6 +204,13 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
       if (parts[1] === 'rate') updatesPerSecond = Number(value);
       else if (parts[1] === 'tamper') exchange.tamper = true;
       else if (parts[1] === 'quiet') quiet = true;
+      else if (parts[1] === 'trade') tell(exchange.tradeAt(first, first.market.ticksOf(value)));
+      else if (parts[1] === 'refuse') exchange.refuseNext = true;
+      else if (parts[1] === 'expire') tell(exchange.expire());
+      else if (parts[1] === 'phase') {
+        first.setPhase(JSON.parse(value) as object);
+        bookUpdate(first);
+      }
       else if (parts[1] === 'last-batch') return json({ frame: toHex(exchange.frames.findLast((one) => one.length > 100)!) });
       else if (parts[1] === 'cut') for (const client of clients) client.socket.terminate();
       else if (parts[1] === 'cut-session') for (const socket of sessions) socket.terminate();
@@ -280,7 +298,7 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
         fake.stir(4);
         bookUpdate(fake);
       }
-      if (Math.random() < 0.12) {
+      if (fake.phase.state === 'continuous' && Math.random() < 0.12) {
         const before = fake.trades.length ? fake.trades[0]!.trade_id : '';
         const own = fake.trade();
         bookUpdate(fake);

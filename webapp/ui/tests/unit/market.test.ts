@@ -3,7 +3,7 @@ import { Book, Scale, groupLevels } from '../../src/market/book';
 import type { BookMessage, LevelRow } from '../../src/market/book';
 import { crc32 } from '../../src/market/crc32';
 import { compact, formatExact, formatUnits, grouped, parseDecimal } from '../../src/market/decimal';
-import { assess, lotsForPercent, protectionTicks } from '../../src/market/draft';
+import { EMPTY_DRAFT, assess, lotsForPercent, protectionTicks } from '../../src/market/draft';
 import type { Draft } from '../../src/market/draft';
 import { Market } from '../../src/market/market';
 
@@ -55,7 +55,7 @@ describe('market', () => {
     expect(market.readSize('0.00015')).toEqual({ problem: 'Sizes move in steps of 0.0001 BTC: 0.0001 or 0.0002.' });
     expect(market.readSize('0.00001')).toEqual({ problem: 'Sizes move in steps of 0.0001 BTC: 0.0001.' });
     expect(market.readSize('0')).toHaveProperty('problem');
-    expect(market.readQuoteSize('1000', 120_000n)).toEqual({ lots: 166n });
+    expect(market.readQuoteSize('1000', 120_000n)).toEqual({ lots: 166n, units: 1_000_000_000n });
     expect(market.readQuoteSize('5', 120_000n)).toHaveProperty('problem');
   });
 
@@ -136,13 +136,13 @@ describe('book', () => {
   });
 
   it('sweeps to the worst price', () => {
-    expect(book().sweep('buy', 6000n)).toEqual({ worstTicks: 120002n, tickLots: 120001n * 5000n + 120002n * 1000n });
+    expect(book().sweep('buy', 6000n)).toEqual({ worstTicks: 120002n, lots: 6000n, tickLots: 120001n * 5000n + 120002n * 1000n });
     expect(book().sweep('sell', 30001n)).toBeNull();
   });
 });
 
 describe('order form', () => {
-  const draft: Draft = { side: 'buy', type: 'limit', price: '60000', size: '0.1', unit: 'base', tif: 'gtc', postOnly: false, protectionBps: 100 };
+  const draft: Draft = { ...EMPTY_DRAFT, price: '60000', size: '0.1' };
   const rich = { base: 10n ** 12n, quote: 10n ** 15n };
 
   it('reckons a limit order', () => {
@@ -172,7 +172,7 @@ describe('order form', () => {
   });
 
   it('a market order shows its worst price and the mean of its fills', () => {
-    const order = { ...draft, type: 'market', size: '0.6' };
+    const order: Draft = { ...draft, type: 'market', size: '0.6' };
     expect(protectionTicks(book(), 'buy', 100)).toBe(121_201n);
     expect(protectionTicks(book(), 'sell', 100)).toBe(118_800n);
     expect(assess(order, market, book(), rich)).toMatchObject({ ticks: 121_201n, meanTicks: 120_001n, warning: null, takes: true });

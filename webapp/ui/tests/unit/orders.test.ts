@@ -52,15 +52,34 @@ describe('own orders from two sources', () => {
       order({ order_id: '9', status: 'filled', leaves_qty: '0', record_no: '6' }),
       order({ record_no: '5' }),
       order({ order_id: '9', record_no: '4' }),
-      order({ order_id: '0', status: 'rejected' }),
+      order({ order_id: '0', status: 'rejected', side: '' as 'buy' }),
     ]);
     expect(store.openOrders.value.get('10')!.record_no).toBe('5');
     expect(store.pastOrders.value.map((one) => one.order_id)).toEqual(['9']);
   });
 
-  it('a refusal is no order', () => {
-    orders.takeOrders([order({ order_id: '0', status: 'rejected' })], false);
-    expect([store.openOrders.value.size, store.pastOrders.value.length]).toEqual([0, 0]);
+  it('a refused cancel or amend leaves its order open', () => {
+    orders.takeOrders([order()], false);
+    orders.takeOrders([order({ order_id: '0', status: 'rejected' }), order({ status: 'rejected', record_no: '9', leaves_qty: '0' })], false);
+    orders.takeHistory([order({ status: 'rejected', record_no: '9', leaves_qty: '0', side: '' as 'buy' })]);
+    expect([...store.openOrders.value.keys()]).toEqual(['10']);
+    expect(store.pastOrders.value).toEqual([]);
+  });
+
+  it('a refused order is in the history, once, in its place', () => {
+    const refused = order({ order_id: '0', status: 'rejected', reason: 'INSUFFICIENT_FUNDS', seq: '12', leaves_qty: '0' });
+    orders.takeOrders([order({ order_id: '11', status: 'filled', leaves_qty: '0' }), order({ order_id: '13', status: 'filled', leaves_qty: '0' })], false);
+    orders.takeRefused(refused);
+    orders.takeHistory([refused]);
+    expect(store.pastOrders.value.map((one) => one.order_id)).toEqual(['13', '0', '11']);
+  });
+
+  it('an order that was triggered says so to its end', () => {
+    orders.takeOrders([order({ type: 'market', trigger: 'stop', trigger_price: '61000' })], false);
+    orders.takeOrders([order({ record_no: '6', type: 'market', trigger: '', trigger_price: '' })], false);
+    expect(store.openOrders.value.get('10')).toMatchObject({ trigger: '', triggered: true });
+    orders.takeOrders([order({ record_no: '7', status: 'filled', leaves_qty: '0', type: '' })], false);
+    expect(orders.outcomeOf(store.pastOrders.value[0]!)).toBe('triggered, filled');
   });
 
   it('the same fill counts once', () => {
@@ -78,11 +97,37 @@ it('a report becomes an order and a fill in decimals', () => {
   });
   const report = {
     message: 'ExecutionReport', execType: 'trade', orderId: 10n, clientOrderId: 4n, side: 'sell', priceTicks: 120_001n, qtyLots: 100n, leavesLots: 40n, cumQtyLots: 60n,
-    lastPriceTicks: 120_002n, lastQtyLots: 60n, fee: 1_500_000n, tradeId: 77n, liquidity: 'taker', logTimeNs: 1_700_000_000_123_456_789n, recordNo: 12n, seq: 30n,
+    lastPriceTicks: 120_002n, lastQtyLots: 60n, fee: 1_500_000n, tradeId: 77n, liquidity: 'taker', logTimeNs: 1_700_000_000_123_456_789n, recordNo: 12n, seq: 30n, reason: 'none',
   } as ExecutionReport;
   expect(orders.orderOfReport(report, market, { type: 'limit' })).toMatchObject({ status: 'open', side: 'sell', price: '60000.5', qty: '0.0100', leaves_qty: '0.0040', type: 'limit' });
   expect(orders.orderOfReport({ ...report, execType: 'cancelled', leavesLots: 0n }, market, undefined)).toMatchObject({ status: 'cancelled' });
   expect(orders.fillOfReport(report, market)).toMatchObject({ price: '60001.0', qty: '0.0060', fee: '1.500000', time: '2023-11-14T22:13:20.123456789Z', record_no: '12' });
+});
+
+it.each([
+  [{ status: 'filled', reason: 'SELF_TRADE' }, 'filled', ''],
+  [{ status: 'cancelled', reason: 'CANCELLED_BY_USER' }, 'cancelled', ''],
+  [{ status: 'cancelled', reason: 'SELF_TRADE' }, 'self-trade prevented', /own|account/],
+  [{ status: 'cancelled', reason: 'IMMEDIATE_REMAINDER' }, 'rest cancelled', /./],
+  [{ status: 'expired', reason: 'ORDER_EXPIRED' }, 'expired', /./],
+  [{ status: 'rejected', reason: 'INSUFFICIENT_FUNDS' }, 'refused', /balance/],
+  [{ status: 'cancelled', reason: 'FOK_NOT_FILLABLE', triggered: true }, 'triggered, not fillable', /./],
+  [{ status: 'cancelled', reason: 'ONE_CANCELS_OTHER' }, 'cancelled by its pair', /./],
+] as [Partial<Order>, string, string | RegExp][])('an order that ended as %o', (change, outcome, why) => {
+  expect(orders.outcomeOf(order(change))).toBe(outcome);
+  if (why === '') expect(orders.whyOf(order(change))).toBe('');
+  else expect(orders.whyOf(order(change))).toMatch(why);
+});
+
+it.each([
+  [{ type: 'limit', time_in_force: 'gtc' }, 'limit'],
+  [{ type: 'limit', trigger: 'stop', time_in_force: 'day' }, 'stop limit · day'],
+  [{ type: 'market', trigger: 'stop', time_in_force: 'ioc' }, 'stop'],
+  [{ type: 'market', trigger: 'trailing', time_in_force: 'fok' }, 'trailing stop · fill or kill'],
+  [{ type: 'limit', time_in_force: 'gtd', display_qty: '0.1', post_only: true }, 'limit · till date · post-only · iceberg'],
+  [{ type: 'limit', hidden: true, paired: true }, 'limit · hidden · pair'],
+] as [Partial<Order>, string][])('the kind of %o', (change, kind) => {
+  expect(orders.kindOf(order(change))).toBe(kind);
 });
 
 it('the estimate of the queue ahead only shrinks while an order keeps its price', () => {

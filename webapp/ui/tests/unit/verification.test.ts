@@ -67,6 +67,8 @@ describe('state tree', () => {
 
   it.each([
     ['another balance', { leaf: state.leaf.replace('01000000', '02000000') }],
+    ['a leaf without what the operator laid down', { leaf: state.leaf.slice(0, 48) + state.leaf.slice(112) }],
+    ['a leaf cut in its head', { leaf: state.leaf.slice(0, 100) }],
     ['another account', { accountId: 6n }],
     ['another leaf count', { accounts: { ...step(state.accounts), size: 6n } }],
     ['another subtree', { top: { ...step(state.top), index: 2n } }],

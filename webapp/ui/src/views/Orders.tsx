@@ -1,0 +1,204 @@
+// Own orders: those that are open, each amended and cancelled in its row, and those that are gone, with how they ended.
+
+import { signal } from '@preact/signals';
+import { grouped } from '../market/decimal';
+import type { Order } from '../net/api';
+import { editOf, mayAmend } from '../state/amend';
+import type { AmendField, Edit } from '../state/amend';
+import { amendOrder, assessEdit, cancelOrder } from '../state/controller';
+import { kindOf, outcomeOf, pastKey, whyOf } from '../state/orders';
+import { settings } from '../state/settings';
+import { accountId, lifeOf, openOrders, pastOrders, symbol, timeText } from '../state/store';
+import { SideMark, Table, csv, download } from './bits';
+import type { Column } from './bits';
+
+export const onlyThisMarket = signal(false);
+export const inView = <Row extends { market: string }>(rows: readonly Row[]): readonly Row[] => (onlyThisMarket.value ? rows.filter((row) => row.market === symbol.value) : rows);
+export const noAccount = (text: string): string => (accountId.value === null ? 'Open an account to trade.' : text);
+
+export function Life(props: { row: { record_no: string; market: string }; traded: boolean; tight?: boolean }) {
+  const { stage, text } = lifeOf(props.row, props.traded);
+  return (
+    <span class="life" data-stage={stage} title={`${text}: accepted durably, matched, covered by a checkpoint that this page verified`}>
+      <span aria-hidden="true" class="steps">
+        <i />
+        <i />
+        <i />
+      </span>
+      <span class={props.tight ? 'unseen' : 'life-text'}>{text}</span>
+    </span>
+  );
+}
+
+const wasFilled = (order: Order): boolean => /[1-9]/.test(order.cum_qty);
+const editing = signal<Edit | null>(null);
+const isEdited = (order: Order): boolean => editing.value?.id === order.order_id;
+
+function saveEdit(order: Order): void {
+  const edit = editing.value;
+  if (!edit) return;
+  const problem = amendOrder(order, edit);
+  editing.value = problem ? { ...edit, problem } : null;
+}
+
+function selectOnce(element: HTMLInputElement | null): void {
+  if (!element || element.dataset.seen) return;
+  element.dataset.seen = '1';
+  element.select();
+}
+
+const NAMES: Readonly<Record<AmendField, string>> = { price: 'price', size: 'size', trigger: 'trigger', display: 'shown size', expiry: 'end' };
+
+function EditCell(props: { order: Order; field: AmendField; text: string }) {
+  const edit = editing.value;
+  const { order, field } = props;
+  if (!edit || !isEdited(order) || !mayAmend(order, field)) return <>{props.text}</>;
+  return (
+    <input
+      class={`inline ${field}`}
+      {...(field === 'expiry' ? { type: 'datetime-local', step: 1 } : { inputMode: 'decimal' as const })}
+      aria-label={`New ${NAMES[field]} of order ${order.order_id}`}
+      value={edit[field]}
+      ref={field === 'price' ? selectOnce : undefined}
+      onInput={(event) => (editing.value = { ...edit, [field]: event.currentTarget.value, problem: null })}
+      onKeyDown={(event) => {
+        if (event.key === 'Enter') saveEdit(order);
+        if (event.key === 'Escape') editing.value = null;
+      }}
+    />
+  );
+}
+
+const SIGNS: Readonly<Record<string, readonly [rises: string, falls: string]>> = { stop: ['≥', '≤'], take_profit: ['≤', '≥'], trailing: ['≥', '≤'] };
+
+/** What a waiting order waits for. */
+function triggerText(order: Order): string {
+  const sign = SIGNS[order.trigger ?? '']?.[order.side === 'buy' ? 0 : 1];
+  if (!sign) return '';
+  const at = order.trigger_price ? `${sign} ${grouped(order.trigger_price)}` : '';
+  const trail = order.trail ? `trails ${order.trail}${order.trail_unit === 'percent' ? ' %' : ''}` : order.trigger === 'trailing' ? 'trails' : '';
+  return [at, trail].filter(Boolean).join(', ');
+}
+
+const expiryText = (order: Order): string => (order.expire_time ? timeText.value(order.expire_time, true) : order.time_in_force === 'day' ? 'midnight UTC' : '');
+
+/** What comes of the edit, or what is wrong with it. */
+function EditNote(props: { edit: Edit; order: Order }) {
+  if (props.edit.problem)
+    return (
+      <p class="problem edit-note" role="alert">
+        {props.edit.problem}
+      </p>
+    );
+  const found = assessEdit(props.order, props.edit);
+  const queue = 'problem' in found || props.order.trigger ? '' : found.keepsPlace ? 'It keeps its place in the queue.' : 'It goes to the back of the queue, or trades at once if the price allows.';
+  return <p class="edit-note">{queue || 'The size counts what is filled. Enter saves, Esc keeps the order as it is.'}</p>;
+}
+
+export function OpenOrders() {
+  const rows = [...inView([...openOrders.value.values()])].reverse();
+  const edited = rows.find(isEdited);
+  /** A column only while some order has it, or may get it now. */
+  const special = (name: string, field: AmendField, text: (order: Order) => string): Column<Order>[] =>
+    rows.some(text) || (edited && mayAmend(edited, field))
+      ? [{ name, number: true, minor: !edited && field !== 'trigger', cell: (order) => <EditCell order={order} field={field} text={text(order)} /> }]
+      : [];
+  const specials = [
+    special('Trigger', 'trigger', triggerText),
+    special('Shown', 'display', (order) => (order.hidden ? 'hidden' : (order.display_qty ?? ''))),
+    special(settings.value.clock === 'utc' ? 'Ends, UTC' : 'Ends', 'expiry', expiryText),
+  ] as const;
+  const isTight = specials.some((columns) => columns.length > 0);
+  /** A column that gives way to those that fewer orders have, unless it is of use now. */
+  const optional = (column: Column<Order>, useful: boolean): Column<Order>[] => (isTight && !useful ? [] : [column]);
+  return (
+    <>
+      {edited && <EditNote edit={editing.value!} order={edited} />}
+      <Table<Order>
+        caption="Open orders"
+        rows={rows}
+        rowKey={(order) => order.order_id}
+        empty={noAccount('No open orders.')}
+        columns={[
+          ...optional({ name: 'Time', minor: true, cell: (order) => timeText.value(order.time) }, false),
+          ...optional({ name: 'Market', minor: true, cell: (order) => order.market }, rows.some((order) => order.market !== symbol.value)),
+          { name: 'Side', cell: (order) => <SideMark side={order.side} /> },
+          { name: 'Type', minor: true, cell: kindOf },
+          ...specials[0],
+          { name: 'Price', number: true, cell: (order) => <EditCell order={order} field="price" text={grouped(order.price)} /> },
+          { name: 'Size', number: true, cell: (order) => <EditCell order={order} field="size" text={order.qty} /> },
+          ...specials[1],
+          ...optional({ name: 'Filled', number: true, minor: true, cell: (order) => order.cum_qty }, rows.some(wasFilled)),
+          ...specials[2],
+          { name: 'Status', cell: (order) => <Life row={order} traded={wasFilled(order)} tight={isTight} /> },
+          { name: 'Actions', number: true, stays: true, cell: (order) => <Actions order={order} /> },
+        ]}
+      />
+    </>
+  );
+}
+
+function Actions(props: { order: Order }) {
+  const { order } = props;
+  if (isEdited(order))
+    return (
+      <span class="actions">
+        <button type="button" class="small" onClick={() => saveEdit(order)}>
+          Save
+        </button>
+        <button type="button" class="small" onClick={() => (editing.value = null)}>
+          Keep
+        </button>
+      </span>
+    );
+  return (
+    <span class="actions">
+      <button type="button" class="small" aria-label={`Amend order ${order.order_id}`} onClick={() => (editing.value = editOf(order, settings.value.clock === 'utc'))}>
+        Amend
+      </button>
+      <button type="button" class="small" aria-label={`Cancel order ${order.order_id}`} onClick={() => cancelOrder(order)}>
+        Cancel
+      </button>
+    </span>
+  );
+}
+
+export function OrderHistory() {
+  return (
+    <Table<Order>
+      caption="Order history"
+      rows={inView(pastOrders.value)}
+      rowKey={(order) => `${order.market} ${pastKey(order)}`}
+      empty={noAccount('No orders yet.')}
+      columns={[
+        { name: 'Time', minor: true, cell: (order) => timeText.value(order.time, true) },
+        { name: 'Market', minor: true, cell: (order) => order.market },
+        { name: 'Side', cell: (order) => <SideMark side={order.side} /> },
+        { name: 'Type', minor: true, cell: (order) => (order.type ? kindOf(order) : '') },
+        { name: 'Price', number: true, cell: (order) => grouped(order.price) },
+        { name: 'Size', number: true, cell: (order) => order.qty },
+        { name: 'Filled', number: true, minor: true, cell: (order) => order.cum_qty },
+        {
+          name: 'Outcome',
+          cell: (order) => (
+            <span class={order.status === 'rejected' ? 'bad' : ''} title={whyOf(order)}>
+              {outcomeOf(order)}
+              {order.status === 'rejected' && <small class="why"> {whyOf(order)}</small>}
+            </span>
+          ),
+        },
+        { name: 'Proof', cell: (order) => <Life row={order} traded={wasFilled(order)} /> },
+        { name: 'Order', number: true, minor: true, cell: (order) => (order.order_id === '0' ? '–' : order.order_id) },
+      ]}
+    />
+  );
+}
+
+const COLUMNS = [
+  'time', 'market', 'side', 'type', 'time_in_force', 'price', 'qty', 'cum_qty', 'trigger', 'trigger_price', 'display_qty', 'expire_time', 'status', 'reason', 'order_id', 'client_order_id',
+  'record_no',
+] as const;
+
+export function saveHistory(): void {
+  download('orders.csv', csv([COLUMNS, ...inView(pastOrders.value).map((order) => COLUMNS.map((name) => String(order[name] ?? '')))]), 'text/csv');
+}
