@@ -201,7 +201,7 @@ class Duel:
         for market_id in markets:
             depths = [one.depth(market_id, limits.max_orders) for one in self.engines]
             self._require(all(depth == depths[0] for depth in depths), b"", "depths differ")
-            terms = [one.market_terms(definition.market_id) for one in self.engines]
+            terms = [one.market_terms(market_id) for one in self.engines]
             self._require(all(one == terms[0] for one in terms), b"", "terms of a market differ")
             bids = [level.price_ticks for level in depths[0].bids]
             asks = [level.price_ticks for level in depths[0].asks]
