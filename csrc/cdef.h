@@ -392,7 +392,16 @@ void pump_remove(pump *self, int32_t fd);
 uint32_t pump_run(pump *self, int wait_ms);
 
 /* state.h */
+typedef struct {
+    const uint8_t *leaf;
+    uint64_t counts[7];
+    uint8_t roots[7][32];
+    uint8_t path[33][32];
+    uint32_t leaf_bytes;
+    uint32_t path_count;
+} state_account_proof;
 int state_root(engine *self, uint8_t *root);
+int state_prove_account(engine *self, uint64_t account_id, state_account_proof *proof);
 size_t state_snapshot_size(const engine *self);
 void state_snapshot(const engine *self, uint8_t *out);
 int state_restore(engine *self, const uint8_t *snapshot, size_t length, const char **why);

@@ -220,27 +220,50 @@ static void leaf_counts(const engine *self, uint32_t counts[TREE_COUNT]) {
 
 /* ------------------------------------------------------------ state root */
 
+static void subtree_root(
+    engine *self, uint32_t tree, const uint32_t counts[TREE_COUNT], uint8_t root[ZX_HASH_BYTES]
+) {
+    const merkle_source source = {
+        .leaf = leaf_writers[tree],
+        .context = self,
+        .scratch = self->scratch,
+        .sha256 = self->sha256,
+    };
+    if (tree == TREE_META) merkle_mark(&self->trees[tree], 0); /* numbers and time move with every record */
+    merkle_root(&self->trees[tree], counts[tree], &source, root);
+}
+
 int state_root(engine *self, uint8_t root[ZX_HASH_BYTES]) {
     if (!self->tracked) return ZX_ERROR_NOT_TRACKED;
     uint32_t counts[TREE_COUNT];
     leaf_counts(self, counts);
-    merkle_mark(&self->trees[TREE_META], 0); /* numbers and time move with every record */
     uint8_t hashes[TREE_COUNT * ZX_HASH_BYTES];
     for (uint32_t tree = 0; tree < TREE_COUNT; tree++) {
-        const merkle_source source = {
-            .leaf = leaf_writers[tree],
-            .context = self,
-            .scratch = self->scratch,
-            .sha256 = self->sha256,
-        };
         uint8_t leaf[1 + TOP_LEAF_BYTES];
         uint8_t *at = put_tag(leaf + 1, "ZXT1");
         at = put_u32(at, tree);
         at = put_u64(at, counts[tree]);
-        merkle_root(&self->trees[tree], counts[tree], &source, at);
+        subtree_root(self, tree, counts, at);
         merkle_leaf_hash(leaf, TOP_LEAF_BYTES, self->sha256, hashes + (size_t)tree * ZX_HASH_BYTES);
     }
     merkle_fold(hashes, TREE_COUNT, self->sha256, root);
+    return ZX_OK;
+}
+
+int state_prove_account(engine *self, uint64_t account_id, state_account_proof *proof) {
+    if (!self->tracked) return ZX_ERROR_NOT_TRACKED;
+    *proof = (state_account_proof){0};
+    uint32_t counts[TREE_COUNT];
+    leaf_counts(self, counts);
+    for (uint32_t tree = 0; tree < TREE_COUNT; tree++) {
+        proof->counts[tree] = counts[tree];
+        subtree_root(self, tree, counts, proof->roots[tree]);
+    }
+    if (account_id >= counts[TREE_ACCOUNTS]) return ZX_OK;
+    const uint32_t index = (uint32_t)account_id;
+    proof->path_count = merkle_path(&self->trees[TREE_ACCOUNTS], index, proof->path[0]);
+    proof->leaf_bytes = (uint32_t)account_leaf(self, index, self->scratch);
+    proof->leaf = self->scratch;
     return ZX_OK;
 }
 

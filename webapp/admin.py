@@ -14,8 +14,8 @@ from nacl.signing import SigningKey
 
 from webapp.http import Handler
 from webapp.operator import Operator
+from webapp.parsing import key_of
 from webapp.problems import Problem
-from webapp.rest import key_of
 from zexchange.client.types import MarketStateName
 from zexchange.genesis import Market
 from zexchange.limits import ASSET_DECIMALS_MAX, FEE_PPM_MAX, ID_MAX

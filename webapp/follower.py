@@ -19,12 +19,14 @@ from typing import TypeVar
 
 import redis.exceptions
 
+from webapp.checkpoint_states import CheckpointStates
 from webapp.history import History, Touched
 from webapp.records import RecordTree
 from webapp.settlement_log import SettlementLog
 from zexchange.config import Config
 from zexchange.definitions import Definitions
 from zexchange.engine import Engine
+from zexchange.engine_types import AccountInState
 from zexchange.genesis import Genesis, Market
 from zexchange.limits import ASSETS_MAX, MARKETS_MAX
 from zexchange.log.history import LogHistory, read_streams
@@ -33,7 +35,7 @@ from zexchange.log.stream import StoreRefused, StoreUnavailable
 from zexchange.runtime.paths import DataPaths
 from zexchange.runtime.process import Refused
 from zexchange.runtime.store import check_store_settings, open_store
-from zexchange.verification.checkpoint import CheckpointLogCorrupt, SignedCheckpoint
+from zexchange.verification.checkpoint import CheckpointLeaf, CheckpointLogCorrupt, SignedCheckpoint
 from zexchange.verification.replay import Replay
 from zexchange.verification.replica import Mismatch, StoredBatch
 from zexchange.verification.snapshot import newest_valid
@@ -67,6 +69,9 @@ class Follower:
         self._on_change = on_change
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="log")
         self._client = open_store(paths, config)
+        self._prover = ThreadPoolExecutor(1, thread_name_prefix="proofs")
+        self._prover_client = open_store(paths, config)
+        self._states = CheckpointStates(paths, genesis, self._prover_client, time.monotonic)
         self._replays: dict[int, Replay] = {}
         self.history = History()
         self.definitions = Definitions(genesis)
@@ -96,7 +101,9 @@ class Follower:
     def close(self) -> None:
         """Releases the store and the thread."""
         self._executor.shutdown()
+        self._prover.shutdown(cancel_futures=True)
         self._client.close()
+        self._prover_client.close()
 
     async def run(self) -> None:
         """Follows until it is cancelled. Raises Refused when the log cannot be what the exchange wrote."""
@@ -212,6 +219,15 @@ class Follower:
         """The signed frame that is this record. Raises KeyError, Mismatch, StoreUnavailable, StoreRefused."""
         records = self.records[shard]
         return await self._in_thread(lambda: records.frame(record_no, self._paths, self._client))
+
+    async def account_at(self, account_id: int, checkpoint: CheckpointLeaf) -> list[AccountInState]:
+        """An account in the state of every shard as a checkpoint signs it. Raises as `CheckpointStates.account`."""
+        call = partial(self._states.account, account_id, checkpoint)
+        return await asyncio.get_running_loop().run_in_executor(self._prover, call)
+
+    def sweep(self) -> None:
+        """Lets go what nobody has asked for in a while."""
+        self._prover.submit(self._states.sweep)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)

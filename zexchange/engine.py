@@ -10,6 +10,7 @@ import secrets
 from typing import Any, Self
 
 from zexchange.engine_types import (
+    AccountInState,
     Applied,
     Counts,
     Depth,
@@ -17,6 +18,7 @@ from zexchange.engine_types import (
     MalformedFrame,
     MarketTerms,
     SnapshotInvalid,
+    Subtree,
 )
 from zexchange.genesis import Genesis, encode_symbol
 from zexchange.native import ffi, lib, sha256
@@ -115,6 +117,20 @@ class Engine:
         if lib.state_root(self._handle, root) == lib.ZX_ERROR_NOT_TRACKED:
             raise RuntimeError("this engine was made without a state tree")
         return bytes(ffi.buffer(root))
+
+    def prove_account(self, account_id: int) -> AccountInState:
+        """What the state root says about an account, and what leads there. Hashes what changed since the last call."""
+        proof = ffi.new("state_account_proof *")
+        if lib.state_prove_account(self._handle, account_id, proof) == lib.ZX_ERROR_NOT_TRACKED:
+            raise RuntimeError("this engine was made without a state tree")
+        return AccountInState(
+            leaf=None if proof.leaf == ffi.NULL else bytes(ffi.buffer(proof.leaf, proof.leaf_bytes)),
+            path=tuple(bytes(ffi.buffer(proof.path[step])) for step in range(proof.path_count)),
+            subtrees=tuple(
+                Subtree(int(count), bytes(ffi.buffer(root)))
+                for count, root in zip(proof.counts, proof.roots, strict=True)
+            ),
+        )
 
     def snapshot(self) -> bytes:
         """The canonical snapshot (docs/formats.md section 4)."""

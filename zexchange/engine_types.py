@@ -14,6 +14,7 @@ from zexchange.genesis import Genesis
 from zexchange.wire.messages import AssetDefinition, Balance, Level, MarketDefinition, MarketState, OpenOrder
 
 __all__ = [
+    "AccountInState",
     "Applied",
     "Counts",
     "Depth",
@@ -21,6 +22,7 @@ __all__ = [
     "MalformedFrame",
     "MatchingEngine",
     "SnapshotInvalid",
+    "Subtree",
 ]
 
 
@@ -93,6 +95,23 @@ class Counts(Struct, frozen=True, kw_only=True):
     """Opened accounts, the operator's included."""
     keys: int
     balances: int
+
+
+class Subtree(Struct, frozen=True):
+    """One of the seven subtrees of the state tree."""
+
+    leaves: int
+    root: bytes
+
+
+class AccountInState(Struct, frozen=True, kw_only=True):
+    """What a state root says about an account, and what leads from there to the root."""
+
+    leaf: bytes | None
+    """Its data; None beyond the last leaf of the accounts: such an account is not open."""
+    path: tuple[bytes, ...]
+    """RFC 6962's audit path from the leaf to the root of the accounts, lowest first."""
+    subtrees: tuple[Subtree, ...]
 
 
 class MatchingEngine(Protocol):

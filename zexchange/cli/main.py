@@ -59,6 +59,12 @@ COMMANDS: dict[str, LazyCommand] = {
     "verify": LazyCommand(
         "zexchange.cli.verify:verify", "Replay the log and compare every root with what was signed."
     ),
+    "download": LazyCommand(
+        "zexchange.cli.download:download", "Copy the log of an exchange over HTTP, to verify it."
+    ),
+    "proof": LazyCommand(
+        "zexchange.cli.proof:proof", "Check what a signed checkpoint says about your account."
+    ),
     "ingress": LazyCommand("zexchange.cli.processes:ingress", "Run an ingress worker.", hidden=True),
     "matcher": LazyCommand("zexchange.cli.processes:matcher", "Run the matcher of a shard.", hidden=True),
     "web": LazyCommand("zexchange.cli.processes:web", "Run the web process.", hidden=True),
