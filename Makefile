@@ -5,7 +5,7 @@
 VENV := .venv/bin
 ARGS ?=
 
-run:  ## start a complete exchange in ./data
+run:  ## start a complete exchange in ./data, with bots that trade play money
 	@scripts/run $(ARGS)
 
 test: setup  ## run the whole suite

@@ -150,6 +150,24 @@ struct zx_balance {
     uint64_t available;
     uint64_t held;
 };
+struct zx_asset_definition {
+    uint8_t symbol[32];
+    uint32_t asset_id;
+    uint8_t decimals;
+    ...;
+};
+struct zx_market_definition {
+    uint8_t symbol[32];
+    uint64_t base_units_per_lot;
+    uint64_t quote_units_per_tick_lot;
+    uint64_t defined_record_no;
+    uint32_t market_id;
+    uint32_t base_asset_id;
+    uint32_t quote_asset_id;
+    int32_t maker_fee_ppm;
+    uint32_t taker_fee_ppm;
+    uint32_t sizes_no;
+};
 struct zx_open_order {
     uint64_t order_id;
     uint64_t client_order_id;
@@ -174,8 +192,14 @@ struct zx_open_order {
 #define ENGINE_REPORTS_PER_COMMAND_MAX ...
 #define ENGINE_REPORTS_OF_TIME_MAX ...
 typedef struct {
+    uint8_t symbol[32];
+    uint32_t asset_id;
+    uint32_t decimals;
+} engine_asset_config;
+typedef struct {
     uint64_t base_units_per_lot;
     uint64_t quote_units_per_tick_lot;
+    uint8_t symbol[32];
     uint32_t market_id;
     uint32_t base_asset;
     uint32_t quote_asset;
@@ -186,12 +210,14 @@ typedef struct {
 typedef struct {
     const uint8_t *deployment_id;
     const uint8_t *operator_public_key;
-    const uint32_t *asset_ids;
+    const engine_asset_config *assets;
     const engine_market_config *markets;
     zx_sha256 sha256;
     uint64_t hash_seed;
     uint32_t asset_count;
     uint32_t market_count;
+    uint32_t assets_max;
+    uint32_t markets_max;
     uint32_t accounts_max;
     uint32_t keys_max;
     uint32_t balances_max;
@@ -251,6 +277,10 @@ engine_counts engine_count(const engine *self);
 uint64_t engine_account_of_key(const engine *self, const uint8_t *public_key);
 uint64_t engine_report_seq(const engine *self, uint64_t account_id);
 uint32_t engine_market_state(const engine *self, uint32_t market_id);
+uint32_t engine_assets(const engine *self, uint32_t first, uint32_t assets_max, struct zx_asset_definition *at);
+uint32_t engine_markets(
+    const engine *self, uint64_t since_record_no, uint32_t *first, uint32_t markets_max,
+    struct zx_market_definition *at);
 uint64_t engine_supply(const engine *self, uint32_t asset_id);
 uint64_t engine_next_due_ns(const engine *self);
 const char *engine_check(const engine *self);
@@ -362,7 +392,16 @@ void pump_remove(pump *self, int32_t fd);
 uint32_t pump_run(pump *self, int wait_ms);
 
 /* state.h */
+typedef struct {
+    const uint8_t *leaf;
+    uint64_t counts[7];
+    uint8_t roots[7][32];
+    uint8_t path[33][32];
+    uint32_t leaf_bytes;
+    uint32_t path_count;
+} state_account_proof;
 int state_root(engine *self, uint8_t *root);
+int state_prove_account(engine *self, uint64_t account_id, state_account_proof *proof);
 size_t state_snapshot_size(const engine *self);
 void state_snapshot(const engine *self, uint8_t *out);
 int state_restore(engine *self, const uint8_t *snapshot, size_t length, const char **why);

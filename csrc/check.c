@@ -1,5 +1,6 @@
 /* check.c: engine_check(), the standing truths of a shard (docs/rules.md section 9), but for those that its parts check
  * themselves. */
+#include "definitions.h"
 #include "engine.h"
 #include "markets.h"
 #include "state.h"
@@ -233,6 +234,7 @@ static const char *check_outcomes(const engine *self) {
 
 const char *engine_check(const engine *self) {
     const char *broken = ledger_check(&self->ledger);
+    if (broken == NULL) broken = definitions_check(self);
     if (broken != NULL) return broken;
     uint32_t resting = 0;
     for (uint32_t index = 0; index < self->market_count; index++) {

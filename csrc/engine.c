@@ -8,6 +8,7 @@
 
 #include "ahead.h"
 #include "attempt.h"
+#include "definitions.h"
 #include "frames.h"
 #include "markets.h"
 #include "reports.h"
@@ -23,8 +24,9 @@ typedef struct engine_plan {
     book_pool_plan pool;
     lanes_plan lanes;
     merkle_plan trees[TREE_COUNT];
-    size_t events, windows, markets, market_entries, order_entries, client_order_entries, terms, expiry_heap, due_markets,
-        uncrossing_markets, timed_markets, account_rules, trade_groups, outcomes, outcome_entries, scratch, work, before;
+    size_t events, windows, markets, market_defined, market_entries, market_symbol_entries, order_entries,
+        client_order_entries, terms, expiry_heap, due_markets, uncrossing_markets, timed_markets, account_rules,
+        trade_groups, outcomes, outcome_entries, scratch, work, before;
     undo_plan changes;
 } engine_plan;
 
@@ -35,26 +37,15 @@ static bool config_is_sound(const engine_config *config) {
     if (config->balances_max < 1 || config->balances_max > pool_max) return false;
     if (config->orders_max < 1 || config->orders_max > pool_max) return false;
     if (config->outcomes_max < ZX_SIGNED_BATCH_COMMANDS_MAX || config->outcomes_max > pool_max) return false;
-    if (config->asset_count < 1 || config->asset_count > pool_max || config->market_count > pool_max) {
+    if (config->asset_count < 1 || config->assets_max < config->asset_count ||
+        config->assets_max > DEFINITIONS_TABLE_MAX) {
         return false;
     }
-    if (config->tracked > 1 || (config->tracked && config->sha256 == NULL)) return false;
-    for (uint32_t index = 0; index < config->market_count; index++) {
-        const engine_market_config *const market = &config->markets[index];
-        if (market->base_asset >= config->asset_count || market->quote_asset >= config->asset_count) {
-            return false;
-        }
-        if (market->base_asset == market->quote_asset || market->market_id == 0) return false;
-        if (market->base_units_per_lot < 1 || market->base_units_per_lot > ZX_AMOUNT_MAX) return false;
-        if (market->quote_units_per_tick_lot < 1 || market->quote_units_per_tick_lot > ZX_AMOUNT_MAX) {
-            return false;
-        }
-        if (market->maker_fee_ppm > (int32_t)ENGINE_FEE_PPM_MAX || market->taker_fee_ppm > ENGINE_FEE_PPM_MAX ||
-            market->maker_fee_ppm < -(int32_t)market->taker_fee_ppm) {
-            return false;
-        }
+    if (config->markets_max < 1 || config->markets_max < config->market_count ||
+        config->markets_max > DEFINITIONS_TABLE_MAX) {
+        return false;
     }
-    return true;
+    return config->tracked <= 1 && (!config->tracked || config->sha256 != NULL);
 }
 
 /* Leaf counts of the trees at their largest. */
@@ -65,9 +56,9 @@ static uint32_t tree_capacity(const engine_config *config, enum engine_tree tree
     case TREE_KEYS:
         return config->keys_max;
     case TREE_MARKETS:
-        return config->market_count > 0 ? config->market_count : 1;
+        return config->markets_max;
     case TREE_ASSETS:
-        return config->asset_count;
+        return config->assets_max;
     case TREE_ORDERS:
         return config->orders_max;
     case TREE_OUTCOMES:
@@ -82,9 +73,9 @@ static engine_plan plan_memory(const engine_config *config, arena *memory) {
         .accounts = config->accounts_max,
         .keys = config->keys_max,
         .balances = config->balances_max,
-        .assets = config->asset_count,
+        .assets = config->assets_max,
     };
-    const uint32_t markets = config->market_count > 0 ? config->market_count : 1;
+    const uint32_t markets = config->markets_max;
     engine_plan plan = {
         .events = arena_reserve(memory, ARENA_ALIGN + ENGINE_EVENTS_BYTES, 1),
         .ledger = ledger_reserve(memory, &limits),
@@ -92,7 +83,9 @@ static engine_plan plan_memory(const engine_config *config, arena *memory) {
         .windows = book_windows_reserve(memory, markets),
         .lanes = lanes_reserve(memory, config->accounts_max, config->orders_max),
         .markets = arena_reserve(memory, markets, sizeof(engine_market)),
+        .market_defined = arena_reserve(memory, markets, sizeof(uint64_t)),
         .market_entries = arena_reserve(memory, idmap_entries(markets), sizeof(idmap_entry)),
+        .market_symbol_entries = arena_reserve(memory, idmap_entries(markets), sizeof(idmap_entry)),
         .order_entries = arena_reserve(memory, idmap_entries(config->orders_max), sizeof(idmap_entry)),
         .client_order_entries = arena_reserve(memory, idmap_entries(config->orders_max), sizeof(idmap_entry)),
         .terms = arena_reserve(memory, config->orders_max, sizeof(engine_terms)),
@@ -104,7 +97,7 @@ static engine_plan plan_memory(const engine_config *config, arena *memory) {
         .trade_groups = arena_reserve(memory, config->accounts_max, sizeof(uint32_t)),
         .outcomes = arena_reserve(memory, config->outcomes_max, sizeof(engine_outcome)),
         .outcome_entries = arena_reserve(memory, idmap_entries(config->outcomes_max), sizeof(idmap_entry)),
-        .scratch = arena_reserve(memory, STATE_LEAF_BYTES_MAX(config->asset_count) + 1, 1),
+        .scratch = arena_reserve(memory, STATE_LEAF_BYTES_MAX(config->assets_max) + 1, 1),
         .work = arena_reserve(memory, config->orders_max, sizeof(uint32_t)),
         .before = arena_reserve(memory, 1, sizeof(engine)),
     };
@@ -119,14 +112,17 @@ static engine_plan plan_memory(const engine_config *config, arena *memory) {
 
 static void place_pools(engine *self, const engine_plan *plan, const engine_config *config) {
     const arena *const memory = &self->memory;
-    const uint32_t markets = config->market_count > 0 ? config->market_count : 1;
+    const uint32_t markets = config->markets_max;
     self->events = (uint8_t *)arena_at(memory, plan->events) + ARENA_ALIGN;
     memcpy(self->events - ENGINE_EVENTS_TAG_BYTES, "zx.v1/events\0\0\0\0", ENGINE_EVENTS_TAG_BYTES);
-    ledger_init(&self->ledger, &plan->ledger, memory, config->asset_ids, config->hash_seed);
+    ledger_init(&self->ledger, &plan->ledger, memory, config->hash_seed);
     book_pool_init(&self->pool, &plan->pool, memory);
     lanes_init(&self->lanes, &plan->lanes, memory, config->hash_seed);
     self->markets = arena_at(memory, plan->markets);
+    self->market_defined = arena_at(memory, plan->market_defined);
     idmap_init(&self->market_map, markets, arena_at(memory, plan->market_entries));
+    idmap_init(&self->market_symbol_map, markets, arena_at(memory, plan->market_symbol_entries));
+    self->windows = plan->windows;
     idmap_init(&self->order_map, config->orders_max, arena_at(memory, plan->order_entries));
     idmap_init(&self->client_order_map, config->orders_max, arena_at(memory, plan->client_order_entries));
     self->terms = arena_at(memory, plan->terms);
@@ -149,38 +145,15 @@ static void place_pools(engine *self, const engine_plan *plan, const engine_conf
     }
 }
 
-static int add_markets(engine *self, const engine_config *config, size_t windows) {
-    self->market_count = config->market_count;
+/* The assets and markets of the genesis file. */
+static int add_genesis(engine *self, const engine_config *config) {
+    for (uint32_t asset = 0; asset < config->asset_count; asset++) {
+        if (definitions_asset_refusal(self, &config->assets[asset]) != ZX_REASON_NONE) return ZX_ERROR_CONFIG;
+        definitions_add_asset(self, &config->assets[asset]);
+    }
     for (uint32_t index = 0; index < config->market_count; index++) {
-        const engine_market_config *const definition = &config->markets[index];
-        if (engine_find_market(self, definition->market_id) != NULL) return ZX_ERROR_CONFIG;
-        engine_market *const market = &self->markets[index];
-        *market = (engine_market){
-            .base_units_per_lot = definition->base_units_per_lot,
-            .quote_units_per_tick_lot = definition->quote_units_per_tick_lot,
-            .market_id = definition->market_id,
-            .base_asset = definition->base_asset,
-            .quote_asset = definition->quote_asset,
-            .state = ZX_MARKET_STATE_CONTINUOUS,
-            .maker_fee_ppm = definition->maker_fee_ppm,
-            .taker_fee_ppm = definition->taker_fee_ppm,
-            .worst_fee_ppm = definition->maker_fee_ppm > (int32_t)definition->taker_fee_ppm
-                                 ? (uint32_t)definition->maker_fee_ppm
-                                 : definition->taker_fee_ppm,
-            .trailing_head = ZX_NONE,
-            .trailing_tail = ZX_NONE,
-            .auction_head = ZX_NONE,
-            .auction_tail = ZX_NONE,
-            .fee_balance =
-                ledger_make_balance(&self->ledger, ENGINE_OPERATOR_ACCOUNT, definition->quote_asset),
-        };
-        if (market->fee_balance == ZX_NONE) return ZX_ERROR_CONFIG; /* fewer balances than quote assets */
-        book_init(&market->book, &self->pool, index);
-        book_use_windows(&market->book, &self->memory, windows, config->market_count, index);
-        for (uint32_t on_reference = 0; on_reference < 2; on_reference++) {
-            book_init(&market->stops[on_reference], &self->pool, index);
-        }
-        idmap_insert(&self->market_map, engine_hash_market(self, definition->market_id), index);
+        if (definitions_market_refusal(self, &config->markets[index]) != ZX_REASON_NONE) return ZX_ERROR_CONFIG;
+        definitions_add_market(self, &config->markets[index], ZX_MARKET_STATE_CONTINUOUS);
     }
     return ZX_OK;
 }
@@ -202,10 +175,11 @@ int engine_create(const engine_config *config, engine **out) {
         self->next_seq = 1;
         self->next_trade_id = 1;
         self->next_market_end_ns = UINT64_MAX;
+        self->markets_max = config->markets_max;
         place_pools(self, &plan, config);
         ledger_open_account(&self->ledger, ENGINE_OPERATOR_ACCOUNT);
         ledger_add_key(&self->ledger, config->operator_public_key, ENGINE_OPERATOR_ACCOUNT);
-        error = add_markets(self, config, plan.windows);
+        error = add_genesis(self, config);
     }
     if (error != ZX_OK) {
         engine_destroy(self);
@@ -294,6 +268,7 @@ void report_rejected_command(
     report->qty_lots = command->qty_lots;
     report->market_id = command->market_id;
     report->side = command->side;
+    report->sizes_no = command->sizes_no;
     report->reason = (uint16_t)reason;
 }
 

@@ -10,6 +10,7 @@
  *         |-- triggers.c   orders that wait; what time and prices do -+
  *         |-- markets.c    states of markets; auctions ---------------+
  *         |-- operator.c   accounts, keys, deposits, market states ---+---> ledger.h
+ *         |-- definitions.c  what assets and markets are --------------+
  *         |-- state.c      leaves of the state tree, snapshots ----------> merkle.h
  *         |-- attempt.c    all or nothing of a batch -------------------> undo.h
  *         |-- check.c      the standing truths
@@ -76,10 +77,22 @@ _Static_assert(
 );
 _Static_assert(sizeof(struct zx_execution_report) == ENGINE_REPORT_BYTES, "reports are written in place");
 
-/* A market of this shard, as the genesis file defines it. Assets are positions in the genesis file. */
+#define ENGINE_SYMBOL_BYTES LEDGER_SYMBOL_BYTES
+
+/* An asset, as the genesis file or a command defines it. */
+typedef struct engine_asset_config {
+    uint8_t symbol[ENGINE_SYMBOL_BYTES]; /* padded with zeros */
+    uint32_t asset_id;
+    uint32_t decimals;
+} engine_asset_config;
+
+_Static_assert(sizeof(engine_asset_config) == 40, "no padding");
+
+/* A market, as the genesis file or a command defines it. Assets are positions. */
 typedef struct engine_market_config {
     uint64_t base_units_per_lot;
     uint64_t quote_units_per_tick_lot;
+    uint8_t symbol[ENGINE_SYMBOL_BYTES]; /* padded with zeros */
     uint32_t market_id;
     uint32_t base_asset;
     uint32_t quote_asset;
@@ -88,15 +101,19 @@ typedef struct engine_market_config {
     uint32_t reserved;
 } engine_market_config;
 
+_Static_assert(sizeof(engine_market_config) == 72, "no padding");
+
 typedef struct engine_config {
     const uint8_t *deployment_id;        /* 32 bytes */
     const uint8_t *operator_public_key;  /* 32 bytes */
-    const uint32_t *asset_ids;           /* in the order of the genesis file */
+    const engine_asset_config *assets;   /* in the order of the genesis file */
     const engine_market_config *markets; /* this shard's, in the order of the genesis file */
     zx_sha256 sha256;                    /* for the state tree and for seal.h; NULL if neither is used */
     uint64_t hash_seed;                  /* any number; decides nothing but positions in hash maps */
     uint32_t asset_count;
     uint32_t market_count;
+    uint32_t assets_max;  /* with those that are added later, at least asset_count */
+    uint32_t markets_max; /* likewise */
     uint32_t accounts_max;
     uint32_t keys_max;
     uint32_t balances_max;
@@ -110,7 +127,7 @@ typedef struct engine_market {
     uint64_t base_units_per_lot;
     uint64_t quote_units_per_tick_lot;
     uint32_t market_id;
-    uint32_t base_asset;  /* position in the genesis file */
+    uint32_t base_asset;  /* position */
     uint32_t quote_asset; /* likewise */
     uint32_t state;       /* enum zx_market_state */
     int32_t maker_fee_ppm;
@@ -118,11 +135,13 @@ typedef struct engine_market {
     uint32_t worst_fee_ppm; /* the larger of both: what holds are made for */
     uint32_t fee_balance;   /* account 0's balance of the quote asset */
     int64_t last_ticks;      /* price of the last trade; 0 before the first */
-    int64_t reference_ticks; /* the operator's reference price; 0 before the first */
+    uint32_t sizes_no;       /* how often its sizes have changed */
     uint32_t waiting_count;  /* orders that wait for their trigger */
+    int64_t reference_ticks; /* the operator's reference price; 0 before the first */
     uint32_t trailing_count; /* those of them that follow a price */
     uint32_t trailing_head;  /* the oldest of these, or ZX_NONE */
     uint32_t trailing_tail;  /* the newest */
+    uint32_t reserved;       /* zero */
     uint64_t until_ns;       /* log time at which the state ends by itself; 0 for never */
     int64_t auction_ticks;   /* while an auction is executed: its price; 0 before it is found */
     uint64_t notional_max;   /* of an order; this and the following limits: 0 is none */
@@ -134,6 +153,7 @@ typedef struct engine_market {
     uint32_t static_band_ppm;  /* around the reference price */
     uint32_t auction_head;     /* oldest order that is for an auction, or ZX_NONE */
     uint32_t auction_tail;     /* newest */
+    uint8_t symbol[ENGINE_SYMBOL_BYTES]; /* padded with zeros */
     book book;
     book stops[2]; /* waiting orders by trigger price, for trades and for the reference price; triggers.h */
 } engine_market;
@@ -232,7 +252,11 @@ typedef struct engine {
     ledger ledger;
     book_pool pool;
     engine_market *markets;
+    uint64_t *market_defined; /* by position: record that added it or gave it its sizes, 0 is the genesis record; apart
+                               * from the rest, because whoever logs on has all of them looked through */
     idmap market_map;       /* market id to position */
+    idmap market_symbol_map; /* symbol to position */
+    size_t windows;         /* of the books of markets_max markets: where in the arena */
     idmap order_map;        /* order id to slot */
     idmap client_order_map; /* (account, client order id) to slot */
     engine_terms *terms;    /* by slot */
@@ -249,6 +273,7 @@ typedef struct engine {
     lanes lanes;            /* open orders by account, market and side */
     undo *undo;             /* told of changes while a batch is applied of which all or nothing is to happen, or NULL */
     uint32_t market_count;
+    uint32_t markets_max;
     uint16_t shard;
     bool tracked;
 
@@ -376,6 +401,15 @@ uint64_t engine_report_seq(const engine *self, uint64_t account_id);
 
 /* enum zx_market_state of a market, or ZX_MARKET_STATE_NONE if the shard has no such market. */
 uint32_t engine_market_state(const engine *self, uint32_t market_id);
+
+/* Lists assets from position `first` on, at most `assets_max`; returns how many. */
+uint32_t engine_assets(const engine *self, uint32_t first, uint32_t assets_max, struct zx_asset_definition *at);
+
+/* Lists markets from position `*first` on that were added, or got their sizes, by record `since_record_no` or a later
+ * one, at most `markets_max`; returns how many. `*first` is where to go on, or 0 at the end. */
+uint32_t engine_markets(
+    const engine *self, uint64_t since_record_no, uint32_t *first, uint32_t markets_max, struct zx_market_definition *at
+);
 
 /* Deposits less withdrawals, or UINT64_MAX if there is no such asset. */
 uint64_t engine_supply(const engine *self, uint32_t asset_id);

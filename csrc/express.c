@@ -24,7 +24,7 @@ uint32_t express_receive(
     express *self, uint64_t session_id, const uint8_t *public_key, uint32_t shard, const uint8_t *data, size_t length
 ) {
     uint32_t taken = 0;
-    while (self->pending < EXPRESS_PENDING_MAX) {
+    while (self->pending < EXPRESS_PENDING_MAX && self->bytes <= EXPRESS_PENDING_BYTES - FRAMES_LENGTH_MAX) {
         intake_batch found;
         const intake_scanned scanned =
             intake_scan(data + taken, length - taken, public_key, shard + 1, &found, 1);

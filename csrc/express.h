@@ -19,7 +19,7 @@
 #include "verifiers.h"
 
 #define EXPRESS_PENDING_MAX 144u
-#define EXPRESS_PENDING_BYTES (EXPRESS_PENDING_MAX * FRAMES_LENGTH_MAX)
+#define EXPRESS_PENDING_BYTES (UINT32_C(1) << 20) /* less than as many of the longest frames: only an operator sends them */
 
 _Static_assert(EXPRESS_PENDING_BYTES + EXPRESS_PENDING_MAX * sizeof(inbox_origin) <= INBOX_MESSAGE_BYTES_MAX +
                    INBOX_MESSAGE_BYTES_MAX / 8, "inbox_has_room() speaks for one turn");

@@ -15,9 +15,7 @@ static bool is_allowed(uint16_t allowed_values, uint8_t value) {
 static int check_command(const uint8_t *at) {
     struct zx_command command;
     memcpy(&command, at, sizeof command);
-    if (command.reserved != 0 || (command.options & ~ZX_ORDER_OPTIONS_ALL) != 0) {
-        return ZX_REASON_RESERVED_BITS_SET;
-    }
+    if ((command.options & ~ZX_ORDER_OPTIONS_ALL) != 0) return ZX_REASON_RESERVED_BITS_SET;
     if (command.kind == 0 || command.kind > ZX_COMMAND_KIND_MAX) return ZX_REASON_ENUM_VALUE_UNKNOWN;
     const struct zx_command_rule *const rule = &zx_command_rules[command.kind];
     if (!is_allowed(rule->side, command.side) || !is_allowed(rule->order_type, command.order_type) ||
@@ -26,7 +24,7 @@ static int check_command(const uint8_t *at) {
         !is_allowed(rule->trigger, command.trigger)) {
         return ZX_REASON_ENUM_VALUE_UNKNOWN;
     }
-    if ((rule->options_zero && command.options != 0) ||
+    if ((rule->options_zero && command.options != 0) || (rule->sizes_no_zero && command.sizes_no != 0) ||
         (rule->client_order_id_zero && command.client_order_id != 0) ||
         (rule->order_id_zero && command.order_id != 0) ||
         (rule->price_ticks_zero && command.price_ticks != 0) ||
@@ -44,9 +42,12 @@ static int check_command(const uint8_t *at) {
 
 static int check_operator_command(const uint8_t *at) {
     static const uint8_t no_key[sizeof((struct zx_operator_command *)0)->new_public_key];
+    static const uint8_t no_symbol[sizeof((struct zx_operator_command *)0)->symbol];
     struct zx_operator_command command;
     memcpy(&command, at, sizeof command);
-    if (command.reserved1 != 0 || command.reserved2 != 0) return ZX_REASON_RESERVED_BITS_SET;
+    if (command.reserved1 != 0 || command.reserved2 != 0 || command.reserved3 != 0 || command.reserved4 != 0) {
+        return ZX_REASON_RESERVED_BITS_SET;
+    }
     if (command.kind == 0 || command.kind > ZX_OPERATOR_COMMAND_KIND_MAX) return ZX_REASON_ENUM_VALUE_UNKNOWN;
     const struct zx_operator_command_rule *const rule = &zx_operator_command_rules[command.kind];
     if (!is_allowed(rule->market_state, command.market_state)) return ZX_REASON_ENUM_VALUE_UNKNOWN;
@@ -61,6 +62,13 @@ static int check_operator_command(const uint8_t *at) {
         (rule->static_band_ppm_zero && command.static_band_ppm != 0) ||
         (rule->fee_discount_ppm_zero && command.fee_discount_ppm != 0) ||
         (rule->orders_per_second_zero && command.orders_per_second != 0) ||
+        (rule->quote_asset_id_zero && command.quote_asset_id != 0) ||
+        (rule->base_units_per_lot_zero && command.base_units_per_lot != 0) ||
+        (rule->quote_units_per_tick_lot_zero && command.quote_units_per_tick_lot != 0) ||
+        (rule->maker_fee_ppm_zero && command.maker_fee_ppm != 0) ||
+        (rule->taker_fee_ppm_zero && command.taker_fee_ppm != 0) ||
+        (rule->decimals_zero && command.decimals != 0) ||
+        (rule->symbol_zero && memcmp(command.symbol, no_symbol, sizeof no_symbol) != 0) ||
         (rule->new_public_key_zero && memcmp(command.new_public_key, no_key, sizeof no_key) != 0)) {
         return ZX_REASON_ENUM_VALUE_UNKNOWN;
     }

@@ -24,7 +24,7 @@
     (ZX_BODY_OFFSET + ZX_OPERATOR_BATCH_BLOCK_LENGTH + ZX_GROUP_HEADER_BYTES + \
      ZX_OPERATOR_BATCH_COMMANDS_MAX * ZX_OPERATOR_COMMAND_BLOCK_LENGTH)
 
-_Static_assert(FRAMES_LENGTH_MAX == 7294, "documented in the protocol");
+_Static_assert(FRAMES_LENGTH_MAX == 11390, "documented in the protocol");
 _Static_assert((int)ZX_OPERATOR_COMMAND_BLOCK_LENGTH >= (int)ZX_COMMAND_BLOCK_LENGTH, "the operator's is the longer");
 _Static_assert(
     (int)ZX_SIGNED_BATCH_BLOCK_LENGTH == (int)ZX_OPERATOR_BATCH_BLOCK_LENGTH &&

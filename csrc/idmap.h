@@ -66,6 +66,12 @@ static inline uint64_t idmap_hash(uint64_t seed, uint64_t a, uint64_t b) {
     return ((uint64_t)product ^ (uint64_t)(product >> 64)) & IDMAP_HASH_MASK;
 }
 
+/* The same of 32 bytes: a public key, a symbol. */
+static inline uint64_t idmap_hash_bytes(uint64_t seed, const uint8_t *bytes) {
+    const uint64_t half = idmap_hash(seed, zx_load_u64(bytes), zx_load_u64(bytes + 8));
+    return idmap_hash(half, zx_load_u64(bytes + 16), zx_load_u64(bytes + 24));
+}
+
 /* Next candidate for the hash of the cursor, or ZX_NONE. */
 static inline uint32_t idmap_next(const idmap *self, idmap_cursor *cursor) {
     for (;;) {

@@ -7,23 +7,26 @@ ledger_plan ledger_reserve(arena *memory, const ledger_limits *limits) {
         .balances = arena_reserve(memory, limits->balances, sizeof(ledger_balance)),
         .supplies = arena_reserve(memory, limits->assets, sizeof(uint64_t)),
         .asset_ids = arena_reserve(memory, limits->assets, sizeof(uint32_t)),
+        .asset_symbols = arena_reserve(memory, limits->assets, LEDGER_SYMBOL_BYTES),
+        .asset_decimals = arena_reserve(memory, limits->assets, sizeof(uint8_t)),
         .sums = arena_reserve(memory, limits->assets, sizeof(zx_u128)),
         .key_entries = arena_reserve(memory, idmap_entries(limits->keys), sizeof(idmap_entry)),
         .balance_entries = arena_reserve(memory, idmap_entries(limits->balances), sizeof(idmap_entry)),
         .asset_entries = arena_reserve(memory, idmap_entries(limits->assets), sizeof(idmap_entry)),
+        .asset_symbol_entries = arena_reserve(memory, idmap_entries(limits->assets), sizeof(idmap_entry)),
         .limits = *limits,
     };
 }
 
-void ledger_init(
-    ledger *self, const ledger_plan *plan, const arena *memory, const uint32_t *asset_ids, uint64_t seed
-) {
+void ledger_init(ledger *self, const ledger_plan *plan, const arena *memory, uint64_t seed) {
     *self = (ledger){
         .accounts = arena_at(memory, plan->accounts),
         .keys = arena_at(memory, plan->keys),
         .balances = arena_at(memory, plan->balances),
         .supplies = arena_at(memory, plan->supplies),
         .asset_ids = arena_at(memory, plan->asset_ids),
+        .asset_symbols = arena_at(memory, plan->asset_symbols),
+        .asset_decimals = arena_at(memory, plan->asset_decimals),
         .sums = arena_at(memory, plan->sums),
         .limits = plan->limits,
         .seed = seed,
@@ -31,10 +34,7 @@ void ledger_init(
     idmap_init(&self->key_map, plan->limits.keys, arena_at(memory, plan->key_entries));
     idmap_init(&self->balance_map, plan->limits.balances, arena_at(memory, plan->balance_entries));
     idmap_init(&self->asset_map, plan->limits.assets, arena_at(memory, plan->asset_entries));
-    for (uint32_t asset = 0; asset < plan->limits.assets; asset++) {
-        self->asset_ids[asset] = asset_ids[asset];
-        idmap_insert(&self->asset_map, idmap_hash(seed, asset_ids[asset], 0), asset);
-    }
+    idmap_init(&self->asset_symbol_map, plan->limits.assets, arena_at(memory, plan->asset_symbol_entries));
 }
 
 /* ------------------------------------------------------------ accounts, keys */
@@ -52,8 +52,7 @@ void ledger_open_account(ledger *self, uint32_t account_id) {
 }
 
 static uint64_t hash_key(const ledger *self, const uint8_t *public_key) {
-    const uint64_t half = idmap_hash(self->seed, zx_load_u64(public_key), zx_load_u64(public_key + 8));
-    return idmap_hash(half, zx_load_u64(public_key + 16), zx_load_u64(public_key + 24));
+    return idmap_hash_bytes(self->seed, public_key);
 }
 
 uint32_t ledger_find_key(const ledger *self, const uint8_t *public_key) {
@@ -102,7 +101,7 @@ void ledger_nonce_use(ledger_key *key, uint64_t nonce) {
     key->window[bit / 64] |= UINT64_C(1) << (bit % 64);
 }
 
-/* ------------------------------------------------------------ balances */
+/* ------------------------------------------------------------ assets, balances */
 
 uint32_t ledger_find_asset(const ledger *self, uint32_t asset_id) {
     idmap_cursor cursor;
@@ -110,6 +109,28 @@ uint32_t ledger_find_asset(const ledger *self, uint32_t asset_id) {
     while (asset != ZX_NONE && self->asset_ids[asset] != asset_id) {
         asset = idmap_next(&self->asset_map, &cursor);
     }
+    return asset;
+}
+
+uint32_t ledger_find_symbol(const ledger *self, const uint8_t symbol[LEDGER_SYMBOL_BYTES]) {
+    idmap_cursor cursor;
+    uint32_t asset = idmap_first(&self->asset_symbol_map, idmap_hash_bytes(self->seed, symbol), &cursor);
+    while (asset != ZX_NONE && memcmp(self->asset_symbols[asset], symbol, LEDGER_SYMBOL_BYTES) != 0) {
+        asset = idmap_next(&self->asset_symbol_map, &cursor);
+    }
+    return asset;
+}
+
+uint32_t ledger_add_asset(
+    ledger *self, uint32_t asset_id, const uint8_t symbol[LEDGER_SYMBOL_BYTES], uint32_t decimals
+) {
+    ZX_ASSERT(self->asset_count < self->limits.assets);
+    const uint32_t asset = self->asset_count++;
+    self->asset_ids[asset] = asset_id;
+    self->asset_decimals[asset] = (uint8_t)decimals;
+    memcpy(self->asset_symbols[asset], symbol, LEDGER_SYMBOL_BYTES);
+    idmap_insert(&self->asset_map, idmap_hash(self->seed, asset_id, 0), asset);
+    idmap_insert(&self->asset_symbol_map, idmap_hash_bytes(self->seed, symbol), asset);
     return asset;
 }
 
@@ -131,7 +152,7 @@ uint32_t ledger_make_balance(ledger *self, uint32_t account_id, uint32_t asset) 
     const uint32_t existing = ledger_find_balance(self, account_id, asset);
     if (existing != ZX_NONE) return existing;
     if (ledger_balances_full(self)) return ZX_NONE;
-    ZX_ASSERT(ledger_is_open(self, account_id) && asset < self->limits.assets);
+    ZX_ASSERT(ledger_is_open(self, account_id) && asset < self->asset_count);
     const uint32_t index = self->balance_count++;
     ledger_account *const account = &self->accounts[account_id];
     uint32_t *link = &account->first_balance;
@@ -151,7 +172,17 @@ uint32_t ledger_make_balance(ledger *self, uint32_t account_id, uint32_t asset) 
 /* ------------------------------------------------------------ check */
 
 const char *ledger_check(const ledger *self) {
-    memset(self->sums, 0, self->limits.assets * sizeof(zx_u128));
+    if (self->asset_count > self->limits.assets || self->asset_count != self->asset_map.count ||
+        self->asset_count != self->asset_symbol_map.count) {
+        return "assets are miscounted";
+    }
+    for (uint32_t asset = 0; asset < self->asset_count; asset++) {
+        if (ledger_find_asset(self, self->asset_ids[asset]) != asset ||
+            ledger_find_symbol(self, self->asset_symbols[asset]) != asset) {
+            return "an asset is not found";
+        }
+    }
+    memset(self->sums, 0, self->asset_count * sizeof(zx_u128));
     for (uint32_t index = 0; index < self->balance_count; index++) {
         const ledger_balance *const balance = &self->balances[index];
         if (balance->available > ZX_AMOUNT_MAX || balance->held > ZX_AMOUNT_MAX) {
@@ -162,7 +193,7 @@ const char *ledger_check(const ledger *self) {
         }
         self->sums[balance->asset] += (zx_u128)balance->available + balance->held;
     }
-    for (uint32_t asset = 0; asset < self->limits.assets; asset++) {
+    for (uint32_t asset = 0; asset < self->asset_count; asset++) {
         if (self->supplies[asset] > ZX_AMOUNT_MAX) return "a supply does not fit in 63 bits";
         if (self->sums[asset] != self->supplies[asset]) {
             return "the balances of an asset do not add up to its supply";

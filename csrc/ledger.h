@@ -1,18 +1,19 @@
 /*
- * ledger.h: who there is and what they have. Accounts, their keys with nonce windows, balances and supplies.
+ * ledger.h: who there is and what they have. Accounts, their keys with nonce windows, assets with their supplies,
+ * balances.
  *
  *     keys      [ 0 | 1 | 2 | ... ]            in order of registration; each belongs to one account
  *     accounts  [ 0 | 1 | - | 3 | ... ]        by account id; 0 is the operator's
  *                 |
  *                 +-> balance --> balance      list by ascending asset id; also found by (account, asset)
- *     assets    [ supply | supply | ... ]      by position in the genesis file
+ *     assets    [ 0 | 1 | 2 | ... ]            those of the genesis file, then in order of addition
  *
  * A balance is `available + held`, in base units. Holds back open orders. Amounts only move here by functions
  * that check: a sum that leaves 63 bits or a balance that would go below zero is a defect of the caller and
  * trips an assertion. The rules decide beforehand what is refused.
  *
  * Invariants (ledger_check): per asset the sum of available + held over all balances is its supply, at most
- * 2^63-1; each account's list ascends by asset id; each key and balance is found by its map.
+ * 2^63-1; each account's list ascends by asset id; each key, asset and balance is found by its map.
  *
  * Cost: everything O(1) except making a balance, O(balances of the account), done once per account and asset.
  * Nothing allocates. Not thread safe.
@@ -25,6 +26,7 @@
 #include "idmap.h"
 
 #define LEDGER_KEY_BYTES 32
+#define LEDGER_SYMBOL_BYTES 32u
 #define LEDGER_NONCE_WINDOW 1024u
 #define LEDGER_WINDOW_WORDS (LEDGER_NONCE_WINDOW / 64)
 
@@ -44,7 +46,7 @@ typedef struct ledger_balance {
     uint64_t available; /* base units free to use */
     uint64_t held;      /* base units behind open orders */
     uint32_t account;   /* whose */
-    uint32_t asset;     /* position of the asset in the genesis file */
+    uint32_t asset;     /* position of the asset */
     uint32_t next;      /* the account's next higher asset id, or ZX_NONE */
     uint32_t reserved;  /* zero */
 } ledger_balance;
@@ -75,10 +77,13 @@ typedef struct ledger {
     ledger_balance *balances; /* in order of creation */
     uint64_t *supplies;       /* by asset */
     uint32_t *asset_ids;      /* by asset */
+    uint8_t (*asset_symbols)[LEDGER_SYMBOL_BYTES]; /* by asset; padded with zeros */
+    uint8_t *asset_decimals;  /* by asset: its base unit is 10^-decimals */
     zx_u128 *sums;            /* by asset; only ledger_check() uses it */
     idmap key_map;            /* public key to key index */
     idmap balance_map;        /* (account, asset) to balance */
     idmap asset_map;          /* asset id to asset */
+    idmap asset_symbol_map;   /* symbol to asset */
     ledger_limits limits;
     uint64_t seed;            /* of the hashes */
     undo *undo;               /* told of changes of accounts and balances, or NULL */
@@ -86,18 +91,21 @@ typedef struct ledger {
     uint32_t highest_account; /* highest opened id */
     uint32_t key_count;
     uint32_t balance_count;
+    uint32_t asset_count;
+    uint32_t reserved; /* zero */
 } ledger;
 
 typedef struct ledger_plan {
     /* Offsets in the arena. */
-    size_t accounts, keys, balances, supplies, asset_ids, sums, key_entries, balance_entries, asset_entries;
+    size_t accounts, keys, balances, supplies, asset_ids, asset_symbols, asset_decimals, sums, key_entries,
+        balance_entries, asset_entries, asset_symbol_entries;
     ledger_limits limits;
 } ledger_plan;
 
 ledger_plan ledger_reserve(arena *memory, const ledger_limits *limits);
-void ledger_init(
-    ledger *self, const ledger_plan *plan, const arena *memory, const uint32_t *asset_ids, uint64_t seed
-);
+
+/* Makes an empty ledger: nobody, and no asset. */
+void ledger_init(ledger *self, const ledger_plan *plan, const arena *memory, uint64_t seed);
 
 static inline bool ledger_is_open(const ledger *self, uint64_t account_id) {
     return account_id < self->limits.accounts && self->accounts[account_id].opened != 0;
@@ -119,8 +127,14 @@ enum ledger_nonce_status ledger_nonce_check(const ledger_key *key, uint64_t nonc
 /* Marks an unseen nonce used and moves the window up if it is the highest. */
 void ledger_nonce_use(ledger_key *key, uint64_t nonce);
 
-/* Position of an asset id in the genesis file, or ZX_NONE. */
+/* Position of an asset, by id or symbol, or ZX_NONE. */
 uint32_t ledger_find_asset(const ledger *self, uint32_t asset_id);
+uint32_t ledger_find_symbol(const ledger *self, const uint8_t symbol[LEDGER_SYMBOL_BYTES]);
+
+/* Adds an asset whose id and symbol do not exist yet; the caller has checked the limit. Returns its position. */
+uint32_t ledger_add_asset(
+    ledger *self, uint32_t asset_id, const uint8_t symbol[LEDGER_SYMBOL_BYTES], uint32_t decimals
+);
 
 /* Balance of an account in an asset, or ZX_NONE if it was never created. */
 uint32_t ledger_find_balance(const ledger *self, uint32_t account_id, uint32_t asset);

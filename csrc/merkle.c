@@ -84,6 +84,21 @@ void merkle_root(
     memcpy(root, self->nodes[level], ZX_HASH_BYTES);
 }
 
+uint32_t merkle_path(const merkle_tree *self, uint32_t index, uint8_t *path) {
+    ZX_ASSERT(index < self->count);
+    uint32_t steps = 0, level = 0;
+    for (uint32_t nodes = self->count; nodes > 1; nodes = nodes / 2 + nodes % 2, level++, index /= 2) {
+        const uint32_t sibling = index ^ 1u;
+        if (sibling >= nodes) continue; /* a lone right node moves up unchanged */
+        memcpy(
+            path + (size_t)steps * ZX_HASH_BYTES, self->nodes[level] + (size_t)sibling * ZX_HASH_BYTES,
+            ZX_HASH_BYTES
+        );
+        steps++;
+    }
+    return steps;
+}
+
 void merkle_fold(uint8_t *hashes, uint32_t count, zx_sha256 sha256, uint8_t root[ZX_HASH_BYTES]) {
     ZX_ASSERT(count > 0);
     for (; count > 1; count = count / 2 + count % 2) {

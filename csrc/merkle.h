@@ -59,6 +59,10 @@ static inline void merkle_mark(merkle_tree *self, uint32_t index) {
 /* Root over the first `count` leaves. */
 void merkle_root(merkle_tree *self, uint32_t count, const merkle_source *source, uint8_t root[ZX_HASH_BYTES]);
 
+/* The hashes that lead from a leaf of the last root up to it, lowest first, as RFC 6962's audit path; returns how many.
+ * `path` has room for MERKLE_LEVELS_MAX, and `index` is below the count of leaves. */
+uint32_t merkle_path(const merkle_tree *self, uint32_t index, uint8_t *path);
+
 /* Root of a few leaf hashes, in place: `hashes` is destroyed. */
 void merkle_fold(uint8_t *hashes, uint32_t count, zx_sha256 sha256, uint8_t root[ZX_HASH_BYTES]);
 

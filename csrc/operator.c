@@ -1,5 +1,6 @@
 /* operator.c: commands of the operator (docs/rules.md section 8). */
 
+#include "definitions.h"
 #include "markets.h"
 #include "triggers.h"
 
@@ -184,6 +185,68 @@ static int set_account_rules(engine *self, const struct zx_operator_command *com
     return ZX_REASON_NONE;
 }
 
+static int add_asset(engine *self, const struct zx_operator_command *command) {
+    engine_asset_config asset = {.asset_id = command->asset_id, .decimals = command->decimals};
+    memcpy(asset.symbol, command->symbol, sizeof asset.symbol);
+    const int refusal = definitions_asset_refusal(self, &asset);
+    if (refusal != ZX_REASON_NONE) return refusal;
+    definitions_add_asset(self, &asset);
+    touch(self, TREE_ASSETS, self->ledger.asset_count - 1);
+    struct zx_execution_report *const report =
+        report_to(self, ENGINE_OPERATOR_ACCOUNT, ZX_EXEC_TYPE_ASSET_ADDED);
+    report->asset_id = command->asset_id;
+    report_answer(self, report, 0);
+    return ZX_REASON_NONE;
+}
+
+static int add_market(engine *self, const struct zx_operator_command *command) {
+    engine_market_config definition = {
+        .base_units_per_lot = command->base_units_per_lot,
+        .quote_units_per_tick_lot = command->quote_units_per_tick_lot,
+        .market_id = command->market_id,
+        .base_asset = ledger_find_asset(&self->ledger, command->asset_id),
+        .quote_asset = ledger_find_asset(&self->ledger, command->quote_asset_id),
+        .maker_fee_ppm = command->maker_fee_ppm,
+        .taker_fee_ppm = command->taker_fee_ppm,
+    };
+    memcpy(definition.symbol, command->symbol, sizeof definition.symbol);
+    const int refusal = definitions_market_refusal(self, &definition);
+    if (refusal != ZX_REASON_NONE) return refusal;
+    engine_market *const market = definitions_add_market(self, &definition, ZX_MARKET_STATE_CLOSED);
+    self->market_defined[market - self->markets] = self->command.record_no;
+    touch(self, TREE_MARKETS, (uint32_t)(market - self->markets));
+    answer_for_market(self, command, ZX_EXEC_TYPE_MARKET_ADDED)->market_state = (uint8_t)market->state;
+    return ZX_REASON_NONE;
+}
+
+static bool is_empty(const engine_market *market) {
+    return market->book.sides[BOOK_BUY].best == ZX_NONE && market->book.sides[BOOK_SELL].best == ZX_NONE &&
+           market->waiting_count == 0;
+}
+
+/* Prices and quantities from before would mean something else: nothing that counts ticks or lots is kept. */
+static int set_market_sizes(engine *self, const struct zx_operator_command *command) {
+    engine_market *const market = engine_find_market(self, command->market_id);
+    if (market == NULL) return ZX_REASON_UNKNOWN_MARKET;
+    if (market->state != ZX_MARKET_STATE_CLOSED) return ZX_REASON_MARKET_NOT_CLOSED;
+    if (!is_empty(market)) return ZX_REASON_MARKET_NOT_EMPTY;
+    if (!definitions_sizes_are_sound(
+            self->ledger.asset_decimals[market->base_asset], self->ledger.asset_decimals[market->quote_asset],
+            command->base_units_per_lot, command->quote_units_per_tick_lot
+        )) {
+        return ZX_REASON_SIZES_INVALID;
+    }
+    definitions_set_sizes(market, command->base_units_per_lot, command->quote_units_per_tick_lot);
+    market->sizes_no++;
+    self->market_defined[market - self->markets] = self->command.record_no;
+    market->last_ticks = 0;
+    market->reference_ticks = 0;
+    market->qty_lots_max = 0;
+    touch(self, TREE_MARKETS, (uint32_t)(market - self->markets));
+    answer_for_market(self, command, ZX_EXEC_TYPE_MARKET_SIZES_SET)->sizes_no = (uint8_t)market->sizes_no;
+    return ZX_REASON_NONE;
+}
+
 /* Applies and answers a command, or returns the reason for refusing it and has changed nothing. */
 static int apply(engine *self, const struct zx_operator_command *command) {
     switch (command->kind) {
@@ -201,8 +264,14 @@ static int apply(engine *self, const struct zx_operator_command *command) {
         return set_reference_price(self, command);
     case ZX_OPERATOR_COMMAND_KIND_SET_MARKET_RULES:
         return set_market_rules(self, command);
-    default:
+    case ZX_OPERATOR_COMMAND_KIND_SET_ACCOUNT_RULES:
         return set_account_rules(self, command);
+    case ZX_OPERATOR_COMMAND_KIND_ADD_ASSET:
+        return add_asset(self, command);
+    case ZX_OPERATOR_COMMAND_KIND_ADD_MARKET:
+        return add_market(self, command);
+    default:
+        return set_market_sizes(self, command);
     }
 }
 

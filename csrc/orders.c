@@ -244,6 +244,7 @@ static int apply_new(engine *self, const struct zx_command *command, uint64_t pr
 
     engine_market *const market = engine_find_market(self, command->market_id);
     if (market == NULL) return ZX_REASON_UNKNOWN_MARKET;
+    if (command->sizes_no != (uint8_t)market->sizes_no) return ZX_REASON_SIZES_CHANGED;
     const int not_now = state_refusal(market, command);
     if (not_now != ZX_REASON_NONE) return not_now;
     if (command->price_ticks < (is_by_notional ? 0 : 1) || command->price_ticks > ZX_TICKS_MAX) {
@@ -310,6 +311,7 @@ static int apply_new(engine *self, const struct zx_command *command, uint64_t pr
                 .qty_lots = command->qty_lots,
                 .leaves_lots = command->qty_lots,
                 .market_id = market->market_id,
+                .sizes_no = (uint8_t)market->sizes_no,
                 .side = command->side,
             },
         .hold_per_lot = is_by_notional ? 0 : trading_hold_per_lot(market, side, price_ticks),
@@ -451,6 +453,7 @@ static int apply_amend(engine *self, const struct zx_command *command) {
     const bool is_waiting = (open->flags & ORDER_WAITING) != 0;
     engine_market *const market = &self->markets[trading_market_of(self, slot)];
     const uint8_t side = trading_side_of(self, slot);
+    if (command->sizes_no != (uint8_t)market->sizes_no) return ZX_REASON_SIZES_CHANGED;
     const int closed = market_closed_reason(market);
     if (closed != ZX_REASON_NONE) return closed;
     const int refusal = amend_refusal(self, slot, command);

@@ -214,7 +214,8 @@ static bool stands_for_trade(const uint8_t *event) {
 static bool record_trades(pump *self, const uint8_t *events, uint64_t count) {
     for (uint64_t index = 0; index < count; index++) {
         const uint8_t *const event = events + index * ENGINE_REPORT_BYTES;
-        if (!stands_for_trade(event)) continue;
+        const bool ends_tape = event[ZX_EXECUTION_REPORT_EXEC_TYPE_OFFSET] == ZX_EXEC_TYPE_MARKET_SIZES_SET;
+        if (!ends_tape && !stands_for_trade(event)) continue;
         memcpy(self->tape + (size_t)self->tape_trades * ENGINE_REPORT_BYTES, event, ENGINE_REPORT_BYTES);
         /* Of more than the tape holds the newest are kept at its end; nobody asks for so many. */
         if (self->tape_trades + 1 < PUMP_TAPE_TRADES) self->tape_trades++;

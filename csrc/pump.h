@@ -106,7 +106,7 @@ typedef struct pump {
     uint8_t *rest;           /* in `buffer` */
     uint8_t *handoff;        /* link u32, length u32, entries; again and again */
     uint64_t handoff_bytes;
-    uint8_t *tape;           /* blocks of taker trades that were released, oldest first */
+    uint8_t *tape;           /* blocks of taker trades that were released, and of markets that got other sizes, oldest first */
     uint32_t tape_trades;
     uint32_t reply_bytes;
     uint8_t reply[PUMP_REPLY_BYTES];

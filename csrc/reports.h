@@ -19,6 +19,8 @@ typedef struct order_face {
     uint64_t cum_qty_lots;
     uint32_t market_id;
     uint8_t side; /* enum zx_side */
+    uint8_t sizes_no; /* of the market, modulo 256 */
+    uint8_t reserved[2]; /* zero */
 } order_face;
 
 static inline void touch(engine *self, enum engine_tree tree, uint32_t leaf) {
@@ -83,6 +85,7 @@ static inline void report_order(struct zx_execution_report *report, const order_
     report->leaves_lots = order->leaves_lots;
     report->cum_qty_lots = order->cum_qty_lots;
     report->market_id = order->market_id;
+    report->sizes_no = order->sizes_no;
     report->side = order->side;
 }
 

@@ -2,6 +2,7 @@
 
 #include "state.h"
 
+#include "definitions.h"
 #include "markets.h"
 #include "reports.h"
 #include "trading.h"
@@ -118,8 +119,10 @@ static size_t market_leaf(const void *context, uint32_t index, uint8_t *out) {
     at = put_u32(at, market->orders_max);
     at = put_u32(at, market->dynamic_band_ppm);
     at = put_u32(at, market->static_band_ppm);
+    at = put_u32(at, market->sizes_no);
     at = put_u32(at, 0);
-    at = put_u32(at, 0);
+    at = put_u64(at, self->market_defined[index]);
+    at = put_bytes(at, market->symbol, ENGINE_SYMBOL_BYTES);
     return (size_t)(at - out);
 }
 
@@ -128,6 +131,9 @@ static size_t asset_leaf(const void *context, uint32_t index, uint8_t *out) {
     uint8_t *at = put_tag(out, "ZXS1");
     at = put_u32(at, self->ledger.asset_ids[index]);
     at = put_u64(at, self->ledger.supplies[index]);
+    at = put_u32(at, self->ledger.asset_decimals[index]);
+    at = put_u32(at, 0);
+    at = put_bytes(at, self->ledger.asset_symbols[index], ENGINE_SYMBOL_BYTES);
     return (size_t)(at - out);
 }
 
@@ -206,7 +212,7 @@ static void leaf_counts(const engine *self, uint32_t counts[TREE_COUNT]) {
     counts[TREE_ACCOUNTS] = self->ledger.highest_account + 1;
     counts[TREE_KEYS] = self->ledger.key_count;
     counts[TREE_MARKETS] = self->market_count;
-    counts[TREE_ASSETS] = self->ledger.limits.assets;
+    counts[TREE_ASSETS] = self->ledger.asset_count;
     counts[TREE_ORDERS] = highest_slot == ZX_NONE ? 0 : highest_slot + 1;
     counts[TREE_OUTCOMES] =
         self->outcomes_head < self->outcomes_max ? (uint32_t)self->outcomes_head : self->outcomes_max;
@@ -214,27 +220,50 @@ static void leaf_counts(const engine *self, uint32_t counts[TREE_COUNT]) {
 
 /* ------------------------------------------------------------ state root */
 
+static void subtree_root(
+    engine *self, uint32_t tree, const uint32_t counts[TREE_COUNT], uint8_t root[ZX_HASH_BYTES]
+) {
+    const merkle_source source = {
+        .leaf = leaf_writers[tree],
+        .context = self,
+        .scratch = self->scratch,
+        .sha256 = self->sha256,
+    };
+    if (tree == TREE_META) merkle_mark(&self->trees[tree], 0); /* numbers and time move with every record */
+    merkle_root(&self->trees[tree], counts[tree], &source, root);
+}
+
 int state_root(engine *self, uint8_t root[ZX_HASH_BYTES]) {
     if (!self->tracked) return ZX_ERROR_NOT_TRACKED;
     uint32_t counts[TREE_COUNT];
     leaf_counts(self, counts);
-    merkle_mark(&self->trees[TREE_META], 0); /* numbers and time move with every record */
     uint8_t hashes[TREE_COUNT * ZX_HASH_BYTES];
     for (uint32_t tree = 0; tree < TREE_COUNT; tree++) {
-        const merkle_source source = {
-            .leaf = leaf_writers[tree],
-            .context = self,
-            .scratch = self->scratch,
-            .sha256 = self->sha256,
-        };
         uint8_t leaf[1 + TOP_LEAF_BYTES];
         uint8_t *at = put_tag(leaf + 1, "ZXT1");
         at = put_u32(at, tree);
         at = put_u64(at, counts[tree]);
-        merkle_root(&self->trees[tree], counts[tree], &source, at);
+        subtree_root(self, tree, counts, at);
         merkle_leaf_hash(leaf, TOP_LEAF_BYTES, self->sha256, hashes + (size_t)tree * ZX_HASH_BYTES);
     }
     merkle_fold(hashes, TREE_COUNT, self->sha256, root);
+    return ZX_OK;
+}
+
+int state_prove_account(engine *self, uint64_t account_id, state_account_proof *proof) {
+    if (!self->tracked) return ZX_ERROR_NOT_TRACKED;
+    *proof = (state_account_proof){0};
+    uint32_t counts[TREE_COUNT];
+    leaf_counts(self, counts);
+    for (uint32_t tree = 0; tree < TREE_COUNT; tree++) {
+        proof->counts[tree] = counts[tree];
+        subtree_root(self, tree, counts, proof->roots[tree]);
+    }
+    if (account_id >= counts[TREE_ACCOUNTS]) return ZX_OK;
+    const uint32_t index = (uint32_t)account_id;
+    proof->path_count = merkle_path(&self->trees[TREE_ACCOUNTS], index, proof->path[0]);
+    proof->leaf_bytes = (uint32_t)account_leaf(self, index, self->scratch);
+    proof->leaf = self->scratch;
     return ZX_OK;
 }
 
@@ -334,7 +363,7 @@ static const char *read_account(engine *self, uint32_t index, const uint8_t *lea
         return "an account is malformed";
     }
     const size_t balances = zx_load_u32(leaf + 20);
-    if (balances > self->ledger.limits.assets ||
+    if (balances > self->ledger.asset_count ||
         length != STATE_ACCOUNT_HEAD_BYTES + balances * STATE_ACCOUNT_BALANCE_BYTES) {
         return "an account's balances are malformed";
     }
@@ -388,9 +417,30 @@ static const char *read_market(engine *self, uint32_t index, const uint8_t *leaf
     if (!is_leaf(leaf, length, "ZXM1", STATE_MARKET_BYTES)) return "a market is malformed";
     const uint32_t state = zx_load_u32(leaf + 16);
     if (state < ZX_MARKET_STATE_CLOSED || state > ZX_MARKET_STATE_MAX) return "a market's state is unknown";
-    self->markets[index].state = state;
-    self->markets[index].last_ticks = (int64_t)zx_load_u64(leaf + 44);
+    engine_market_config definition = {
+        .base_units_per_lot = zx_load_u64(leaf + 20),
+        .quote_units_per_tick_lot = zx_load_u64(leaf + 28),
+        .market_id = zx_load_u32(leaf + 4),
+        .base_asset = ledger_find_asset(&self->ledger, zx_load_u32(leaf + 8)),
+        .quote_asset = ledger_find_asset(&self->ledger, zx_load_u32(leaf + 12)),
+        .maker_fee_ppm = (int32_t)zx_load_u32(leaf + 36),
+        .taker_fee_ppm = zx_load_u32(leaf + 40),
+    };
+    memcpy(definition.symbol, leaf + 132, ENGINE_SYMBOL_BYTES);
+    if (index == self->market_count) {
+        if (definitions_market_refusal(self, &definition) != ZX_REASON_NONE) return "a market is not defined";
+        definitions_add_market(self, &definition, state);
+    }
     engine_market *const market = &self->markets[index];
+    if (!definitions_sizes_are_sound(
+            self->ledger.asset_decimals[market->base_asset], self->ledger.asset_decimals[market->quote_asset],
+            definition.base_units_per_lot, definition.quote_units_per_tick_lot
+        )) {
+        return "a market's sizes are wrong";
+    }
+    definitions_set_sizes(market, definition.base_units_per_lot, definition.quote_units_per_tick_lot);
+    market->state = state;
+    market->last_ticks = (int64_t)zx_load_u64(leaf + 44);
     market->reference_ticks = (int64_t)zx_load_u64(leaf + 52);
     market->until_ns = zx_load_u64(leaf + 60);
     market->auction_ticks = (int64_t)zx_load_u64(leaf + 68);
@@ -401,12 +451,20 @@ static const char *read_market(engine *self, uint32_t index, const uint8_t *leaf
     market->orders_max = zx_load_u32(leaf + 104);
     market->dynamic_band_ppm = zx_load_u32(leaf + 108);
     market->static_band_ppm = zx_load_u32(leaf + 112);
-    /* All else is the genesis file's; the comparison at the end covers it. */
+    market->sizes_no = zx_load_u32(leaf + 116);
+    self->market_defined[index] = zx_load_u64(leaf + 124);
+    /* All else of a market of the genesis file is as it says there; the comparison at the end covers it. */
     return NULL;
 }
 
 static const char *read_asset(engine *self, uint32_t index, const uint8_t *leaf, size_t length) {
     if (!is_leaf(leaf, length, "ZXS1", STATE_ASSET_BYTES)) return "an asset is malformed";
+    if (index == self->ledger.asset_count) {
+        engine_asset_config asset = {.asset_id = zx_load_u32(leaf + 4), .decimals = zx_load_u32(leaf + 16)};
+        memcpy(asset.symbol, leaf + 24, ENGINE_SYMBOL_BYTES);
+        if (definitions_asset_refusal(self, &asset) != ZX_REASON_NONE) return "an asset is not defined";
+        definitions_add_asset(self, &asset);
+    }
     self->ledger.supplies[index] = zx_load_u64(leaf + 8);
     return NULL;
 }
@@ -525,7 +583,8 @@ static bool is_answer(uint16_t reason) {
            (reason >= ZX_REASON_UNKNOWN_MARKET && reason <= ZX_REASON_UNKNOWN_ORDER) ||
            (reason >= ZX_REASON_CANCELLED_BY_USER && reason <= ZX_REASON_PRICE_BAND) ||
            (reason >= ZX_REASON_SLIDE_WITHOUT_POST_ONLY && reason <= ZX_REASON_BATCH_TOO_LARGE) ||
-           (reason >= ZX_REASON_UNKNOWN_ACCOUNT && reason <= ZX_REASON_RULES_INVALID);
+           reason == ZX_REASON_SIZES_CHANGED ||
+           (reason >= ZX_REASON_UNKNOWN_ACCOUNT && reason <= ZX_REASON_MARKET_NOT_EMPTY);
 }
 
 static const char *read_outcome(engine *self, uint32_t index, const uint8_t *leaf, size_t length) {
@@ -662,6 +721,11 @@ static const leaf_reader leaf_readers[TREE_COUNT] = {
     [TREE_OUTCOMES] = read_outcome,
 };
 
+/* Balances name assets that were added, and so stand before them in the snapshot. */
+static const enum engine_tree reading_order[TREE_COUNT] = {
+    TREE_META, TREE_ASSETS, TREE_ACCOUNTS, TREE_KEYS, TREE_MARKETS, TREE_ORDERS, TREE_OUTCOMES,
+};
+
 /* Reads the counts and compares them with what this shard can hold. */
 static const char *read_counts(
     const engine *self, const uint8_t *snapshot, size_t length, uint32_t counts[TREE_COUNT]
@@ -674,7 +738,7 @@ static const char *read_counts(
         [TREE_META] = 1,
         [TREE_ACCOUNTS] = self->ledger.limits.accounts,
         [TREE_KEYS] = self->ledger.limits.keys,
-        [TREE_MARKETS] = self->market_count,
+        [TREE_MARKETS] = self->markets_max,
         [TREE_ASSETS] = self->ledger.limits.assets,
         [TREE_ORDERS] = self->pool.taken.capacity,
         [TREE_OUTCOMES] = self->outcomes_max,
@@ -685,8 +749,8 @@ static const char *read_counts(
         counts[tree] = (uint32_t)count;
     }
     const bool is_complete = counts[TREE_META] == 1 && counts[TREE_ACCOUNTS] >= 1 && counts[TREE_KEYS] >= 1 &&
-                             counts[TREE_MARKETS] == self->market_count &&
-                             counts[TREE_ASSETS] == self->ledger.limits.assets;
+                             counts[TREE_MARKETS] >= self->market_count &&
+                             counts[TREE_ASSETS] >= self->ledger.asset_count;
     return is_complete ? NULL : "entries are missing";
 }
 
@@ -715,11 +779,23 @@ int state_restore(engine *self, const uint8_t *snapshot, size_t length, const ch
     *why = read_counts(self, snapshot, length, counts);
     if (*why != NULL) return ZX_ERROR_SNAPSHOT;
     reader from = {.at = snapshot + STATE_SNAPSHOT_HEAD_BYTES, .end = snapshot + length};
+    reader starts[TREE_COUNT];
     for (uint32_t tree = 0; tree < TREE_COUNT; tree++) {
+        starts[tree] = from;
+        for (uint32_t index = 0; index < counts[tree]; index++) {
+            size_t leaf_length;
+            if (next_leaf(&from, &leaf_length) == NULL) {
+                *why = "it is truncated";
+                return ZX_ERROR_SNAPSHOT;
+            }
+        }
+    }
+    for (uint32_t number = 0; number < TREE_COUNT; number++) {
+        const enum engine_tree tree = reading_order[number];
         for (uint32_t index = 0; index < counts[tree]; index++) {
             size_t leaf_length = 0;
-            const uint8_t *const leaf = next_leaf(&from, &leaf_length);
-            *why = leaf == NULL ? "it is truncated" : leaf_readers[tree](self, index, leaf, leaf_length);
+            const uint8_t *const leaf = next_leaf(&starts[tree], &leaf_length);
+            *why = leaf_readers[tree](self, index, leaf, leaf_length);
             if (*why != NULL) return ZX_ERROR_SNAPSHOT;
         }
     }

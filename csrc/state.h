@@ -21,8 +21,8 @@
 #define STATE_ACCOUNT_BALANCE_BYTES 20u
 #define STATE_META_BYTES 96u
 #define STATE_KEY_BYTES 184u
-#define STATE_MARKET_BYTES 124u
-#define STATE_ASSET_BYTES 16u
+#define STATE_MARKET_BYTES 164u
+#define STATE_ASSET_BYTES 56u
 #define STATE_ORDER_BYTES 68u
 #define STATE_TERMS_BYTES 72u /* behind an order that is not plain */
 #define STATE_OUTCOME_BYTES 80u
@@ -33,6 +33,20 @@
 
 /* Root of the state tree. Returns ZX_OK, or ZX_ERROR_NOT_TRACKED. */
 int state_root(engine *self, uint8_t root[ZX_HASH_BYTES]);
+
+/* What leads from one account to the state root. */
+typedef struct state_account_proof {
+    const uint8_t *leaf;                                   /* data, until the next call with this engine; NULL: see below */
+    uint64_t counts[TREE_COUNT];                           /* leaves of every subtree */
+    uint8_t roots[TREE_COUNT][ZX_HASH_BYTES];              /* root of every subtree */
+    uint8_t path[MERKLE_LEVELS_MAX][ZX_HASH_BYTES];        /* from the leaf to the root of the accounts, lowest first */
+    uint32_t leaf_bytes;
+    uint32_t path_count;
+} state_account_proof;
+
+/* Brings the tree up to date and proves what it says about an account. Beyond the highest account there is no leaf: then
+ * `leaf` is NULL, and the count of leaves is the proof. Returns ZX_OK, or ZX_ERROR_NOT_TRACKED. */
+int state_prove_account(engine *self, uint64_t account_id, state_account_proof *proof);
 
 /* Bytes that state_snapshot() will write. */
 size_t state_snapshot_size(const engine *self);

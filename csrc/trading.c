@@ -137,6 +137,7 @@ void trading_unregister(engine *self, uint32_t slot) {
 
 order_face trading_face_of(const engine *self, uint32_t slot) {
     const book_order *const order = &self->pool.orders[slot];
+    const engine_market *const market = &self->markets[trading_market_of(self, slot)];
     return (order_face){
         .order_id = order->order_id,
         .client_order_id = order->client_order_id,
@@ -144,7 +145,8 @@ order_face trading_face_of(const engine *self, uint32_t slot) {
         .qty_lots = order->qty_lots,
         .leaves_lots = order->leaves_lots,
         .cum_qty_lots = order->qty_lots - order->leaves_lots,
-        .market_id = self->markets[trading_market_of(self, slot)].market_id,
+        .market_id = market->market_id,
+        .sizes_no = (uint8_t)market->sizes_no,
         .side = trading_wire_side(trading_side_of(self, slot)),
     };
 }

@@ -49,8 +49,11 @@ enum zx_operator_command_kind {
     ZX_OPERATOR_COMMAND_KIND_SET_REFERENCE_PRICE = 6, /* what orders with onReference wait for, and the centre of the static band */
     ZX_OPERATOR_COMMAND_KIND_SET_MARKET_RULES = 7, /* bands and limits of a market; 0 is none */
     ZX_OPERATOR_COMMAND_KIND_SET_ACCOUNT_RULES = 8, /* fee discount, trade group and limits of an account; 0 is none */
+    ZX_OPERATOR_COMMAND_KIND_ADD_ASSET = 9, /* another asset for this shard */
+    ZX_OPERATOR_COMMAND_KIND_ADD_MARKET = 10, /* another market of this shard; it begins closed */
+    ZX_OPERATOR_COMMAND_KIND_SET_MARKET_SIZES = 11, /* other tick and lot sizes for a market that is closed and empty */
 };
-#define ZX_OPERATOR_COMMAND_KIND_MAX 8u
+#define ZX_OPERATOR_COMMAND_KIND_MAX 11u
 
 /* Side: values of uint8 */
 enum zx_side {
@@ -144,8 +147,11 @@ enum zx_exec_type {
     ZX_EXEC_TYPE_REFERENCE_PRICE_SET = 16,
     ZX_EXEC_TYPE_MARKET_RULES_SET = 17,
     ZX_EXEC_TYPE_ACCOUNT_RULES_SET = 18,
+    ZX_EXEC_TYPE_ASSET_ADDED = 19,
+    ZX_EXEC_TYPE_MARKET_ADDED = 20,
+    ZX_EXEC_TYPE_MARKET_SIZES_SET = 21,
 };
-#define ZX_EXEC_TYPE_MAX 18u
+#define ZX_EXEC_TYPE_MAX 21u
 
 /* Liquidity: values of uint8 */
 enum zx_liquidity {
@@ -250,6 +256,7 @@ enum zx_reason_code {
     ZX_REASON_NOTIONAL_TOO_LARGE = 347, /* The notional is above the market's limit. */
     ZX_REASON_OPEN_ORDERS_LIMIT = 348, /* The account has as many open orders, here or on the shard, as it may. */
     ZX_REASON_ORDER_RATE_LIMIT = 349, /* The account sends more orders in this second of log time than it may. */
+    ZX_REASON_SIZES_CHANGED = 360, /* The market's tick and lot sizes are others than the command was made for. */
     ZX_REASON_BATCH_REFUSED = 351, /* Another command of this all-or-nothing batch was refused, so this one was not done either. */
     ZX_REASON_BATCH_TOO_LARGE = 352, /* With this command an all-or-nothing batch would cause more than 4,096 reports. */
     ZX_REASON_CANCELLED_BY_USER = 320, /* Cancelled by the account. */
@@ -275,6 +282,19 @@ enum zx_reason_code {
     ZX_REASON_MARKET_TRANSITION_ILLEGAL = 410, /* The market cannot go from its state to that one. */
     ZX_REASON_UNTIL_INVALID = 411, /* Only a pre-open, an auction or a halt ends by itself, and after log time. */
     ZX_REASON_RULES_INVALID = 412, /* A band, discount, limit or group is out of range. */
+    ZX_REASON_ID_INVALID = 413, /* Ids of assets and markets start at 1. */
+    ZX_REASON_ASSET_EXISTS = 414, /* The asset id is taken. */
+    ZX_REASON_MARKET_EXISTS = 415, /* The market id is taken. */
+    ZX_REASON_SYMBOL_INVALID = 416, /* A symbol is 1 to 32 of A-Z, 0-9, '.', '_', '-', letter or digit first, padded with zeros. */
+    ZX_REASON_SYMBOL_IN_USE = 417, /* Another asset, or another market, of the shard has this symbol. */
+    ZX_REASON_DECIMALS_INVALID = 418, /* An asset has 0 to 18 decimals. */
+    ZX_REASON_ASSET_LIMIT = 419, /* The shard holds as many assets as it can. */
+    ZX_REASON_MARKET_LIMIT = 420, /* The shard holds as many markets as it can. */
+    ZX_REASON_MARKET_ASSETS_INVALID = 421, /* A market's base and quote asset are two assets. */
+    ZX_REASON_SIZES_INVALID = 422, /* Base units per lot and quote units per tick and lot are in 1 to 2^63-1, and make a tick of at most 18 decimals. */
+    ZX_REASON_FEES_INVALID = 423, /* Fees are at most 1,000,000 ppm, and a rebate at most the taker's fee. */
+    ZX_REASON_MARKET_NOT_CLOSED = 424, /* The market is not closed. */
+    ZX_REASON_MARKET_NOT_EMPTY = 425, /* The market has open orders, or orders that wait. */
     ZX_REASON_PRICE_OFF_TICK = 501, /* The price is not a multiple of the tick size; found before sending. */
     ZX_REASON_QUANTITY_OFF_LOT = 502, /* The quantity is not a multiple of the lot size; found before sending. */
     ZX_REASON_AMOUNT_TOO_PRECISE = 503, /* The amount has more decimals than the asset; found before sending. */
@@ -291,7 +311,7 @@ enum zx_reason_code {
 #define ZX_COMMAND_SELF_TRADE_PREVENTION_OFFSET 4u
 #define ZX_COMMAND_OPTIONS_OFFSET 5u
 #define ZX_COMMAND_TRIGGER_OFFSET 6u
-#define ZX_COMMAND_RESERVED_OFFSET 7u
+#define ZX_COMMAND_SIZES_NO_OFFSET 7u
 #define ZX_COMMAND_MARKET_ID_OFFSET 8u
 #define ZX_COMMAND_TRAIL_PPM_OFFSET 12u
 #define ZX_COMMAND_CLIENT_ORDER_ID_OFFSET 16u
@@ -311,7 +331,7 @@ struct zx_command {
     uint8_t self_trade_prevention; /* SelfTradePrevention; new and amend: required; otherwise none */
     uint8_t options; /* OrderOptions; new and amend; otherwise zero */
     uint8_t trigger; /* Trigger; new: what it waits for; otherwise none */
-    uint8_t reserved; /* zero */
+    uint8_t sizes_no; /* new and amend: the market's sizesNo modulo 256, 0 while its sizes are those it began with; otherwise 0 */
     uint32_t market_id; /* new: required; cancel and amend: 0 or the order's; cancelAll: 0 for all */
     uint32_t trail_ppm; /* new, trailing: distance in parts per million of the best price, 0 if it is in ticks; amend: new distance, 0 keeps it */
     uint64_t client_order_id; /* new: optional; cancel and amend: the order if orderId is 0, otherwise 0 or the order's; cancelAll: 0 */
@@ -332,7 +352,7 @@ _Static_assert(offsetof(struct zx_command, time_in_force) == 3, "Command.timeInF
 _Static_assert(offsetof(struct zx_command, self_trade_prevention) == 4, "Command.selfTradePrevention is at 4");
 _Static_assert(offsetof(struct zx_command, options) == 5, "Command.options is at 5");
 _Static_assert(offsetof(struct zx_command, trigger) == 6, "Command.trigger is at 6");
-_Static_assert(offsetof(struct zx_command, reserved) == 7, "Command.reserved is at 7");
+_Static_assert(offsetof(struct zx_command, sizes_no) == 7, "Command.sizesNo is at 7");
 _Static_assert(offsetof(struct zx_command, market_id) == 8, "Command.marketId is at 8");
 _Static_assert(offsetof(struct zx_command, trail_ppm) == 12, "Command.trailPpm is at 12");
 _Static_assert(offsetof(struct zx_command, client_order_id) == 16, "Command.clientOrderId is at 16");
@@ -346,7 +366,7 @@ _Static_assert(offsetof(struct zx_command, expire_time_ns) == 72, "Command.expir
 _Static_assert(offsetof(struct zx_command, max_notional) == 80, "Command.maxNotional is at 80");
 
 /* One entry: OperatorCommand */
-#define ZX_OPERATOR_COMMAND_BLOCK_LENGTH 112u
+#define ZX_OPERATOR_COMMAND_BLOCK_LENGTH 176u
 #define ZX_OPERATOR_COMMAND_KIND_OFFSET 0u
 #define ZX_OPERATOR_COMMAND_MARKET_STATE_OFFSET 1u
 #define ZX_OPERATOR_COMMAND_RESERVED1_OFFSET 2u
@@ -364,15 +384,24 @@ _Static_assert(offsetof(struct zx_command, max_notional) == 80, "Command.maxNoti
 #define ZX_OPERATOR_COMMAND_STATIC_BAND_PPM_OFFSET 96u
 #define ZX_OPERATOR_COMMAND_FEE_DISCOUNT_PPM_OFFSET 100u
 #define ZX_OPERATOR_COMMAND_ORDERS_PER_SECOND_OFFSET 104u
-#define ZX_OPERATOR_COMMAND_RESERVED2_OFFSET 108u
+#define ZX_OPERATOR_COMMAND_QUOTE_ASSET_ID_OFFSET 108u
+#define ZX_OPERATOR_COMMAND_SYMBOL_OFFSET 112u
+#define ZX_OPERATOR_COMMAND_BASE_UNITS_PER_LOT_OFFSET 144u
+#define ZX_OPERATOR_COMMAND_QUOTE_UNITS_PER_TICK_LOT_OFFSET 152u
+#define ZX_OPERATOR_COMMAND_MAKER_FEE_PPM_OFFSET 160u
+#define ZX_OPERATOR_COMMAND_TAKER_FEE_PPM_OFFSET 164u
+#define ZX_OPERATOR_COMMAND_DECIMALS_OFFSET 168u
+#define ZX_OPERATOR_COMMAND_RESERVED2_OFFSET 169u
+#define ZX_OPERATOR_COMMAND_RESERVED3_OFFSET 170u
+#define ZX_OPERATOR_COMMAND_RESERVED4_OFFSET 172u
 struct zx_operator_command {
     uint8_t kind; /* OperatorCommandKind */
     uint8_t market_state; /* MarketState; setMarketState only, otherwise none */
     uint16_t reserved1; /* zero */
-    uint32_t market_id; /* setMarketState, setReferencePrice and setMarketRules, otherwise 0 */
+    uint32_t market_id; /* setMarketState, setReferencePrice, setMarketRules, setMarketSizes: the market; addMarket: the new one's id; otherwise 0 */
     uint64_t account_id; /* openAccount: the id, or 0 for the next free one; registerKey, deposit, withdraw, setAccountRules: the account; otherwise 0 */
     uint64_t amount; /* deposit and withdraw; setMarketRules: largest notional of an order; otherwise 0 */
-    uint32_t asset_id; /* deposit and withdraw, otherwise 0 */
+    uint32_t asset_id; /* deposit and withdraw; addAsset: the new one's id; addMarket: the base asset; otherwise 0 */
     uint32_t trade_group; /* setAccountRules: accounts of one group do not trade with each other; otherwise 0 */
     uint8_t new_public_key[32]; /* openAccount and registerKey, otherwise zero */
     int64_t price_ticks; /* setReferencePrice, otherwise 0 */
@@ -383,9 +412,18 @@ struct zx_operator_command {
     uint32_t static_band_ppm; /* setMarketRules: how far a trade may be from the reference price; otherwise 0 */
     uint32_t fee_discount_ppm; /* setAccountRules: part of each fee that is not taken; otherwise 0 */
     uint32_t orders_per_second; /* setAccountRules: new orders and amends in one second of log time; otherwise 0 */
-    uint32_t reserved2; /* zero */
+    uint32_t quote_asset_id; /* addMarket, otherwise 0 */
+    uint8_t symbol[32]; /* addAsset and addMarket, otherwise zero */
+    uint64_t base_units_per_lot; /* addMarket and setMarketSizes: the lot size, in base units of the base asset; otherwise 0 */
+    uint64_t quote_units_per_tick_lot; /* likewise: what one lot costs for each tick of its price, in base units of the quote asset; otherwise 0 */
+    int32_t maker_fee_ppm; /* addMarket, otherwise 0 */
+    uint32_t taker_fee_ppm; /* addMarket, otherwise 0 */
+    uint8_t decimals; /* addAsset: its base unit is 10^-decimals; otherwise 0 */
+    uint8_t reserved2; /* zero */
+    uint16_t reserved3; /* zero */
+    uint32_t reserved4; /* zero */
 };
-_Static_assert(sizeof(struct zx_operator_command) == 112, "OperatorCommand: 112 bytes on the wire");
+_Static_assert(sizeof(struct zx_operator_command) == 176, "OperatorCommand: 176 bytes on the wire");
 _Static_assert(offsetof(struct zx_operator_command, kind) == 0, "OperatorCommand.kind is at 0");
 _Static_assert(offsetof(struct zx_operator_command, market_state) == 1, "OperatorCommand.marketState is at 1");
 _Static_assert(offsetof(struct zx_operator_command, reserved1) == 2, "OperatorCommand.reserved1 is at 2");
@@ -403,7 +441,16 @@ _Static_assert(offsetof(struct zx_operator_command, dynamic_band_ppm) == 92, "Op
 _Static_assert(offsetof(struct zx_operator_command, static_band_ppm) == 96, "OperatorCommand.staticBandPpm is at 96");
 _Static_assert(offsetof(struct zx_operator_command, fee_discount_ppm) == 100, "OperatorCommand.feeDiscountPpm is at 100");
 _Static_assert(offsetof(struct zx_operator_command, orders_per_second) == 104, "OperatorCommand.ordersPerSecond is at 104");
-_Static_assert(offsetof(struct zx_operator_command, reserved2) == 108, "OperatorCommand.reserved2 is at 108");
+_Static_assert(offsetof(struct zx_operator_command, quote_asset_id) == 108, "OperatorCommand.quoteAssetId is at 108");
+_Static_assert(offsetof(struct zx_operator_command, symbol) == 112, "OperatorCommand.symbol is at 112");
+_Static_assert(offsetof(struct zx_operator_command, base_units_per_lot) == 144, "OperatorCommand.baseUnitsPerLot is at 144");
+_Static_assert(offsetof(struct zx_operator_command, quote_units_per_tick_lot) == 152, "OperatorCommand.quoteUnitsPerTickLot is at 152");
+_Static_assert(offsetof(struct zx_operator_command, maker_fee_ppm) == 160, "OperatorCommand.makerFeePpm is at 160");
+_Static_assert(offsetof(struct zx_operator_command, taker_fee_ppm) == 164, "OperatorCommand.takerFeePpm is at 164");
+_Static_assert(offsetof(struct zx_operator_command, decimals) == 168, "OperatorCommand.decimals is at 168");
+_Static_assert(offsetof(struct zx_operator_command, reserved2) == 169, "OperatorCommand.reserved2 is at 169");
+_Static_assert(offsetof(struct zx_operator_command, reserved3) == 170, "OperatorCommand.reserved3 is at 170");
+_Static_assert(offsetof(struct zx_operator_command, reserved4) == 172, "OperatorCommand.reserved4 is at 172");
 
 /* One entry: ShardSession */
 #define ZX_SHARD_SESSION_BLOCK_LENGTH 24u
@@ -548,6 +595,63 @@ _Static_assert(offsetof(struct zx_trade_print, taker_side) == 32, "TradePrint.ta
 _Static_assert(offsetof(struct zx_trade_print, reserved1) == 33, "TradePrint.reserved1 is at 33");
 _Static_assert(offsetof(struct zx_trade_print, reserved2) == 34, "TradePrint.reserved2 is at 34");
 _Static_assert(offsetof(struct zx_trade_print, reserved3) == 36, "TradePrint.reserved3 is at 36");
+
+/* One entry: AssetDefinition */
+#define ZX_ASSET_DEFINITION_BLOCK_LENGTH 40u
+#define ZX_ASSET_DEFINITION_SYMBOL_OFFSET 0u
+#define ZX_ASSET_DEFINITION_ASSET_ID_OFFSET 32u
+#define ZX_ASSET_DEFINITION_DECIMALS_OFFSET 36u
+#define ZX_ASSET_DEFINITION_RESERVED1_OFFSET 37u
+#define ZX_ASSET_DEFINITION_RESERVED2_OFFSET 38u
+struct zx_asset_definition {
+    uint8_t symbol[32]; /* 1 to 32 of A-Z, 0-9, '.', '_', '-', letter or digit first; padded with zeros */
+    uint32_t asset_id; /* from 1; 0 means none */
+    uint8_t decimals;
+    uint8_t reserved1; /* zero */
+    uint16_t reserved2; /* zero */
+};
+_Static_assert(sizeof(struct zx_asset_definition) == 40, "AssetDefinition: 40 bytes on the wire");
+_Static_assert(offsetof(struct zx_asset_definition, symbol) == 0, "AssetDefinition.symbol is at 0");
+_Static_assert(offsetof(struct zx_asset_definition, asset_id) == 32, "AssetDefinition.assetId is at 32");
+_Static_assert(offsetof(struct zx_asset_definition, decimals) == 36, "AssetDefinition.decimals is at 36");
+_Static_assert(offsetof(struct zx_asset_definition, reserved1) == 37, "AssetDefinition.reserved1 is at 37");
+_Static_assert(offsetof(struct zx_asset_definition, reserved2) == 38, "AssetDefinition.reserved2 is at 38");
+
+/* One entry: MarketDefinition */
+#define ZX_MARKET_DEFINITION_BLOCK_LENGTH 80u
+#define ZX_MARKET_DEFINITION_SYMBOL_OFFSET 0u
+#define ZX_MARKET_DEFINITION_BASE_UNITS_PER_LOT_OFFSET 32u
+#define ZX_MARKET_DEFINITION_QUOTE_UNITS_PER_TICK_LOT_OFFSET 40u
+#define ZX_MARKET_DEFINITION_DEFINED_RECORD_NO_OFFSET 48u
+#define ZX_MARKET_DEFINITION_MARKET_ID_OFFSET 56u
+#define ZX_MARKET_DEFINITION_BASE_ASSET_ID_OFFSET 60u
+#define ZX_MARKET_DEFINITION_QUOTE_ASSET_ID_OFFSET 64u
+#define ZX_MARKET_DEFINITION_MAKER_FEE_PPM_OFFSET 68u
+#define ZX_MARKET_DEFINITION_TAKER_FEE_PPM_OFFSET 72u
+#define ZX_MARKET_DEFINITION_SIZES_NO_OFFSET 76u
+struct zx_market_definition {
+    uint8_t symbol[32]; /* 1 to 32 of A-Z, 0-9, '.', '_', '-', letter or digit first; padded with zeros */
+    uint64_t base_units_per_lot; /* base units of an asset */
+    uint64_t quote_units_per_tick_lot; /* base units of an asset */
+    uint64_t defined_record_no; /* record that added the market or gave it these sizes; 0 is the genesis record */
+    uint32_t market_id; /* from 1; 0 means none or all, as stated */
+    uint32_t base_asset_id; /* from 1; 0 means none */
+    uint32_t quote_asset_id; /* from 1; 0 means none */
+    int32_t maker_fee_ppm; /* parts per million of the notional; negative: a rebate */
+    uint32_t taker_fee_ppm;
+    uint32_t sizes_no; /* how often its sizes have changed */
+};
+_Static_assert(sizeof(struct zx_market_definition) == 80, "MarketDefinition: 80 bytes on the wire");
+_Static_assert(offsetof(struct zx_market_definition, symbol) == 0, "MarketDefinition.symbol is at 0");
+_Static_assert(offsetof(struct zx_market_definition, base_units_per_lot) == 32, "MarketDefinition.baseUnitsPerLot is at 32");
+_Static_assert(offsetof(struct zx_market_definition, quote_units_per_tick_lot) == 40, "MarketDefinition.quoteUnitsPerTickLot is at 40");
+_Static_assert(offsetof(struct zx_market_definition, defined_record_no) == 48, "MarketDefinition.definedRecordNo is at 48");
+_Static_assert(offsetof(struct zx_market_definition, market_id) == 56, "MarketDefinition.marketId is at 56");
+_Static_assert(offsetof(struct zx_market_definition, base_asset_id) == 60, "MarketDefinition.baseAssetId is at 60");
+_Static_assert(offsetof(struct zx_market_definition, quote_asset_id) == 64, "MarketDefinition.quoteAssetId is at 64");
+_Static_assert(offsetof(struct zx_market_definition, maker_fee_ppm) == 68, "MarketDefinition.makerFeePpm is at 68");
+_Static_assert(offsetof(struct zx_market_definition, taker_fee_ppm) == 72, "MarketDefinition.takerFeePpm is at 72");
+_Static_assert(offsetof(struct zx_market_definition, sizes_no) == 76, "MarketDefinition.sizesNo is at 76");
 
 #define ZX_SIGNED_BATCH_TEMPLATE_ID 1u
 #define ZX_SIGNED_BATCH_COMMANDS_MIN 1u
@@ -798,7 +902,8 @@ _Static_assert(offsetof(struct zx_terminate, reason) == 0, "Terminate.reason is 
 #define ZX_EXECUTION_REPORT_LIQUIDITY_OFFSET 159u
 #define ZX_EXECUTION_REPORT_FLAGS_OFFSET 160u
 #define ZX_EXECUTION_REPORT_MARKET_STATE_OFFSET 161u
-#define ZX_EXECUTION_REPORT_RESERVED1_OFFSET 162u
+#define ZX_EXECUTION_REPORT_SIZES_NO_OFFSET 162u
+#define ZX_EXECUTION_REPORT_RESERVED1_OFFSET 163u
 #define ZX_EXECUTION_REPORT_RESERVED2_OFFSET 164u
 struct zx_execution_report {
     uint64_t account_id; /* the account addressed; 2^64-1 when the key is unknown */
@@ -829,7 +934,8 @@ struct zx_execution_report {
     uint8_t liquidity; /* Liquidity */
     uint8_t flags; /* ReportFlags */
     uint8_t market_state; /* MarketState; marketStateSet: the new state */
-    uint16_t reserved1; /* zero */
+    uint8_t sizes_no; /* of orders: the market's sizesNo modulo 256, by whose ticks and lots the numbers of this report count */
+    uint8_t reserved1; /* zero */
     uint32_t reserved2; /* zero */
 };
 _Static_assert(sizeof(struct zx_execution_report) == 168, "ExecutionReport: 168 bytes on the wire");
@@ -861,7 +967,8 @@ _Static_assert(offsetof(struct zx_execution_report, side) == 158, "ExecutionRepo
 _Static_assert(offsetof(struct zx_execution_report, liquidity) == 159, "ExecutionReport.liquidity is at 159");
 _Static_assert(offsetof(struct zx_execution_report, flags) == 160, "ExecutionReport.flags is at 160");
 _Static_assert(offsetof(struct zx_execution_report, market_state) == 161, "ExecutionReport.marketState is at 161");
-_Static_assert(offsetof(struct zx_execution_report, reserved1) == 162, "ExecutionReport.reserved1 is at 162");
+_Static_assert(offsetof(struct zx_execution_report, sizes_no) == 162, "ExecutionReport.sizesNo is at 162");
+_Static_assert(offsetof(struct zx_execution_report, reserved1) == 163, "ExecutionReport.reserved1 is at 163");
 _Static_assert(offsetof(struct zx_execution_report, reserved2) == 164, "ExecutionReport.reserved2 is at 164");
 
 #define ZX_GENESIS_REQUEST_TEMPLATE_ID 30u
@@ -971,18 +1078,18 @@ _Static_assert(offsetof(struct zx_open_orders, next_record_no) == 16, "OpenOrder
 #define ZX_BOOK_REQUEST_REQUEST_ID_OFFSET 0u
 #define ZX_BOOK_REQUEST_MARKET_ID_OFFSET 8u
 #define ZX_BOOK_REQUEST_LEVELS_OFFSET 12u
-#define ZX_BOOK_REQUEST_RESERVED_OFFSET 14u
+#define ZX_BOOK_REQUEST_SHARD_OFFSET 14u
 struct zx_book_request {
     uint64_t request_id;
     uint32_t market_id; /* from 1; 0 means none or all, as stated */
     uint16_t levels; /* 1 to 500 a side */
-    uint16_t reserved; /* zero */
+    uint16_t shard; /* of a market that is not in the genesis file, otherwise 0 */
 };
 _Static_assert(sizeof(struct zx_book_request) == 16, "BookRequest: 16 bytes on the wire");
 _Static_assert(offsetof(struct zx_book_request, request_id) == 0, "BookRequest.requestId is at 0");
 _Static_assert(offsetof(struct zx_book_request, market_id) == 8, "BookRequest.marketId is at 8");
 _Static_assert(offsetof(struct zx_book_request, levels) == 12, "BookRequest.levels is at 12");
-_Static_assert(offsetof(struct zx_book_request, reserved) == 14, "BookRequest.reserved is at 14");
+_Static_assert(offsetof(struct zx_book_request, shard) == 14, "BookRequest.shard is at 14");
 
 #define ZX_BOOK_DEPTH_TEMPLATE_ID 37u
 #define ZX_BOOK_DEPTH_BIDS_MIN 0u
@@ -1026,18 +1133,18 @@ _Static_assert(offsetof(struct zx_book_depth, indicative_qty_lots) == 32, "BookD
 #define ZX_TRADES_REQUEST_REQUEST_ID_OFFSET 0u
 #define ZX_TRADES_REQUEST_MARKET_ID_OFFSET 8u
 #define ZX_TRADES_REQUEST_LIMIT_OFFSET 12u
-#define ZX_TRADES_REQUEST_RESERVED_OFFSET 14u
+#define ZX_TRADES_REQUEST_SHARD_OFFSET 14u
 struct zx_trades_request {
     uint64_t request_id;
     uint32_t market_id; /* from 1; 0 means none or all, as stated */
     uint16_t limit; /* 1 to 500 */
-    uint16_t reserved; /* zero */
+    uint16_t shard; /* of a market that is not in the genesis file, otherwise 0 */
 };
 _Static_assert(sizeof(struct zx_trades_request) == 16, "TradesRequest: 16 bytes on the wire");
 _Static_assert(offsetof(struct zx_trades_request, request_id) == 0, "TradesRequest.requestId is at 0");
 _Static_assert(offsetof(struct zx_trades_request, market_id) == 8, "TradesRequest.marketId is at 8");
 _Static_assert(offsetof(struct zx_trades_request, limit) == 12, "TradesRequest.limit is at 12");
-_Static_assert(offsetof(struct zx_trades_request, reserved) == 14, "TradesRequest.reserved is at 14");
+_Static_assert(offsetof(struct zx_trades_request, shard) == 14, "TradesRequest.shard is at 14");
 
 #define ZX_TRADES_TEMPLATE_ID 39u
 #define ZX_TRADES_TRADES_MIN 0u
@@ -1144,6 +1251,67 @@ _Static_assert(offsetof(struct zx_query_reject, reason) == 8, "QueryReject.reaso
 _Static_assert(offsetof(struct zx_query_reject, reserved1) == 10, "QueryReject.reserved1 is at 10");
 _Static_assert(offsetof(struct zx_query_reject, reserved2) == 12, "QueryReject.reserved2 is at 12");
 
+#define ZX_DEFINITIONS_REQUEST_TEMPLATE_ID 43u
+#define ZX_DEFINITIONS_REQUEST_FRAME_BYTES 46u
+/* DefinitionsRequest: Ask for assets and markets of a shard that are not, or not like this, in the genesis file */
+#define ZX_DEFINITIONS_REQUEST_BLOCK_LENGTH 32u
+#define ZX_DEFINITIONS_REQUEST_REQUEST_ID_OFFSET 0u
+#define ZX_DEFINITIONS_REQUEST_SINCE_RECORD_NO_OFFSET 8u
+#define ZX_DEFINITIONS_REQUEST_FIRST_ASSET_OFFSET 16u
+#define ZX_DEFINITIONS_REQUEST_FIRST_MARKET_OFFSET 20u
+#define ZX_DEFINITIONS_REQUEST_SHARD_OFFSET 24u
+#define ZX_DEFINITIONS_REQUEST_LIMIT_OFFSET 26u
+#define ZX_DEFINITIONS_REQUEST_RESERVED_OFFSET 28u
+struct zx_definitions_request {
+    uint64_t request_id;
+    uint64_t since_record_no; /* markets that were added, or got other sizes, by this record or a later one; 0 for all, 1 for those that differ from the genesis file */
+    uint32_t first_asset; /* position of the first asset to list; how many the genesis file has, for those added since */
+    uint32_t first_market; /* position of the first market to look at */
+    uint16_t shard;
+    uint16_t limit; /* 1 to 500 assets and as many markets */
+    uint32_t reserved; /* zero */
+};
+_Static_assert(sizeof(struct zx_definitions_request) == 32, "DefinitionsRequest: 32 bytes on the wire");
+_Static_assert(offsetof(struct zx_definitions_request, request_id) == 0, "DefinitionsRequest.requestId is at 0");
+_Static_assert(offsetof(struct zx_definitions_request, since_record_no) == 8, "DefinitionsRequest.sinceRecordNo is at 8");
+_Static_assert(offsetof(struct zx_definitions_request, first_asset) == 16, "DefinitionsRequest.firstAsset is at 16");
+_Static_assert(offsetof(struct zx_definitions_request, first_market) == 20, "DefinitionsRequest.firstMarket is at 20");
+_Static_assert(offsetof(struct zx_definitions_request, shard) == 24, "DefinitionsRequest.shard is at 24");
+_Static_assert(offsetof(struct zx_definitions_request, limit) == 26, "DefinitionsRequest.limit is at 26");
+_Static_assert(offsetof(struct zx_definitions_request, reserved) == 28, "DefinitionsRequest.reserved is at 28");
+
+#define ZX_DEFINITIONS_TEMPLATE_ID 44u
+#define ZX_DEFINITIONS_ASSETS_MIN 0u
+#define ZX_DEFINITIONS_ASSETS_MAX 65534u
+#define ZX_DEFINITIONS_MARKETS_MIN 0u
+#define ZX_DEFINITIONS_MARKETS_MAX 65534u
+/* Definitions: Assets and markets of a shard, in the order in which it has them */
+#define ZX_DEFINITIONS_BLOCK_LENGTH 32u
+#define ZX_DEFINITIONS_REQUEST_ID_OFFSET 0u
+#define ZX_DEFINITIONS_NEXT_RECORD_NO_OFFSET 8u
+#define ZX_DEFINITIONS_NEXT_ASSET_OFFSET 16u
+#define ZX_DEFINITIONS_NEXT_MARKET_OFFSET 20u
+#define ZX_DEFINITIONS_SHARD_OFFSET 24u
+#define ZX_DEFINITIONS_RESERVED1_OFFSET 26u
+#define ZX_DEFINITIONS_RESERVED2_OFFSET 28u
+struct zx_definitions {
+    uint64_t request_id;
+    uint64_t next_record_no; /* what is defined after all records below this one */
+    uint32_t next_asset; /* position to go on from, 0 if this was the end */
+    uint32_t next_market; /* position to go on from, 0 if this was the end */
+    uint16_t shard;
+    uint16_t reserved1; /* zero */
+    uint32_t reserved2; /* zero */
+};
+_Static_assert(sizeof(struct zx_definitions) == 32, "Definitions: 32 bytes on the wire");
+_Static_assert(offsetof(struct zx_definitions, request_id) == 0, "Definitions.requestId is at 0");
+_Static_assert(offsetof(struct zx_definitions, next_record_no) == 8, "Definitions.nextRecordNo is at 8");
+_Static_assert(offsetof(struct zx_definitions, next_asset) == 16, "Definitions.nextAsset is at 16");
+_Static_assert(offsetof(struct zx_definitions, next_market) == 20, "Definitions.nextMarket is at 20");
+_Static_assert(offsetof(struct zx_definitions, shard) == 24, "Definitions.shard is at 24");
+_Static_assert(offsetof(struct zx_definitions, reserved1) == 26, "Definitions.reserved1 is at 26");
+_Static_assert(offsetof(struct zx_definitions, reserved2) == 28, "Definitions.reserved2 is at 28");
+
 /* What each kind of Command allows in its other fields; a field not listed is free. */
 struct zx_command_rule {
     uint16_t side; /* bit v is set if value v is allowed */
@@ -1152,6 +1320,7 @@ struct zx_command_rule {
     uint16_t self_trade_prevention; /* bit v is set if value v is allowed */
     uint16_t trigger; /* bit v is set if value v is allowed */
     uint8_t options_zero; /* 1 if it must be zero */
+    uint8_t sizes_no_zero; /* 1 if it must be zero */
     uint8_t trail_ppm_zero; /* 1 if it must be zero */
     uint8_t client_order_id_zero; /* 1 if it must be zero */
     uint8_t order_id_zero; /* 1 if it must be zero */
@@ -1179,6 +1348,7 @@ static const struct zx_command_rule zx_command_rules[] = {
         .self_trade_prevention = 1u << ZX_SELF_TRADE_PREVENTION_NONE,
         .trigger = 1u << ZX_TRIGGER_NONE,
         .options_zero = 1u,
+        .sizes_no_zero = 1u,
         .trail_ppm_zero = 1u,
         .price_ticks_zero = 1u,
         .qty_lots_zero = 1u,
@@ -1204,6 +1374,7 @@ static const struct zx_command_rule zx_command_rules[] = {
         .self_trade_prevention = 1u << ZX_SELF_TRADE_PREVENTION_NONE,
         .trigger = 1u << ZX_TRIGGER_NONE,
         .options_zero = 1u,
+        .sizes_no_zero = 1u,
         .trail_ppm_zero = 1u,
         .client_order_id_zero = 1u,
         .order_id_zero = 1u,
@@ -1234,6 +1405,13 @@ struct zx_operator_command_rule {
     uint8_t static_band_ppm_zero; /* 1 if it must be zero */
     uint8_t fee_discount_ppm_zero; /* 1 if it must be zero */
     uint8_t orders_per_second_zero; /* 1 if it must be zero */
+    uint8_t quote_asset_id_zero; /* 1 if it must be zero */
+    uint8_t symbol_zero; /* 1 if it must be zero */
+    uint8_t base_units_per_lot_zero; /* 1 if it must be zero */
+    uint8_t quote_units_per_tick_lot_zero; /* 1 if it must be zero */
+    uint8_t maker_fee_ppm_zero; /* 1 if it must be zero */
+    uint8_t taker_fee_ppm_zero; /* 1 if it must be zero */
+    uint8_t decimals_zero; /* 1 if it must be zero */
 };
 static const struct zx_operator_command_rule zx_operator_command_rules[] = {
     [ZX_OPERATOR_COMMAND_KIND_OPEN_ACCOUNT] = {
@@ -1250,6 +1428,13 @@ static const struct zx_operator_command_rule zx_operator_command_rules[] = {
         .static_band_ppm_zero = 1u,
         .fee_discount_ppm_zero = 1u,
         .orders_per_second_zero = 1u,
+        .quote_asset_id_zero = 1u,
+        .symbol_zero = 1u,
+        .base_units_per_lot_zero = 1u,
+        .quote_units_per_tick_lot_zero = 1u,
+        .maker_fee_ppm_zero = 1u,
+        .taker_fee_ppm_zero = 1u,
+        .decimals_zero = 1u,
     },
     [ZX_OPERATOR_COMMAND_KIND_REGISTER_KEY] = {
         .market_state = 1u << ZX_MARKET_STATE_NONE,
@@ -1265,6 +1450,13 @@ static const struct zx_operator_command_rule zx_operator_command_rules[] = {
         .static_band_ppm_zero = 1u,
         .fee_discount_ppm_zero = 1u,
         .orders_per_second_zero = 1u,
+        .quote_asset_id_zero = 1u,
+        .symbol_zero = 1u,
+        .base_units_per_lot_zero = 1u,
+        .quote_units_per_tick_lot_zero = 1u,
+        .maker_fee_ppm_zero = 1u,
+        .taker_fee_ppm_zero = 1u,
+        .decimals_zero = 1u,
     },
     [ZX_OPERATOR_COMMAND_KIND_DEPOSIT] = {
         .market_state = 1u << ZX_MARKET_STATE_NONE,
@@ -1279,6 +1471,13 @@ static const struct zx_operator_command_rule zx_operator_command_rules[] = {
         .static_band_ppm_zero = 1u,
         .fee_discount_ppm_zero = 1u,
         .orders_per_second_zero = 1u,
+        .quote_asset_id_zero = 1u,
+        .symbol_zero = 1u,
+        .base_units_per_lot_zero = 1u,
+        .quote_units_per_tick_lot_zero = 1u,
+        .maker_fee_ppm_zero = 1u,
+        .taker_fee_ppm_zero = 1u,
+        .decimals_zero = 1u,
     },
     [ZX_OPERATOR_COMMAND_KIND_WITHDRAW] = {
         .market_state = 1u << ZX_MARKET_STATE_NONE,
@@ -1293,6 +1492,13 @@ static const struct zx_operator_command_rule zx_operator_command_rules[] = {
         .static_band_ppm_zero = 1u,
         .fee_discount_ppm_zero = 1u,
         .orders_per_second_zero = 1u,
+        .quote_asset_id_zero = 1u,
+        .symbol_zero = 1u,
+        .base_units_per_lot_zero = 1u,
+        .quote_units_per_tick_lot_zero = 1u,
+        .maker_fee_ppm_zero = 1u,
+        .taker_fee_ppm_zero = 1u,
+        .decimals_zero = 1u,
     },
     [ZX_OPERATOR_COMMAND_KIND_SET_MARKET_STATE] = {
         .market_state = 1u << ZX_MARKET_STATE_CLOSED | 1u << ZX_MARKET_STATE_CONTINUOUS | 1u << ZX_MARKET_STATE_HALTED | 1u << ZX_MARKET_STATE_PRE_OPEN | 1u << ZX_MARKET_STATE_AUCTION | 1u << ZX_MARKET_STATE_CLOSING_AUCTION | 1u << ZX_MARKET_STATE_POST_ONLY | 1u << ZX_MARKET_STATE_EXPIRED,
@@ -1308,6 +1514,13 @@ static const struct zx_operator_command_rule zx_operator_command_rules[] = {
         .static_band_ppm_zero = 1u,
         .fee_discount_ppm_zero = 1u,
         .orders_per_second_zero = 1u,
+        .quote_asset_id_zero = 1u,
+        .symbol_zero = 1u,
+        .base_units_per_lot_zero = 1u,
+        .quote_units_per_tick_lot_zero = 1u,
+        .maker_fee_ppm_zero = 1u,
+        .taker_fee_ppm_zero = 1u,
+        .decimals_zero = 1u,
     },
     [ZX_OPERATOR_COMMAND_KIND_SET_REFERENCE_PRICE] = {
         .market_state = 1u << ZX_MARKET_STATE_NONE,
@@ -1323,6 +1536,13 @@ static const struct zx_operator_command_rule zx_operator_command_rules[] = {
         .static_band_ppm_zero = 1u,
         .fee_discount_ppm_zero = 1u,
         .orders_per_second_zero = 1u,
+        .quote_asset_id_zero = 1u,
+        .symbol_zero = 1u,
+        .base_units_per_lot_zero = 1u,
+        .quote_units_per_tick_lot_zero = 1u,
+        .maker_fee_ppm_zero = 1u,
+        .taker_fee_ppm_zero = 1u,
+        .decimals_zero = 1u,
     },
     [ZX_OPERATOR_COMMAND_KIND_SET_MARKET_RULES] = {
         .market_state = 1u << ZX_MARKET_STATE_NONE,
@@ -1333,6 +1553,13 @@ static const struct zx_operator_command_rule zx_operator_command_rules[] = {
         .price_ticks_zero = 1u,
         .fee_discount_ppm_zero = 1u,
         .orders_per_second_zero = 1u,
+        .quote_asset_id_zero = 1u,
+        .symbol_zero = 1u,
+        .base_units_per_lot_zero = 1u,
+        .quote_units_per_tick_lot_zero = 1u,
+        .maker_fee_ppm_zero = 1u,
+        .taker_fee_ppm_zero = 1u,
+        .decimals_zero = 1u,
     },
     [ZX_OPERATOR_COMMAND_KIND_SET_ACCOUNT_RULES] = {
         .market_state = 1u << ZX_MARKET_STATE_NONE,
@@ -1345,6 +1572,71 @@ static const struct zx_operator_command_rule zx_operator_command_rules[] = {
         .qty_lots_zero = 1u,
         .dynamic_band_ppm_zero = 1u,
         .static_band_ppm_zero = 1u,
+        .quote_asset_id_zero = 1u,
+        .symbol_zero = 1u,
+        .base_units_per_lot_zero = 1u,
+        .quote_units_per_tick_lot_zero = 1u,
+        .maker_fee_ppm_zero = 1u,
+        .taker_fee_ppm_zero = 1u,
+        .decimals_zero = 1u,
+    },
+    [ZX_OPERATOR_COMMAND_KIND_ADD_ASSET] = {
+        .market_state = 1u << ZX_MARKET_STATE_NONE,
+        .market_id_zero = 1u,
+        .account_id_zero = 1u,
+        .amount_zero = 1u,
+        .trade_group_zero = 1u,
+        .new_public_key_zero = 1u,
+        .price_ticks_zero = 1u,
+        .until_ns_zero = 1u,
+        .qty_lots_zero = 1u,
+        .orders_max_zero = 1u,
+        .dynamic_band_ppm_zero = 1u,
+        .static_band_ppm_zero = 1u,
+        .fee_discount_ppm_zero = 1u,
+        .orders_per_second_zero = 1u,
+        .quote_asset_id_zero = 1u,
+        .base_units_per_lot_zero = 1u,
+        .quote_units_per_tick_lot_zero = 1u,
+        .maker_fee_ppm_zero = 1u,
+        .taker_fee_ppm_zero = 1u,
+    },
+    [ZX_OPERATOR_COMMAND_KIND_ADD_MARKET] = {
+        .market_state = 1u << ZX_MARKET_STATE_NONE,
+        .account_id_zero = 1u,
+        .amount_zero = 1u,
+        .trade_group_zero = 1u,
+        .new_public_key_zero = 1u,
+        .price_ticks_zero = 1u,
+        .until_ns_zero = 1u,
+        .qty_lots_zero = 1u,
+        .orders_max_zero = 1u,
+        .dynamic_band_ppm_zero = 1u,
+        .static_band_ppm_zero = 1u,
+        .fee_discount_ppm_zero = 1u,
+        .orders_per_second_zero = 1u,
+        .decimals_zero = 1u,
+    },
+    [ZX_OPERATOR_COMMAND_KIND_SET_MARKET_SIZES] = {
+        .market_state = 1u << ZX_MARKET_STATE_NONE,
+        .account_id_zero = 1u,
+        .amount_zero = 1u,
+        .asset_id_zero = 1u,
+        .trade_group_zero = 1u,
+        .new_public_key_zero = 1u,
+        .price_ticks_zero = 1u,
+        .until_ns_zero = 1u,
+        .qty_lots_zero = 1u,
+        .orders_max_zero = 1u,
+        .dynamic_band_ppm_zero = 1u,
+        .static_band_ppm_zero = 1u,
+        .fee_discount_ppm_zero = 1u,
+        .orders_per_second_zero = 1u,
+        .quote_asset_id_zero = 1u,
+        .symbol_zero = 1u,
+        .maker_fee_ppm_zero = 1u,
+        .taker_fee_ppm_zero = 1u,
+        .decimals_zero = 1u,
     },
 };
 

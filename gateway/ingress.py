@@ -359,10 +359,8 @@ class Ingress:
             connection.session.send(answer.encode(), now_ms)
             return
         if isinstance(query, messages.BookRequest | messages.TradesRequest):
-            shard = self._shard_of_market.get(query.market_id)
-            if shard is None:
-                self._refuse_query(connection, query, ReasonCode.UNKNOWN_MARKET, now_ms)
-                return
+            # Of a market that was added later the client knows the shard, from where it knows the market.
+            shard = self._shard_of_market.get(query.market_id, query.shard)
         else:
             shard = query.shard
         self._pending.append((connection, shard, 0, query))

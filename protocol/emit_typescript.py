@@ -24,7 +24,14 @@ export const SCHEMA_ID = {schema_id};
 export const SCHEMA_VERSION = {version};
 """
 
-_PRIMITIVES = {"uint8": "u8", "uint16": "u16", "uint32": "u32", "uint64": "u64", "int64": "i64"}
+_PRIMITIVES = {
+    "uint8": "u8",
+    "uint16": "u16",
+    "uint32": "u32",
+    "uint64": "u64",
+    "int32": "i32",
+    "int64": "i64",
+}
 
 
 def emit_typescript(schema: Schema) -> str:

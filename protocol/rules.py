@@ -33,6 +33,16 @@ _RULES = (
     "feeDiscountPpm",
     "ordersPerSecond",
 )
+_DEFINITION = (
+    "quoteAssetId",
+    "symbol",
+    "baseUnitsPerLot",
+    "quoteUnitsPerTickLot",
+    "makerFeePpm",
+    "takerFeePpm",
+    "decimals",
+)
+"""What a new asset or market is."""
 
 
 def _without(*used: str) -> tuple[str, ...]:
@@ -58,7 +68,7 @@ COMMAND_RULES = {
         CommandRule(
             "cancel",
             {"side": _NONE, **_NOT_AN_ORDER, "selfTradePrevention": _NONE},
-            ("options", "priceTicks", "qtyLots", *_TERMS),
+            ("options", "sizesNo", "priceTicks", "qtyLots", *_TERMS),
         ),
         CommandRule(
             "amend",
@@ -68,14 +78,14 @@ COMMAND_RULES = {
         CommandRule(
             "cancelAll",
             {"side": ("none", "buy", "sell"), **_NOT_AN_ORDER, "selfTradePrevention": _NONE},
-            ("options", "clientOrderId", "orderId", "priceTicks", "qtyLots", *_TERMS),
+            ("options", "sizesNo", "clientOrderId", "orderId", "priceTicks", "qtyLots", *_TERMS),
         ),
     ),
     "OperatorCommand": (
-        CommandRule("openAccount", _NO_STATE, ("marketId", "amount", "assetId", *_RULES)),
-        CommandRule("registerKey", _NO_STATE, ("marketId", "amount", "assetId", *_RULES)),
-        CommandRule("deposit", _NO_STATE, ("marketId", "newPublicKey", *_RULES)),
-        CommandRule("withdraw", _NO_STATE, ("marketId", "newPublicKey", *_RULES)),
+        CommandRule("openAccount", _NO_STATE, ("marketId", "amount", "assetId", *_RULES, *_DEFINITION)),
+        CommandRule("registerKey", _NO_STATE, ("marketId", "amount", "assetId", *_RULES, *_DEFINITION)),
+        CommandRule("deposit", _NO_STATE, ("marketId", "newPublicKey", *_RULES, *_DEFINITION)),
+        CommandRule("withdraw", _NO_STATE, ("marketId", "newPublicKey", *_RULES, *_DEFINITION)),
         CommandRule(
             "setMarketState",
             {
@@ -90,12 +100,12 @@ COMMAND_RULES = {
                     "expired",
                 )
             },
-            ("accountId", "amount", "assetId", "newPublicKey", *_without("untilNs")),
+            ("accountId", "amount", "assetId", "newPublicKey", *_without("untilNs"), *_DEFINITION),
         ),
         CommandRule(
             "setReferencePrice",
             _NO_STATE,
-            ("accountId", "amount", "assetId", "newPublicKey", *_without("priceTicks")),
+            ("accountId", "amount", "assetId", "newPublicKey", *_without("priceTicks"), *_DEFINITION),
         ),
         CommandRule(
             "setMarketRules",
@@ -105,6 +115,7 @@ COMMAND_RULES = {
                 "assetId",
                 "newPublicKey",
                 *_without("untilNs", "qtyLots", "ordersMax", "dynamicBandPpm", "staticBandPpm"),
+                *_DEFINITION,
             ),
         ),
         CommandRule(
@@ -116,6 +127,36 @@ COMMAND_RULES = {
                 "assetId",
                 "newPublicKey",
                 *_without("tradeGroup", "ordersMax", "feeDiscountPpm", "ordersPerSecond"),
+                *_DEFINITION,
+            ),
+        ),
+        CommandRule(
+            "addAsset",
+            _NO_STATE,
+            (
+                "marketId",
+                "accountId",
+                "amount",
+                "newPublicKey",
+                *_RULES,
+                *(name for name in _DEFINITION if name not in ("symbol", "decimals")),
+            ),
+        ),
+        CommandRule(
+            "addMarket",
+            _NO_STATE,
+            ("accountId", "amount", "newPublicKey", *_RULES, "decimals"),
+        ),
+        CommandRule(
+            "setMarketSizes",
+            _NO_STATE,
+            (
+                "accountId",
+                "amount",
+                "assetId",
+                "newPublicKey",
+                *_RULES,
+                *(n for n in _DEFINITION if n not in ("baseUnitsPerLot", "quoteUnitsPerTickLot")),
             ),
         ),
     ),

@@ -28,6 +28,8 @@ ENTRY_NAMES = {
     ("BookDepth", "bids"): "Level",
     ("BookDepth", "asks"): "Level",
     ("Trades", "trades"): "TradePrint",
+    ("Definitions", "assets"): "AssetDefinition",
+    ("Definitions", "markets"): "MarketDefinition",
 }
 
 

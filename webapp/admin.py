@@ -14,10 +14,11 @@ from nacl.signing import SigningKey
 
 from webapp.http import Handler
 from webapp.operator import Operator
+from webapp.parsing import key_of
 from webapp.problems import Problem
-from webapp.rest import key_of
 from zexchange.client.types import MarketStateName
-from zexchange.limits import ID_MAX
+from zexchange.genesis import Market
+from zexchange.limits import ASSET_DECIMALS_MAX, FEE_PPM_MAX, ID_MAX
 
 
 class UserRequest(msgspec.Struct, frozen=True):
@@ -57,6 +58,51 @@ class MarketStateRequest(msgspec.Struct, frozen=True):
 class MarketStateReply(msgspec.Struct, frozen=True):
     market: str
     state: str
+
+
+class AssetRequest(msgspec.Struct, frozen=True):
+    """Without an id the next free one is taken. An asset that some shards have already is added on the others."""
+
+    symbol: str
+    decimals: int
+    asset_id: int | None = None
+
+
+class AssetReply(msgspec.Struct, frozen=True):
+    asset_id: int
+    symbol: str
+    decimals: int
+
+
+class MarketRequest(msgspec.Struct, frozen=True):
+    """Sizes are decimals: the price step in the quote asset, the quantity step in the base asset."""
+
+    symbol: str
+    base: str
+    quote: str
+    tick_size: str
+    lot_size: str
+    maker_fee_ppm: int = 0
+    taker_fee_ppm: int = 0
+    market_id: int | None = None
+    shard: int = 0
+    state: MarketStateName = "continuous"
+
+
+class MarketReply(msgspec.Struct, frozen=True):
+    """`sizes_no`: how often tick and lot size have changed."""
+
+    market_id: int
+    symbol: str
+    shard: int
+    tick_size: str
+    lot_size: str
+    sizes_no: int
+
+
+class SizesRequest(msgspec.Struct, frozen=True):
+    tick_size: str
+    lot_size: str
 
 
 class AdminHandler(Handler):
@@ -120,10 +166,73 @@ class MarketStateHandler(AdminHandler):
     """POST /markets/{symbol}/state"""
 
     async def post(self, symbol: str) -> None:
-        market = self.web.market(symbol)
         request = self.json(MarketStateRequest)
-        done = await self.operator().set_market_state(market.symbol, request.state)
-        self.reply(MarketStateReply(market.symbol, done.state))
+        done = await self.operator().set_market_state(symbol, request.state)
+        self.reply(MarketStateReply(done.market, done.state))
+
+
+class AssetsHandler(AdminHandler):
+    """POST /assets"""
+
+    async def post(self) -> None:
+        request = self.json(AssetRequest)
+        if not 0 <= request.decimals <= ASSET_DECIMALS_MAX:
+            raise Problem("DECIMALS_INVALID", f"decimals are 0 to {ASSET_DECIMALS_MAX}", field="decimals")
+        _check_id(request.asset_id, "asset_id")
+        asset = await self.operator().add_asset(request.symbol, request.decimals, request.asset_id)
+        self.reply(AssetReply(asset.asset_id, asset.symbol, asset.decimals), 201)
+
+
+class MarketsHandler(AdminHandler):
+    """POST /markets"""
+
+    async def post(self) -> None:
+        request = self.json(MarketRequest)
+        _check_id(request.market_id, "market_id")
+        for field, least, value in (
+            ("maker_fee_ppm", -FEE_PPM_MAX, request.maker_fee_ppm),
+            ("taker_fee_ppm", 0, request.taker_fee_ppm),
+        ):
+            if not least <= value <= FEE_PPM_MAX:
+                raise Problem("FEES_INVALID", f"{field} is {least} to {FEE_PPM_MAX}", field=field)
+        market = await self.operator().add_market(
+            request.symbol,
+            request.base,
+            request.quote,
+            tick_size=request.tick_size,
+            lot_size=request.lot_size,
+            maker_fee_ppm=request.maker_fee_ppm,
+            taker_fee_ppm=request.taker_fee_ppm,
+            market_id=request.market_id,
+            shard=request.shard,
+            state=request.state,
+        )
+        self.reply(_market_reply(market), 201)
+
+
+class MarketSizesHandler(AdminHandler):
+    """POST /markets/{symbol}/sizes"""
+
+    async def post(self, symbol: str) -> None:
+        request = self.json(SizesRequest)
+        market = await self.operator().set_market_sizes(symbol, request.tick_size, request.lot_size)
+        self.reply(_market_reply(market))
+
+
+def _check_id(number: int | None, field: str) -> None:
+    if number is not None and not 1 <= number <= ID_MAX:
+        raise Problem("ID_INVALID", f"{field} is a number from 1 to {ID_MAX}", field=field)
+
+
+def _market_reply(market: Market) -> MarketReply:
+    return MarketReply(
+        market_id=market.market_id,
+        symbol=market.symbol,
+        shard=market.shard,
+        tick_size=f"{market.tick_size:f}",
+        lot_size=f"{market.lot_size:f}",
+        sizes_no=market.sizes_no,
+    )
 
 
 def routes() -> list[tuple[str, Any]]:
@@ -132,5 +241,8 @@ def routes() -> list[tuple[str, Any]]:
         ("/users", UsersHandler),
         ("/deposit", FundsHandler),
         ("/withdraw", FundsHandler),
+        ("/assets", AssetsHandler),
+        ("/markets", MarketsHandler),
         ("/markets/([^/]+)/state", MarketStateHandler),
+        ("/markets/([^/]+)/sizes", MarketSizesHandler),
     ]

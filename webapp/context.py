@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from webapp.feed import Feed
 from webapp.follower import Follower
+from webapp.log_files import LogFiles
 from webapp.operator import Operator
 from webapp.problems import Problem
 from webapp.sessions import ApiSessions
@@ -82,6 +83,7 @@ class Web(Struct, frozen=True, kw_only=True):
     views: Views
     follower: Follower
     feed: Feed
+    log_files: LogFiles
     sessions: ApiSessions
     operator: Operator | None
     """None where this process has no operator key: then there is no admin API."""

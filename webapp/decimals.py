@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -31,11 +32,12 @@ class Step:
     __slots__ = ("digits", "size")
 
     def __init__(self, step: Decimal) -> None:
-        _, _, exponent = step.as_tuple()
-        assert isinstance(exponent, int), "a size of a genesis file is finite"
+        _, digits, exponent = step.as_tuple()
+        assert isinstance(exponent, int), "a size is finite"
         self.digits = max(0, -exponent)
         """Decimals."""
-        self.size = int(step.scaleb(self.digits))
+        # By hand: a tick may have more digits than the context of decimals keeps.
+        self.size = int("".join(map(str, digits))) * 10 ** max(0, exponent)
         """In units of the last decimal."""
 
     def text(self, multiples: int) -> str:
@@ -47,7 +49,7 @@ class Units:
 
     __slots__ = ("base", "market", "price", "quantity", "quote")
 
-    def __init__(self, market: Market, assets: dict[int, Asset]) -> None:
+    def __init__(self, market: Market, assets: Mapping[int, Asset]) -> None:
         self.market = market
         self.base = assets[market.base_asset_id]
         self.quote = assets[market.quote_asset_id]

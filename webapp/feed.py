@@ -380,7 +380,7 @@ class Feed:
                 candles = history.markets[topic.market_id].candles.newest(topic.interval, SNAPSHOT_CANDLES)
                 content = {"candles": [views.candle(topic.market_id, one) for one in candles]}
             case "ticker":
-                content = {"tickers": [self.ticker(market.market_id) for market in views.genesis.markets]}
+                content = {"tickers": [self.ticker(market.market_id) for market in views.markets]}
             case "checkpoints":
                 known = self._source.checkpoints
                 first = max(0, len(known) - SNAPSHOT_CHECKPOINTS)
@@ -393,7 +393,7 @@ class Feed:
                 reports = history.reports(
                     topic.account_id, self._source.engines(), _FILLS, self._after_of(topic), SNAPSHOT_FILLS
                 )
-                content = {"fills": [views.fill(one) for one in reports]}
+                content = {"fills": views.fills(reports)}
             case "balances":
                 content = {"balances": self._state[topic]}
             case _:
@@ -427,7 +427,7 @@ class Feed:
                 self._state[topic] = candles[-1].begin_s
                 content = {"candles": [views.candle(topic.market_id, one) for one in candles]}
             case "ticker":
-                content = {"tickers": [self.ticker(market.market_id) for market in views.genesis.markets]}
+                content = {"tickers": [self.ticker(market.market_id) for market in views.markets]}
             case "orders" | "fills":
                 reports = self._new_reports(topic)
                 kinds = _FILLS if topic.channel == "fills" else _ORDERS
@@ -435,7 +435,7 @@ class Feed:
                 if not reports:
                     return None
                 if topic.channel == "fills":
-                    content = {"fills": [views.fill(one) for one in reversed(reports)]}
+                    content = {"fills": views.fills(reversed(reports))}
                 else:
                     newest = {(one.shard, one.order_id): one for one in reports if one.order_id}
                     orders = [self._order(one) for one in newest.values()]

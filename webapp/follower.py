@@ -19,19 +19,23 @@ from typing import TypeVar
 
 import redis.exceptions
 
+from webapp.checkpoint_states import CheckpointStates
 from webapp.history import History, Touched
 from webapp.records import RecordTree
 from webapp.settlement_log import SettlementLog
 from zexchange.config import Config
+from zexchange.definitions import Definitions
 from zexchange.engine import Engine
-from zexchange.genesis import Genesis
+from zexchange.engine_types import AccountInState
+from zexchange.genesis import Genesis, Market
+from zexchange.limits import ASSETS_MAX, MARKETS_MAX
 from zexchange.log.history import LogHistory, read_streams
 from zexchange.log.journal import BatchInvalid, ChainState, EntryId, LogReader
 from zexchange.log.stream import StoreRefused, StoreUnavailable
 from zexchange.runtime.paths import DataPaths
 from zexchange.runtime.process import Refused
 from zexchange.runtime.store import check_store_settings, open_store
-from zexchange.verification.checkpoint import CheckpointLogCorrupt, SignedCheckpoint
+from zexchange.verification.checkpoint import CheckpointLeaf, CheckpointLogCorrupt, SignedCheckpoint
 from zexchange.verification.replay import Replay
 from zexchange.verification.replica import Mismatch, StoredBatch
 from zexchange.verification.snapshot import newest_valid
@@ -65,8 +69,16 @@ class Follower:
         self._on_change = on_change
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="log")
         self._client = open_store(paths, config)
+        self._prover = ThreadPoolExecutor(1, thread_name_prefix="proofs")
+        self._prover_client = open_store(paths, config)
+        self._states = CheckpointStates(paths, genesis, self._prover_client, time.monotonic)
         self._replays: dict[int, Replay] = {}
-        self.history = History(genesis)
+        self.history = History()
+        self.definitions = Definitions(genesis)
+        self._learned: dict[int, tuple[int, int]] = {}
+        """By shard: how many of its assets are known, and markets as of which record."""
+        self.on_definitions: Callable[[Sequence[Market]], None] = lambda _markets: None
+        """Called with markets that are new or have other sizes, before anybody hears of what happens in them."""
         self.checkpoints = SettlementLog(paths.checkpoints_log, genesis.shards)
         self.records = {shard: RecordTree(genesis, shard) for shard in range(genesis.shards)}
         self.on_checkpoints: Callable[[Sequence[SignedCheckpoint]], None] = lambda _new: None
@@ -89,7 +101,9 @@ class Follower:
     def close(self) -> None:
         """Releases the store and the thread."""
         self._executor.shutdown()
+        self._prover.shutdown(cancel_futures=True)
         self._client.close()
+        self._prover_client.close()
 
     async def run(self) -> None:
         """Follows until it is cancelled. Raises Refused when the log cannot be what the exchange wrote."""
@@ -117,6 +131,7 @@ class Follower:
         for shard in range(self._genesis.shards):
             if shard not in self._replays:
                 self._replays[shard] = await self._start(shard)
+                self._learn(shard)
             replay = self._replays[shard]
             state = replay.state
             chunks = LogHistory(self._paths, self._client, shard).chunks(
@@ -176,12 +191,24 @@ class Follower:
             if stored.id.record_no < replay.state.next_record_no:
                 continue  # seen before the store went away
             self.records[shard].add(stored)
-            self._on_change(shard, self.history.add(shard, replay.apply(stored)))
+            touched = self.history.add(shard, replay.apply(stored))
+            if touched.defines:
+                self._learn(shard)
+            self._on_change(shard, touched)
             if self.caught_up:
                 self.visible_ns.append(max(0, time.time_ns() - replay.engine.log_time_ns))
             if time.monotonic_ns() - begun_ns > _TURN_NS:
                 await asyncio.sleep(0)
                 begun_ns = time.monotonic_ns()
+
+    def _learn(self, shard: int) -> None:
+        """Take in what the shard has defined since the last look."""
+        engine = self._replays[shard].engine
+        assets_known, since_record_no = self._learned.get(shard, (len(self._genesis.assets), 1))
+        assets = engine.assets(assets_known, ASSETS_MAX)
+        markets, _ = engine.markets(since_record_no, 0, MARKETS_MAX)
+        self._learned[shard] = assets_known + len(assets), engine.next_record_no
+        self.on_definitions(self.definitions.learn(shard, assets, markets))
 
     async def _read_checkpoints(self) -> None:
         new = await self._in_thread(self.checkpoints.poll)
@@ -192,6 +219,15 @@ class Follower:
         """The signed frame that is this record. Raises KeyError, Mismatch, StoreUnavailable, StoreRefused."""
         records = self.records[shard]
         return await self._in_thread(lambda: records.frame(record_no, self._paths, self._client))
+
+    async def account_at(self, account_id: int, checkpoint: CheckpointLeaf) -> list[AccountInState]:
+        """An account in the state of every shard as a checkpoint signs it. Raises as `CheckpointStates.account`."""
+        call = partial(self._states.account, account_id, checkpoint)
+        return await asyncio.get_running_loop().run_in_executor(self._prover, call)
+
+    def sweep(self) -> None:
+        """Lets go what nobody has asked for in a while."""
+        self._prover.submit(self._states.sweep)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)

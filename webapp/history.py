@@ -7,14 +7,13 @@ of the replica engine, which has them exactly.
 from __future__ import annotations
 
 import struct
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from msgspec import Struct
 
 from webapp.candles import CandleSet
-from zexchange.genesis import Genesis
 from zexchange.limits import ACCOUNT_NONE, EXECUTION_REPORT_BYTES
 from zexchange.wire.messages import ExecType, ExecutionReport, Liquidity, Side
 
@@ -30,6 +29,8 @@ _ADDRESSED = struct.Struct("<Q136xI20x")
 _TRADE = struct.Struct("<24xQQ56xqQ8xQ16xI10xB9x")
 assert _ADDRESSED.size == _TRADE.size == EXECUTION_REPORT_BYTES
 _IS_TRADE, _IS_TAKER, _IS_AUCTION = int(ExecType.TRADE), int(Liquidity.TAKER), int(Liquidity.AUCTION)
+_IS_RESIZED = int(ExecType.MARKET_SIZES_SET)
+_DEFINES = bytes((ExecType.ASSET_ADDED, ExecType.MARKET_ADDED, ExecType.MARKET_SIZES_SET))
 
 
 class MarketTrade(Struct, frozen=True, gc=False):
@@ -51,6 +52,11 @@ class MarketHistory:
     def __init__(self) -> None:
         self.trades: deque[MarketTrade] = deque(maxlen=TRADES_KEPT)
         self.count = 0
+        self.candles = CandleSet()
+
+    def begin_anew(self) -> None:
+        """The market has other sizes: what was traded before counts other ticks and lots."""
+        self.trades.clear()
         self.candles = CandleSet()
 
     def add(self, event: bytes) -> None:
@@ -75,13 +81,15 @@ class Touched(NamedTuple):
 
     accounts: set[int]
     markets: set[int]
+    defines: bool = False
+    """Whether assets or markets were added or changed."""
 
 
 class History:
     """All markets and accounts of a deployment."""
 
-    def __init__(self, genesis: Genesis) -> None:
-        self.markets = {market.market_id: MarketHistory() for market in genesis.markets}
+    def __init__(self) -> None:
+        self.markets: defaultdict[int, MarketHistory] = defaultdict(MarketHistory)
         self.events = 0
         self._reports: dict[tuple[int, int], deque[bytes]] = {}
 
@@ -90,14 +98,21 @@ class History:
         size = EXECUTION_REPORT_BYTES
         exec_types = events[_EXEC_TYPE_OFFSET::size]
         liquidities = events[_LIQUIDITY_OFFSET::size]
+        defines = any(kind in exec_types for kind in _DEFINES)
+        resized = exec_types.find(_IS_RESIZED) if defines else -1
         index = exec_types.find(_IS_TRADE)
-        while index >= 0:
+        while index >= 0 or resized >= 0:
+            if index < 0 or 0 <= resized < index:
+                event = events[resized * size : (resized + 1) * size]
+                self.markets[_ADDRESSED.unpack(event)[1]].begin_anew()
+                resized = exec_types.find(_IS_RESIZED, resized + 1)
+                continue
             event = events[index * size : (index + 1) * size]
             is_buyer_in_auction = liquidities[index] == _IS_AUCTION and event[_SIDE_OFFSET] == Side.BUY
             if liquidities[index] == _IS_TAKER or is_buyer_in_auction:
                 self.markets[_TRADE.unpack(event)[5]].add(event)
             index = exec_types.find(_IS_TRADE, index + 1)
-        touched = Touched(set(), set())
+        touched = Touched(set(), set(), defines)
         reports = self._reports
         offset = 0
         for account_id, market_id in _ADDRESSED.iter_unpack(events):

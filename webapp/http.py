@@ -94,7 +94,7 @@ class Handler(tornado.web.RequestHandler):
             text = str(error)
             _, _, path = text.rpartition("`$.")
             raise Problem("BAD_REQUEST", text, field=path.rstrip("`") if path != text else "") from None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Problem("BAD_REQUEST", f"the body is no JSON: {error}") from None
 
     def number(self, name: str, default: int, low: int, high: int) -> int:
@@ -179,6 +179,15 @@ class Handler(tornado.web.RequestHandler):
         metrics = self.web.metrics
         metrics.requests.labels(self.request.method or "", route, str(self.get_status())).inc()
         metrics.request_seconds.labels(route).observe(time.monotonic() - self._begun_s)
+
+
+class ReadyHandler(Handler):
+    """Base of those that need the replica."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        if not self.web.follower.caught_up:
+            raise Problem("NOT_READY", "still replaying the log")
 
 
 class NotFound(Handler):

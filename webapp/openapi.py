@@ -9,12 +9,13 @@ from typing import Any
 
 import msgspec
 
-from webapp import feed, rest
+from webapp import account, feed, log_download, rest
 from webapp.candles import INTERVALS_S
 from webapp.http import Handler
 from webapp.problems import ProblemBody
 from webapp.views import BookView, CheckpointView, TickerView
 from zexchange import __version__
+from zexchange.verification.balance_proof import BalanceProof
 
 _REF = "#/components/schemas/{name}"
 
@@ -107,19 +108,60 @@ OPERATIONS: tuple[Operation, ...] = (
         reply=rest.RecordReply,
     ),
     Operation(
+        method="get",
+        path="/proofs/balance",
+        summary="What the newest checkpoint says about the account",
+        reply=BalanceProof,
+        private=True,
+    ),
+    Operation(
+        method="get",
+        path="/log",
+        summary="How much of the log there is to fetch",
+        reply=log_download.LogReply,
+    ),
+    Operation(method="get", path="/log/genesis", summary="The genesis file", reply=bytes),
+    Operation(
+        method="get",
+        path="/log/checkpoints",
+        summary="Checkpoints with their leaves, as checkpoints.log has them",
+        reply=bytes,
+        query=[("from", "Number of the first.", _whole(0, 2**63 - 1, 0))],
+    ),
+    Operation(
+        method="get",
+        path="/log/{shard}/segments",
+        summary="Archived segments, oldest first",
+        reply=log_download.SegmentsReply,
+        query=[("after", "Only those that begin behind this record.", _whole(0, 2**63 - 1, 0)), _LIMIT],
+    ),
+    Operation(
+        method="get",
+        path="/log/{shard}/segments/{first_record_no}",
+        summary="A segment, or with Range a part of it",
+        reply=bytes,
+    ),
+    Operation(
+        method="get",
+        path="/log/{shard}/batches",
+        summary="Batches of the log, each behind its length; Zx-Next says where the next page begins",
+        reply=bytes,
+        query=[("from", "Record with which the first batch begins.", _whole(1, 2**63 - 1, 1))],
+    ),
+    Operation(
         method="post",
         path="/sessions",
         summary="Begin to log on with a key",
-        body=rest.SessionRequest,
-        reply=rest.SessionPrepared,
+        body=account.SessionRequest,
+        reply=account.SessionPrepared,
         status=201,
     ),
     Operation(
         method="post",
         path="/sessions/{session_id}",
         summary="Log on with the signature",
-        body=rest.SessionSignature,
-        reply=rest.SessionReply,
+        body=account.SessionSignature,
+        reply=account.SessionReply,
     ),
     Operation(
         method="delete",
@@ -133,7 +175,7 @@ OPERATIONS: tuple[Operation, ...] = (
         method="get",
         path="/orders",
         summary="Open orders",
-        reply=rest.OrdersReply,
+        reply=account.OrdersReply,
         query=[_LIMIT, _CURSOR],
         private=True,
     ),
@@ -141,7 +183,7 @@ OPERATIONS: tuple[Operation, ...] = (
         method="get",
         path="/orders/history",
         summary="Reports about orders, newest first",
-        reply=rest.OrdersReply,
+        reply=account.OrdersReply,
         query=[_LIMIT, _CURSOR],
         private=True,
     ),
@@ -149,8 +191,8 @@ OPERATIONS: tuple[Operation, ...] = (
         method="post",
         path="/orders/batch",
         summary="Submit a signed batch (as JSON, or its frame as application/octet-stream)",
-        body=rest.BatchRequest,
-        reply=rest.BatchReply,
+        body=account.BatchRequest,
+        reply=account.BatchReply,
         query=[("validate_only", "Check it and apply nothing.", {"type": "boolean", "default": False})],
         private=True,
     ),
@@ -158,18 +200,31 @@ OPERATIONS: tuple[Operation, ...] = (
         method="get",
         path="/fills",
         summary="Fills, newest first",
-        reply=rest.FillsReply,
+        reply=account.FillsReply,
         query=[_LIMIT, _CURSOR],
         private=True,
     ),
-    Operation(method="get", path="/balances", summary="Balances", reply=rest.BalancesReply, private=True),
+    Operation(method="get", path="/balances", summary="Balances", reply=account.BalancesReply, private=True),
     Operation(
         method="post",
         path="/demo/account",
         summary="An account with play money (demo deployments only)",
-        body=rest.DemoRequest,
-        reply=rest.AccountReply,
+        body=account.DemoRequest,
+        reply=account.AccountReply,
         status=201,
+    ),
+    Operation(
+        method="get",
+        path="/demo/bots",
+        summary="Whether bots with play money trade (demo deployments only)",
+        reply=account.DemoBotsReply,
+    ),
+    Operation(
+        method="post",
+        path="/demo/bots",
+        summary="Stops the bots, or lets them go on (demo deployments only)",
+        body=account.DemoBotsRequest,
+        reply=account.DemoBotsReply,
     ),
 )
 
@@ -177,7 +232,12 @@ OPERATIONS: tuple[Operation, ...] = (
 @cache
 def openapi_document() -> dict[str, Any]:
     """OpenAPI 3.1."""
-    types = [one for operation in OPERATIONS for one in (operation.reply, operation.body) if one is not None]
+    types = [
+        one
+        for operation in OPERATIONS
+        for one in (operation.reply, operation.body)
+        if one is not None and one is not bytes
+    ]
     schemas, components = msgspec.json.schema_components([*types, ProblemBody], ref_template=_REF)
     components = _modern(components)
     by_type = dict(zip([*types, ProblemBody], schemas, strict=True))
@@ -220,7 +280,9 @@ def _operation(operation: Operation, by_type: dict[Any, Any]) -> dict[str, Any]:
         "content": {"application/problem+json": {"schema": by_type[ProblemBody]}},
     }
     success: dict[str, Any] = {"description": operation.summary}
-    if operation.reply is not None:
+    if operation.reply is bytes:
+        success["content"] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    elif operation.reply is not None:
         success["content"] = {"application/json": {"schema": by_type[operation.reply]}}
     parameters: list[dict[str, Any]] = [
         {"name": part[1:-1], "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
@@ -239,7 +301,7 @@ def _operation(operation: Operation, by_type: dict[Any, Any]) -> dict[str, Any]:
     }
     if operation.body is not None:
         content = {"application/json": {"schema": by_type[operation.body]}}
-        if operation.body is rest.BatchRequest:
+        if operation.body is account.BatchRequest:
             content["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
         found["requestBody"] = {"required": True, "content": content}
     if operation.private:

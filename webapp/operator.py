@@ -11,7 +11,7 @@ from nacl.signing import SigningKey
 
 from webapp.problems import Problem
 from zexchange.client import Client, Rejected, ZexchangeError
-from zexchange.genesis import Asset, Genesis
+from zexchange.genesis import Asset, Genesis, Market
 
 T = TypeVar("T")
 
@@ -35,22 +35,51 @@ class Operator:
         return await self._call(lambda client: client.open_account(public_key).account_id)
 
     async def deposit(self, account_id: int, asset_id: int, amount: str, shard: int) -> Any:
-        symbol = self._asset(asset_id).symbol
-        return await self._call(lambda client: client.deposit(account_id, symbol, amount, shard=shard))
+        return await self._call(
+            lambda client: client.deposit(account_id, client.asset(asset_id).symbol, amount, shard=shard),
+            UNKNOWN_ASSET="asset_id",
+        )
 
     async def withdraw(self, account_id: int, asset_id: int, amount: str, shard: int) -> Any:
-        symbol = self._asset(asset_id).symbol
-        return await self._call(lambda client: client.withdraw(account_id, symbol, amount, shard=shard))
+        return await self._call(
+            lambda client: client.withdraw(account_id, client.asset(asset_id).symbol, amount, shard=shard),
+            UNKNOWN_ASSET="asset_id",
+        )
 
     async def set_market_state(self, symbol: str, state: Any) -> Any:
-        return await self._call(lambda client: client.set_market_state(symbol, state))
+        return await self._call(
+            lambda client: client.set_market_state(symbol, state), UNKNOWN_MARKET="market"
+        )
+
+    async def add_asset(self, symbol: str, decimals: int, asset_id: int | None) -> Asset:
+        """On every shard."""
+
+        def add(client: Client) -> Asset:
+            client.add_asset(symbol, decimals, asset_id=asset_id)
+            return client.asset(symbol)
+
+        return await self._call(add)
+
+    async def add_market(self, symbol: str, base: str, quote: str, **terms: Any) -> Market:
+        def add(client: Client) -> Market:
+            client.add_market(symbol, base, quote, **terms)
+            return client.market(symbol)
+
+        return await self._call(add)
+
+    async def set_market_sizes(self, symbol: str, tick_size: str, lot_size: str) -> Market:
+        def resize(client: Client) -> Market:
+            client.set_market_sizes(symbol, tick_size=tick_size, lot_size=lot_size)
+            return client.market(symbol)
+
+        return await self._call(resize, UNKNOWN_MARKET="market")
 
     async def open_demo_account(self, public_key: bytes) -> int:
         """An account with funds in every asset, on every shard."""
         account_id = await self.open_account(public_key)
         quotes = {market.quote_asset_id for market in self._genesis.markets}
         for shard in range(self._genesis.shards):
-            for asset in self._genesis.assets:
+            for asset in self._genesis.assets:  # one that was added may be missing on some shard
                 amount = DEMO_FUNDS if asset.asset_id in quotes else "100"
                 await self.deposit(account_id, asset.asset_id, amount, shard)
         return account_id
@@ -60,13 +89,9 @@ class Operator:
         if self._client is not None:
             self._client.close()
 
-    def _asset(self, asset_id: int) -> Asset:
-        try:
-            return self._genesis.asset(asset_id)
-        except KeyError:
-            raise Problem("UNKNOWN_ASSET", f"no asset {asset_id}", field="asset_id") from None
+    async def _call(self, call: Callable[[Client], T], **fields: str) -> T:
+        """`fields`: which field of the request a reason is about."""
 
-    async def _call(self, call: Callable[[Client], T]) -> T:
         def work() -> T:
             if self._client is None:
                 self._client = Client(self._host, self._port, key=self._key)
@@ -75,7 +100,8 @@ class Operator:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
         except Rejected as error:
-            raise Problem(error.reason.name, str(error)) from None
+            name = error.reason.name
+            raise Problem(name, str(error), field=fields.get(name, "")) from None
         except ZexchangeError as error:
             raise Problem("SERVER_BUSY", str(error)) from None
         except (TypeError, ValueError) as error:

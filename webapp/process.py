@@ -17,12 +17,13 @@ import tornado.httpserver
 import tornado.netutil
 import tornado.web
 
-from webapp import admin, openapi, rest, status
+from webapp import account, admin, log_download, openapi, rest, status
 from webapp.context import Metrics, RateLimit, Web
 from webapp.feed import Feed
 from webapp.follower import Follower
 from webapp.history import Touched
 from webapp.http import BODY_BYTES_MAX, Handler, NotFound
+from webapp.log_files import LogFiles
 from webapp.operator import Operator
 from webapp.problems import Problem
 from webapp.sessions import ApiSessions
@@ -34,6 +35,7 @@ from zexchange.client.keys import load_key
 from zexchange.config import Config
 from zexchange.runtime.paths import DataPaths
 from zexchange.runtime.process import ProcessContext, Refused, process_context
+from zexchange.runtime.store import open_store
 from zexchange.verification.checkpoint import SignedCheckpoint
 from zexchange.wire import signing
 
@@ -152,6 +154,7 @@ async def _serve(context: ProcessContext) -> None:
             await server.close_all_connections()
         web.sessions.close()
         web.follower.close()
+        web.log_files.close()
         if web.operator is not None:
             web.operator.close()
         loop.remove_reader(context.stop_fd)
@@ -178,6 +181,7 @@ async def _tick(context: ProcessContext, web: Web) -> None:
             web.feed.heartbeat()
             web.feed.tell_stats(view.figures())
             web.sessions.sweep()
+            web.follower.sweep()
 
 
 def _build(context: ProcessContext) -> Web:
@@ -188,7 +192,8 @@ def _build(context: ProcessContext) -> Web:
         feeds[0].touch(touched)
 
     follower = Follower(paths, genesis, config, context.log, on_change)
-    views = Views(genesis)
+    views = Views(genesis, follower.definitions)
+    follower.on_definitions = views.learned
     feed = Feed(views, follower, time.time_ns)
     feeds.append(feed)
 
@@ -205,6 +210,7 @@ def _build(context: ProcessContext) -> Web:
         views=views,
         follower=follower,
         feed=feed,
+        log_files=LogFiles(paths, open_store(paths, config)),
         sessions=ApiSessions(host, port, genesis.deployment_id),
         operator=_operator(context, paths),
         metrics=Metrics(),
@@ -233,7 +239,8 @@ def origins(config: Config) -> frozenset[str]:
 def applications(web: Web) -> tuple[tornado.web.Application, tornado.web.Application]:
     """The public one and the operator's."""
     shared = {"web": web}
-    api = [(f"/api/v1{path}", handler, shared) for path, handler in rest.routes()]
+    routes = (*rest.routes(), *account.routes(), *log_download.routes())
+    api = [(f"/api/v1{path}", handler, shared) for path, handler in routes]
     public: list[Any] = [
         *api,
         *[(path, handler, shared) for path, handler in (*status.routes(), *openapi.routes())],

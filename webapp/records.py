@@ -45,6 +45,13 @@ class RecordTree:
         for frame in _frames(stored):
             self.tree.append(leaf_hash(frame))
 
+    def epoch_before(self, record_no: int) -> int | None:
+        """Epoch of the batch before the one that begins with this record, 0 if there is none; None if unknown."""
+        if record_no > self.size:
+            return None
+        at = bisect_right(self._firsts, record_no - 1) - 1
+        return self._epochs[at] if at >= 0 else 0
+
     def frame(self, record_no: int, paths: DataPaths, client: StreamClient) -> bytes:
         """The signed frame that is this record. Raises KeyError, Mismatch, StoreUnavailable, StoreRefused."""
         at = bisect_right(self._firsts, record_no) - 1

@@ -7,6 +7,7 @@ the tree, where each entry begins, and the newest entries.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections import deque
 from pathlib import Path
 
@@ -62,3 +63,18 @@ class SettlementLog:
         with self._path.open("rb") as file:
             file.seek(self._begins[number])
             return next(iter(CheckpointReader(file, self._shards)))
+
+    def raw(self, first: int, bytes_max: int) -> tuple[bytes, int]:
+        """Whole entries of the file from checkpoint `first` on, at most so many bytes but at least one entry; and the
+        number behind them. Raises OSError."""
+        if first >= len(self):
+            return b"", len(self)
+        begin = self._begins[first]
+        following = bisect_right(self._begins, begin + bytes_max) - 1
+        if self._end - begin <= bytes_max:
+            following = len(self)
+        following = max(following, first + 1)
+        end = self._begins[following] if following < len(self) else self._end
+        with self._path.open("rb") as file:
+            file.seek(begin)
+            return file.read(end - begin), following

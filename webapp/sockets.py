@@ -12,8 +12,8 @@ from tornado.iostream import IOStream, StreamClosedError
 
 from webapp.context import Web
 from webapp.feed import LOGON_TAG, Logon, Member
+from webapp.parsing import hex_of, key_of
 from webapp.problems import Problem
-from webapp.rest import hex_of, key_of
 from zexchange import __version__
 from zexchange.wire import signing
 from zexchange.wire.messages import WireError

@@ -155,7 +155,7 @@ class OperationsView:
             "shards": [
                 {
                     "shard": shard,
-                    "markets": [one.symbol for one in web.genesis.markets_of(shard)],
+                    "markets": [one.symbol for one in web.views.markets if one.shard == shard],
                     "records": str(engine.next_record_no - 1),
                     "open_orders": engine.counts().open_orders,
                     "trades": str(engine.next_trade_id - 1),

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from webapp.candles import Candle, CandleSet
 from webapp.decimals import Units, rfc3339, scaled
 from webapp.history import MarketTrade
+from zexchange.definitions import Definitions
 from zexchange.engine_types import Depth, MarketTerms
-from zexchange.genesis import Genesis
+from zexchange.genesis import Genesis, Market
 from zexchange.verification.checkpoint import CheckpointLeaf, SignedCheckpoint
 from zexchange.wire.messages import (
     Balance,
@@ -53,6 +54,8 @@ class MarketView(msgspec.Struct, frozen=True, kw_only=True):
     quote_units_per_tick_lot: str
     maker_fee_ppm: int
     taker_fee_ppm: int
+    sizes_no: int
+    """How often tick and lot size have changed; commands name it modulo 256."""
     state: str
     max_qty: str = ""
     """Of an order, as `max_notional` in the quote asset; empty if there is no limit."""
@@ -210,12 +213,31 @@ class BalanceView(msgspec.Struct, frozen=True, kw_only=True):
 class Views:
     """Makes them for one deployment."""
 
-    def __init__(self, genesis: Genesis) -> None:
+    def __init__(self, genesis: Genesis, definitions: Definitions) -> None:
         self.genesis = genesis
-        assets = {asset.asset_id: asset for asset in genesis.assets}
-        self._assets = assets
-        self.units = {market.market_id: Units(market, assets) for market in genesis.markets}
-        self.by_symbol = {market.symbol: market for market in genesis.markets}
+        self._definitions = definitions
+        self.units: dict[int, Units] = {}
+        self.by_symbol: dict[str, Market] = {}
+        self.learned(definitions.markets.values())
+
+    @property
+    def markets(self) -> list[Market]:
+        """As they are now: those of the genesis file, then those added."""
+        return list(self._definitions.markets.values())
+
+    def learned(self, markets: Iterable[Market]) -> None:
+        """These are new, or have other sizes."""
+        for market in markets:
+            self.units[market.market_id] = Units(market, self._definitions.assets)
+            self.by_symbol[market.symbol] = market
+
+    def _units_of(self, report: ExecutionReport) -> Units | None:
+        """By which the numbers of a report count; None if it is of no market."""
+        units = self.units.get(report.market_id)
+        if units is None or units.market.sizes_no % 256 == report.sizes_no:
+            return units
+        former = self._definitions.sized(report.market_id, report.sizes_no)
+        return units if former is None else Units(former, self._definitions.assets)
 
     def market(self, market_id: int, state: MarketState, terms: MarketTerms) -> MarketView:
         units = self.units[market_id]
@@ -230,12 +252,13 @@ class Views:
             quote=units.quote.symbol,
             base_decimals=units.base.decimals,
             quote_decimals=units.quote.decimals,
-            tick_size=str(market.tick_size),
-            lot_size=str(market.lot_size),
+            tick_size=f"{market.tick_size:f}",
+            lot_size=f"{market.lot_size:f}",
             base_units_per_lot=str(market.base_units_per_lot),
             quote_units_per_tick_lot=str(market.quote_units_per_tick_lot),
             maker_fee_ppm=market.maker_fee_ppm,
             taker_fee_ppm=market.taker_fee_ppm,
+            sizes_no=market.sizes_no,
             state=state.name.lower(),
             max_qty=units.quantity.text(terms.qty_lots_max) if terms.qty_lots_max else "",
             max_notional=units.quote_amount(terms.notional_max) if terms.notional_max else "",
@@ -247,7 +270,7 @@ class Views:
     def assets(self) -> list[AssetView]:
         return [
             AssetView(asset_id=one.asset_id, symbol=one.symbol, decimals=one.decimals)
-            for one in self.genesis.assets
+            for one in self._definitions.assets.values()
         ]
 
     def ticker(
@@ -372,7 +395,7 @@ class Views:
 
     def order(self, report: ExecutionReport) -> OrderView | None:
         """What a report says about an order; None if it is about none."""
-        units = self.units.get(report.market_id)
+        units = self._units_of(report)
         status = _order_status(report)
         if units is None or status is None:
             return None
@@ -392,8 +415,13 @@ class Views:
             seq=str(report.seq),
         )
 
-    def fill(self, report: ExecutionReport) -> FillView:
-        units = self.units[report.market_id]
+    def fills(self, reports: Iterable[ExecutionReport]) -> list[FillView]:
+        """Of reports of trades; not those in a market whose id another shard had first."""
+        return [
+            self._fill(report, units) for report in reports if (units := self._units_of(report)) is not None
+        ]
+
+    def _fill(self, report: ExecutionReport, units: Units) -> FillView:
         return FillView(
             trade_id=str(report.trade_id),
             order_id=str(report.order_id),
@@ -419,7 +447,9 @@ class Views:
                 held[one.asset_id] = held.get(one.asset_id, 0) + one.held
         found = []
         for asset_id in sorted(available):
-            asset = self._assets[asset_id]
+            asset = self._definitions.assets.get(asset_id)
+            if asset is None:
+                continue  # another shard has its symbol for another asset
             found.append(
                 BalanceView(
                     asset_id=asset_id,

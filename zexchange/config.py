@@ -115,6 +115,7 @@ class WebSection(_Section, frozen=True):
         ),
     ] = ""
     origins: list[str] = []
+    publish_log: bool = True
 
 
 class PinningSection(_Section, frozen=True):

@@ -10,6 +10,7 @@ import secrets
 from typing import Any, Self
 
 from zexchange.engine_types import (
+    AccountInState,
     Applied,
     Counts,
     Depth,
@@ -17,12 +18,15 @@ from zexchange.engine_types import (
     MalformedFrame,
     MarketTerms,
     SnapshotInvalid,
+    Subtree,
 )
-from zexchange.genesis import Genesis
+from zexchange.genesis import Genesis, encode_symbol
 from zexchange.native import ffi, lib, sha256
 from zexchange.wire.messages import (
+    AssetDefinition,
     Balance,
     Level,
+    MarketDefinition,
     MarketState,
     OpenOrder,
     OrderOptions,
@@ -50,6 +54,7 @@ class Engine:
         self._genesis = genesis
         self._shard = shard
         self._tracked = track_state
+        self._markets_max = genesis.markets_max(shard)
         self._handle = _create(genesis, shard, track_state)
         self._applied = ffi.new("engine_applied *")
         handle = self._handle
@@ -113,6 +118,20 @@ class Engine:
             raise RuntimeError("this engine was made without a state tree")
         return bytes(ffi.buffer(root))
 
+    def prove_account(self, account_id: int) -> AccountInState:
+        """What the state root says about an account, and what leads there. Hashes what changed since the last call."""
+        proof = ffi.new("state_account_proof *")
+        if lib.state_prove_account(self._handle, account_id, proof) == lib.ZX_ERROR_NOT_TRACKED:
+            raise RuntimeError("this engine was made without a state tree")
+        return AccountInState(
+            leaf=None if proof.leaf == ffi.NULL else bytes(ffi.buffer(proof.leaf, proof.leaf_bytes)),
+            path=tuple(bytes(ffi.buffer(proof.path[step])) for step in range(proof.path_count)),
+            subtrees=tuple(
+                Subtree(int(count), bytes(ffi.buffer(root)))
+                for count, root in zip(proof.counts, proof.roots, strict=True)
+            ),
+        )
+
     def snapshot(self) -> bytes:
         """The canonical snapshot (docs/formats.md section 4)."""
         snapshot = bytearray(lib.state_snapshot_size(self._handle))
@@ -174,7 +193,7 @@ class Engine:
 
     def balances(self, account_id: int) -> list[Balance]:
         """The account's balances by ascending asset id."""
-        room = len(self._genesis.assets)
+        room = self._genesis.assets_max
         found = ffi.new("struct zx_balance[]", room)
         count = lib.engine_balances(self._handle, account_id, room, found)
         return [
@@ -220,11 +239,46 @@ class Engine:
             balances=counts.balances,
         )
 
+    def assets(self, first: int, limit: int) -> list[AssetDefinition]:
+        """At most `limit` assets from position `first` on."""
+        room = max(0, min(limit, self._genesis.assets_max - first))
+        found = ffi.new("struct zx_asset_definition[]", room)
+        count = lib.engine_assets(self._handle, first, room, found)
+        return [
+            AssetDefinition(
+                symbol=bytes(ffi.buffer(one.symbol)), asset_id=one.asset_id, decimals=one.decimals
+            )
+            for one in found[0:count]
+        ]
+
+    def markets(self, since_record_no: int, first: int, limit: int) -> tuple[list[MarketDefinition], int]:
+        """At most `limit` markets that were defined by this record or a later one, and where to go on."""
+        room = max(0, min(limit, self._markets_max - first))
+        found = ffi.new("struct zx_market_definition[]", room)
+        position = ffi.new("uint32_t *", first)
+        count = lib.engine_markets(self._handle, since_record_no, position, room, found)
+        markets = [
+            MarketDefinition(
+                symbol=bytes(ffi.buffer(one.symbol)),
+                base_units_per_lot=one.base_units_per_lot,
+                quote_units_per_tick_lot=one.quote_units_per_tick_lot,
+                defined_record_no=one.defined_record_no,
+                market_id=one.market_id,
+                base_asset_id=one.base_asset_id,
+                quote_asset_id=one.quote_asset_id,
+                maker_fee_ppm=one.maker_fee_ppm,
+                taker_fee_ppm=one.taker_fee_ppm,
+                sizes_no=one.sizes_no,
+            )
+            for one in found[0:count]
+        ]
+        return markets, int(position[0])
+
     def supply(self, asset_id: int) -> int:
         """Deposits less withdrawals, in base units. Raises KeyError when there is no such asset."""
         supply = int(lib.engine_supply(self._handle, asset_id))
         if supply == U64_MAX:
-            raise KeyError(f"the genesis file has no asset {asset_id}")
+            raise KeyError(f"shard {self._shard} has no asset {asset_id}")
         return supply
 
     def check(self) -> None:
@@ -256,19 +310,26 @@ def _create(genesis: Genesis, shard: int, track_state: bool) -> Any:
         config.quote_units_per_tick_lot = market.quote_units_per_tick_lot
         config.maker_fee_ppm = market.maker_fee_ppm
         config.taker_fee_ppm = market.taker_fee_ppm
+        config.symbol = encode_symbol(market.symbol)
+    asset_configs = ffi.new("engine_asset_config[]", len(genesis.assets))
+    for asset_config, asset in zip(asset_configs, genesis.assets, strict=True):
+        asset_config.asset_id = asset.asset_id
+        asset_config.decimals = asset.decimals
+        asset_config.symbol = encode_symbol(asset.symbol)
     deployment_id = ffi.new("uint8_t[]", genesis.deployment_id)
     operator_public_key = ffi.new("uint8_t[]", genesis.operator_public_key)
-    asset_ids = ffi.new("uint32_t[]", list(positions))
     config = ffi.new("engine_config *")
     config.deployment_id = deployment_id
     config.operator_public_key = operator_public_key
-    config.asset_ids = asset_ids
+    config.assets = asset_configs
     config.markets = market_configs
     config.sha256 = sha256
     # Nothing the engine answers depends on it; it keeps clients from choosing ids that collide in hash maps.
     config.hash_seed = secrets.randbits(64)
     config.asset_count = len(positions)
     config.market_count = len(markets)
+    config.assets_max = genesis.assets_max
+    config.markets_max = genesis.markets_max(shard)
     config.accounts_max = genesis.limits.max_accounts
     config.keys_max = genesis.limits.max_keys
     config.balances_max = genesis.limits.max_balances

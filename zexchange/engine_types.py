@@ -11,9 +11,10 @@ from typing import Protocol, Self
 from msgspec import Struct
 
 from zexchange.genesis import Genesis
-from zexchange.wire.messages import Balance, Level, MarketState, OpenOrder
+from zexchange.wire.messages import AssetDefinition, Balance, Level, MarketDefinition, MarketState, OpenOrder
 
 __all__ = [
+    "AccountInState",
     "Applied",
     "Counts",
     "Depth",
@@ -21,6 +22,7 @@ __all__ = [
     "MalformedFrame",
     "MatchingEngine",
     "SnapshotInvalid",
+    "Subtree",
 ]
 
 
@@ -93,6 +95,23 @@ class Counts(Struct, frozen=True, kw_only=True):
     """Opened accounts, the operator's included."""
     keys: int
     balances: int
+
+
+class Subtree(Struct, frozen=True):
+    """One of the seven subtrees of the state tree."""
+
+    leaves: int
+    root: bytes
+
+
+class AccountInState(Struct, frozen=True, kw_only=True):
+    """What a state root says about an account, and what leads from there to the root."""
+
+    leaf: bytes | None
+    """Its data; None beyond the last leaf of the accounts: such an account is not open."""
+    path: tuple[bytes, ...]
+    """RFC 6962's audit path from the leaf to the root of the accounts, lowest first."""
+    subtrees: tuple[Subtree, ...]
 
 
 class MatchingEngine(Protocol):
@@ -176,8 +195,19 @@ class MatchingEngine(Protocol):
 
     def counts(self) -> Counts: ...
 
+    def assets(self, first: int, limit: int) -> list[AssetDefinition]:
+        """At most `limit` assets from position `first` on: those of the genesis file, then those added."""
+        ...
+
+    def markets(self, since_record_no: int, first: int, limit: int) -> tuple[list[MarketDefinition], int]:
+        """Markets from position `first` on, and the position to go on from, 0 at the end.
+
+        At most `limit`, of those that were added, or got their sizes, by record `since_record_no` or a later one.
+        """
+        ...
+
     def supply(self, asset_id: int) -> int:
-        """Deposits less withdrawals, in base units. Raises KeyError when the genesis has no such asset."""
+        """Deposits less withdrawals, in base units. Raises KeyError when the shard has no such asset."""
         ...
 
     def check(self) -> None:

@@ -34,10 +34,12 @@ _Hex32 = Annotated[
         extra_json_schema={"description": "an Ed25519 public key as 64 lower-case hex digits"},
     ),
 ]
+SYMBOL_PATTERN = rf"^[A-Z0-9][A-Z0-9._-]{{0,{limits.SYMBOL_CHARS_MAX - 1}}}$"
+"""What a symbol of an asset or a market looks like."""
 _Symbol = Annotated[
     str,
     Meta(
-        pattern=rf"^[A-Z0-9][A-Z0-9._-]{{0,{limits.SYMBOL_CHARS_MAX - 1}}}$",
+        pattern=SYMBOL_PATTERN,
         extra_json_schema={
             "description": f"1 to {limits.SYMBOL_CHARS_MAX} of A-Z, 0-9, '.', '_', '-', letter or digit first"
         },
@@ -68,6 +70,10 @@ class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_balances: Annotated[int, Meta(ge=2, le=limits.BALANCES_MAX)] = 4_194_304
     max_orders: Annotated[int, Meta(ge=1, le=limits.ORDERS_MAX)] = 4_194_304
     max_outcomes: Annotated[int, Meta(ge=limits.COMMANDS_PER_BATCH_MAX, le=limits.OUTCOMES_MAX)] = 65_536
+    max_markets: Annotated[int, Meta(ge=0, le=limits.MARKETS_MAX)] = 0
+    """With those that are added later; 0: room for MARKETS_ADDED more than the file has on the shard."""
+    max_assets: Annotated[int, Meta(ge=0, le=limits.ASSETS_MAX)] = 0
+    """Likewise."""
 
 
 class Asset(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +100,8 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
     maker_fee_ppm: int
     taker_fee_ppm: int
     shard: int
+    sizes_no: int = 0
+    """How often tick and lot size have changed."""
 
 
 class Genesis(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +121,16 @@ class Genesis(msgspec.Struct, frozen=True, kw_only=True):
     def markets_of(self, shard: int) -> tuple[Market, ...]:
         """The markets of one shard, in the order of the file."""
         return tuple(market for market in self.markets if market.shard == shard)
+
+    def markets_max(self, shard: int) -> int:
+        """How many markets the shard has room for."""
+        room = len(self.markets_of(shard)) + limits.MARKETS_ADDED
+        return self.limits.max_markets or min(room, limits.MARKETS_MAX)
+
+    @property
+    def assets_max(self) -> int:
+        """How many assets each shard has room for."""
+        return self.limits.max_assets or min(len(self.assets) + limits.ASSETS_ADDED, limits.ASSETS_MAX)
 
     def market(self, key: str | int) -> Market:
         """The market with this symbol or id. Raises KeyError."""
@@ -213,6 +231,49 @@ DEFAULT_MARKETS = (
 )
 
 
+def encode_symbol(symbol: str) -> bytes:
+    """A symbol in its field: padded with zeros. ValueError if it is too long or not ASCII."""
+    raw = symbol.encode("ascii")
+    if len(raw) > limits.SYMBOL_CHARS_MAX:
+        raise ValueError(f"a symbol has at most {limits.SYMBOL_CHARS_MAX} characters, not {len(raw)}")
+    return raw.ljust(limits.SYMBOL_CHARS_MAX, b"\0")
+
+
+def decode_symbol(field: bytes) -> str:
+    """The symbol in a field. UnicodeDecodeError, a ValueError, if it is not ASCII."""
+    return field.rstrip(b"\0").decode("ascii")
+
+
+def sizes_of(base: Asset, quote: Asset, base_units: int, quote_units: int) -> tuple[Decimal, Decimal] | None:
+    """(tick size, lot size) of a market of these amounts per lot, and per tick and lot; None if it cannot be.
+
+    The tick must be a decimal number of at most TICK_DECIMALS_MAX decimals.
+    """
+    if not (1 <= base_units <= limits.AMOUNT_MAX and 1 <= quote_units <= limits.AMOUNT_MAX):
+        return None
+    divisor: int = base_units * 10**quote.decimals
+    wanted: int = quote_units * 10 ** (base.decimals + limits.TICK_DECIMALS_MAX)
+    digits, rest = divmod(wanted, divisor)
+    if rest:
+        return None
+    return _decimal(digits, limits.TICK_DECIMALS_MAX), _decimal(base_units, base.decimals)
+
+
+def units_of(base: Asset, quote: Asset, tick_size: Decimal, lot_size: Decimal) -> tuple[int, int]:
+    """(base units per lot, quote units per tick and lot) of a market. Raises GenesisError."""
+    return (
+        _whole("market", "lot_size", lot_size, base),
+        _whole("market", "tick_size", _times(tick_size, lot_size), quote),
+    )
+
+
+def _decimal(digits: int, places: int) -> Decimal:
+    """`digits` / 10^places, without trailing zeros behind the point."""
+    while places and digits % 10 == 0:
+        digits, places = digits // 10, places - 1
+    return Decimal((0, tuple(int(digit) for digit in str(digits)), -places))
+
+
 def deployment_id(raw: bytes) -> bytes:
     """SHA-256 that names the deployment of this genesis file."""
     return hashlib.sha256(GENESIS_TAG + raw).digest()
@@ -298,6 +359,7 @@ def _parse(raw: bytes, table: dict[str, object], source: str) -> Genesis:
     if file.operator_public_key == "0" * 64:
         raise GenesisError(source, "operator_public_key", "key 'operator_public_key' cannot be all zero")
     assets, markets = _assets_and_markets(source, file.assets, file.markets, file.shards)
+    _check_room(source, file)
     return Genesis(
         name=file.name,
         version=file.version,
@@ -330,6 +392,19 @@ def _assets_and_markets(
     return tuple(by_symbol.values()), tuple(
         _market(source, index, spec, by_symbol, shards) for index, spec in enumerate(markets)
     )
+
+
+def _check_room(source: str, file: _File) -> None:
+    """The tables of each shard hold at least what the file says."""
+    most = max(sum(market.shard == shard for market in file.markets) for shard in range(file.shards))
+    for key, count in (("max_markets", most), ("max_assets", len(file.assets))):
+        value = getattr(file.limits, key)
+        if value and value < count:
+            raise GenesisError(
+                source,
+                f"limits.{key}",
+                f"key 'limits.{key}' cannot be {value} (allowed: 0 and {count} or more)",
+            )
 
 
 def _market(source: str, index: int, spec: MarketSpec, assets: dict[str, Asset], shards: int) -> Market:

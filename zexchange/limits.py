@@ -103,7 +103,7 @@ GROUP_HEADER_BYTES: Final = 4
 COMMAND_BYTES: Final = 88
 """One command of a SignedBatch."""
 
-OPERATOR_COMMAND_BYTES: Final = 112
+OPERATOR_COMMAND_BYTES: Final = 176
 """One command of an OperatorBatch."""
 
 LARGEST_BATCH_FRAME_BYTES: Final = (
@@ -115,7 +115,7 @@ LARGEST_BATCH_FRAME_BYTES: Final = (
 )
 """A full OperatorBatch: the largest frame that a client may send."""
 
-MAX_FRAME_BYTES: Final = 7680
+MAX_FRAME_BYTES: Final = 11_776
 """Largest frame from a client: the largest batch rounded up to a multiple of 512. A longer one is refused at
 its header."""
 
@@ -156,10 +156,20 @@ SHARDS_MAX: Final = 1024
 message."""
 
 MARKETS_MAX: Final = 65_536
-"""Most markets of one deployment."""
+"""Most markets of one deployment's genesis file, and of one shard."""
 
 ASSETS_MAX: Final = 65_536
-"""Most assets of one deployment."""
+"""Most assets of one deployment's genesis file, and of one shard."""
+
+MARKETS_ADDED: Final = 256
+"""Markets that a shard has room for besides those of the genesis file, unless that says otherwise: more than a venue
+lists in a year, and so few that the windows of the books stay as large as they are without (csrc/book.h)."""
+
+ASSETS_ADDED: Final = 256
+"""Likewise of assets."""
+
+TICK_DECIMALS_MAX: Final = 18
+"""Most decimals of a tick: as many as a size in the genesis file can have."""
 
 ASSET_DECIMALS_MAX: Final = 18
 """Most decimals of an asset: as many as any token in use; 10^18 base units fit nine times into AMOUNT_MAX."""

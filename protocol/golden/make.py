@@ -85,11 +85,13 @@ def _full() -> list[wire.Command]:
         trigger_ticks=2**42 + 3,
         expire_time_ns=TIME_NS + 4,
         max_notional=2**63 - 1,
+        sizes_no=255,
     )
     amend = wire.Command(
         kind=wire.CommandKind.AMEND,
         self_trade_prevention=wire.SelfTradePrevention.CANCEL_BOTH,
         options=wire.OrderOptions.POST_ONLY | wire.OrderOptions.SLIDE,
+        sizes_no=129,
         trail_ppm=60_000,
         market_id=9,
         client_order_id=1009,
@@ -136,7 +138,29 @@ def _operator_commands() -> list[wire.OperatorCommand]:
             fee_discount_ppm=250_003,
             orders_per_second=2**31 + 7,
         ),
+        wire.OperatorCommand(kind=kind.ADD_ASSET, asset_id=2**31 + 8, symbol=_symbol("GOLD.9"), decimals=18),
+        wire.OperatorCommand(
+            kind=kind.ADD_MARKET,
+            market_id=2**31 + 9,
+            asset_id=2**31 + 8,
+            quote_asset_id=2**31 + 10,
+            symbol=_symbol("A-SYMBOL-OF-THIRTY-TWO_LETTERS.X"),
+            base_units_per_lot=2**60 + 11,
+            quote_units_per_tick_lot=2**61 + 12,
+            maker_fee_ppm=-200,
+            taker_fee_ppm=500,
+        ),
+        wire.OperatorCommand(
+            kind=kind.SET_MARKET_SIZES,
+            market_id=2**31 + 9,
+            base_units_per_lot=2**62 + 13,
+            quote_units_per_tick_lot=2**59 + 14,
+        ),
     ]
+
+
+def _symbol(text: str) -> bytes:
+    return text.encode("ascii").ljust(32, b"\0")
 
 
 def _trader_batch(
@@ -225,6 +249,7 @@ def _report_cases() -> Iterator[Case]:
             liquidity=wire.Liquidity.TAKER,
             flags=wire.ReportFlags.DUPLICATE,
             market_state=wire.MarketState.CONTINUOUS,
+            sizes_no=254,
         ),
     )
     yield (
@@ -291,7 +316,7 @@ def _query_cases() -> Iterator[Case]:
             ],
         ),
     )
-    yield "a query", wire.BookRequest(request_id=request_id, market_id=7, levels=10)
+    yield "a query", wire.BookRequest(request_id=request_id, market_id=7, levels=10, shard=3)
     yield (
         "two bids, three asks",
         wire.BookDepth(
@@ -305,7 +330,7 @@ def _query_cases() -> Iterator[Case]:
             asks=levels[2:],
         ),
     )
-    yield "a query", wire.TradesRequest(request_id=request_id, market_id=7, limit=1)
+    yield "a query", wire.TradesRequest(request_id=request_id, market_id=7, limit=1, shard=2)
     yield (
         "two trades",
         wire.Trades(
@@ -344,6 +369,43 @@ def _query_cases() -> Iterator[Case]:
         "a refused query",
         wire.QueryReject(request_id=request_id, reason=wire.ReasonCode.QUERY_LIMIT_INVALID),
     )
+    yield (
+        "a query",
+        wire.DefinitionsRequest(
+            request_id=request_id,
+            since_record_no=record_no,
+            first_asset=2**31 + 1,
+            first_market=2**31 + 2,
+            shard=3,
+            limit=500,
+        ),
+    )
+    yield (
+        "an asset and a market",
+        wire.Definitions(
+            request_id=request_id,
+            next_record_no=record_no,
+            next_asset=2**31 + 3,
+            next_market=2**31 + 4,
+            shard=3,
+            assets=[wire.AssetDefinition(symbol=_symbol("GOLD.9"), asset_id=2**31 + 8, decimals=18)],
+            markets=[
+                wire.MarketDefinition(
+                    symbol=_symbol("GOLD.9-USD"),
+                    base_units_per_lot=2**60 + 11,
+                    quote_units_per_tick_lot=2**61 + 12,
+                    defined_record_no=2**43 + 3,
+                    market_id=2**31 + 9,
+                    base_asset_id=2**31 + 8,
+                    quote_asset_id=2**31 + 10,
+                    maker_fee_ppm=-200,
+                    taker_fee_ppm=500,
+                    sizes_no=258,
+                )
+            ],
+        ),
+    )
+    yield "nothing", wire.Definitions(request_id=request_id, next_record_no=record_no)
 
 
 def vectors(schema: Schema) -> dict[str, dict[str, Any]]:

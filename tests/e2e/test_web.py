@@ -25,7 +25,9 @@ import webapp
 from tests.e2e.conftest import MARKET, Exchange
 from webapp.feed import LOGON_TAG
 from webapp.views import checksum
+from zexchange.cli.main import run
 from zexchange.runtime.running import RunningExchange, wait_for
+from zexchange.verification.balance_proof import verify_balance_proof
 from zexchange.verification.checkpoint import CheckpointLeaf, origin_of
 from zexchange.verification.merkle import leaf_hash, verify_consistency, verify_inclusion
 from zexchange.verification.note import NoteKey, TreeHead, open_note
@@ -337,6 +339,42 @@ def test_a_record_is_proved_to_be_in_the_log(site: Site) -> None:
     for path in ("0/0", "0/999999999", "7/1", "0/x"):
         status, problem, _ = site.call("GET", f"/api/v1/proofs/record/{path}")
         assert (status, problem["code"]) == (404, "NOT_FOUND")
+
+
+def test_a_balance_is_proved_to_be_in_the_signed_state(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    account_id = site.exchange.account("web-proof", USD="1250.5", BTC="3")
+    token, _ = site.log_on(site.exchange.key("web-proof"))
+    version = site.get("/version")
+    key = NoteKey(version["checkpoint_origin"], bytes.fromhex(version["settlement_public_key"]))
+    site.eventually(
+        "/proofs/balance",
+        lambda body: verify_balance_proof(json.dumps(body).encode(), key, account_id).balances(),
+        token,
+    )
+    body = site.get("/proofs/balance", token)
+    proven = verify_balance_proof(json.dumps(body).encode(), key, account_id)
+    assert {one.asset_id: (one.available, one.held) for one in proven.balances().values()} == {
+        1: (1_250_500_000, 0),
+        2: (300_000_000, 0),
+    }
+    file = tmp_path / "balance.json"
+    file.write_text(json.dumps(body))
+    arguments = ["proof", str(file), "--account", str(account_id), "--data", str(site.exchange.data)]
+    assert run([*arguments, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [(one["asset"], one["total"]) for one in shown["balances"]] == [
+        ("USD", "1250.500000"),
+        ("BTC", "3.00000000"),
+    ]
+    assert run(arguments) == 0
+    assert "1250.500000" in capsys.readouterr().out
+    body["shards"][0]["hashes"][0] = "00" * 32
+    file.write_text(json.dumps(body))
+    assert run(arguments) == 5
+    assert "proves nothing" in capsys.readouterr().err
+    assert site.call("GET", "/api/v1/proofs/balance")[0] == 401
 
 
 def test_browsers_of_other_sites_cannot_write(site: Site) -> None:

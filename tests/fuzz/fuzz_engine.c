@@ -40,9 +40,12 @@ typedef struct world {
 } world;
 
 static const uint32_t asset_ids[] = {1, 2, 3};
+static const engine_asset_config assets[] = {
+    {.symbol = "A", .asset_id = 1}, {.symbol = "B", .asset_id = 2, .decimals = 1}, {.symbol = "C", .asset_id = 3}};
 static const engine_market_config markets[] = {
-    {.base_units_per_lot = 1, .quote_units_per_tick_lot = 1, .market_id = 1, .base_asset = 1, .quote_asset = 0},
-    {.base_units_per_lot = 3,
+    {.symbol = "B-A", .base_units_per_lot = 1, .quote_units_per_tick_lot = 1, .market_id = 1, .base_asset = 1, .quote_asset = 0},
+    {.symbol = "C-A",
+     .base_units_per_lot = 4,
      .quote_units_per_tick_lot = 2,
      .market_id = 2,
      .base_asset = 2,
@@ -161,7 +164,7 @@ static struct zx_command trader_command(world *self, input *from, uint32_t accou
     if (command.kind > ZX_COMMAND_KIND_MAX) command.kind = ZX_COMMAND_KIND_NEW;
     const bool is_new = command.kind == ZX_COMMAND_KIND_NEW;
     const bool is_amend = command.kind == ZX_COMMAND_KIND_AMEND;
-    command.market_id = is_new ? 1 + take(from) % 2 + (take(from) % 32 == 0) : take(from) % 4;
+    command.market_id = is_new ? 1 + take(from) % 2 + (take(from) % 32 == 0) : take(from) % 6;
     if (is_new || command.kind == ZX_COMMAND_KIND_CANCEL_ALL) command.side = take(from) % 3;
     if (is_new) {
         command.side = (uint8_t)(1 + command.side % 2);
@@ -227,6 +230,26 @@ static struct zx_operator_command operator_command(world *self, input *from) {
         command.orders_max = (uint32_t)choose(from, sizes, 6);
         command.until_ns = step_ns;
         break;
+    case ZX_OPERATOR_COMMAND_KIND_ADD_ASSET:
+        command.asset_id = take(from) % 7;
+        command.symbol[0] = (uint8_t)('A' + take(from) % 7);
+        command.decimals = take(from) % 20;
+        break;
+    case ZX_OPERATOR_COMMAND_KIND_ADD_MARKET:
+        command.market_id = take(from) % 6;
+        command.symbol[take(from) % 32 == 0] = (uint8_t)('A' + take(from) % 8);
+        command.asset_id = take(from) % 7;
+        command.quote_asset_id = take(from) % 7;
+        command.base_units_per_lot = choose(from, sizes, 6);
+        command.quote_units_per_tick_lot = choose(from, sizes, 6);
+        command.taker_fee_ppm = (uint32_t)take(from) * 100;
+        command.maker_fee_ppm = ((int32_t)take(from) - 128) * 100;
+        break;
+    case ZX_OPERATOR_COMMAND_KIND_SET_MARKET_SIZES:
+        command.market_id = take(from) % 6;
+        command.base_units_per_lot = choose(from, sizes, 6);
+        command.quote_units_per_tick_lot = choose(from, sizes, 6);
+        break;
     default:
         command.account_id = take(from) % 6;
         command.fee_discount_ppm = (uint32_t)take(from) * 4000;
@@ -263,12 +286,14 @@ static void begin(world *self) {
     self->config = (engine_config){
         .deployment_id = deployment_id,
         .operator_public_key = operator_key,
-        .asset_ids = asset_ids,
+        .assets = assets,
         .markets = markets,
         .sha256 = toy_hash,
         .hash_seed = 5,
         .asset_count = 3,
         .market_count = 2,
+        .assets_max = 5,
+        .markets_max = 4,
         .accounts_max = 5,
         .keys_max = 6,
         .balances_max = 12,

@@ -181,6 +181,7 @@ def test_the_messages_that_need_a_split_schema() -> None:
         "Challenge",
         "Establish",
         "EstablishmentAck",
+        "Definitions",
     } == MESSAGES_WITH_ARRAYS
 
 

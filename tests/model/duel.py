@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 from tests.model.kit import EngineClass, decode_events, engine_named, line
+from zexchange.definitions import asset_of, market_of
 from zexchange.engine_types import Applied, MalformedFrame, MatchingEngine
 from zexchange.genesis import Genesis
 from zexchange.reference.amounts import held_asset, order_hold
@@ -172,12 +173,21 @@ class Duel:
         """The standing truths, by queries alone."""
         engine = self.subject
         limits = self.genesis.limits
+        listed = [one.markets(0, 0, 1_000) for one in self.engines]
+        self._require(all(other == listed[0] for other in listed), b"", "definitions of markets differ")
+        named = [one.assets(0, 1_000) for one in self.engines]
+        self._require(all(other == named[0] for other in named), b"", "definitions of assets differ")
+        assets = {one.asset_id: asset_of(one) for one in named[0]}
+        markets = {
+            one.market_id: market_of(one, assets[one.base_asset_id], assets[one.quote_asset_id], self.shard)
+            for one in listed[0][0]
+        }
         totals: Counter[int] = Counter()
         for account_id in range(limits.max_accounts):
             orders = engine.open_orders(account_id, 0, 0, limits.max_orders)
             holds: Counter[int] = Counter()
             for order in orders:
-                market = self.genesis.market(order.market_id)
+                market = markets[order.market_id]
                 hold = order_hold(market, order.side, order.price_ticks, order.leaves_lots)
                 holds[held_asset(market, order.side)] += hold
                 self._require(0 < order.leaves_lots <= order.qty_lots, b"", "leaves out of range")
@@ -186,14 +196,12 @@ class Duel:
                 self._require(holds[balance.asset_id] == balance.held, b"", f"holds of account {account_id}")
                 holds.pop(balance.asset_id, None)
             self._require(not +holds, b"", f"account {account_id} holds an asset it has not")
-        for asset in self.genesis.assets:
-            self._require(
-                totals[asset.asset_id] == engine.supply(asset.asset_id), b"", "money was made or lost"
-            )
-        for definition in self.genesis.markets_of(self.shard):
-            depths = [one.depth(definition.market_id, limits.max_orders) for one in self.engines]
+        for asset_id in assets:
+            self._require(totals[asset_id] == engine.supply(asset_id), b"", "money was made or lost")
+        for market_id in markets:
+            depths = [one.depth(market_id, limits.max_orders) for one in self.engines]
             self._require(all(depth == depths[0] for depth in depths), b"", "depths differ")
-            terms = [one.market_terms(definition.market_id) for one in self.engines]
+            terms = [one.market_terms(market_id) for one in self.engines]
             self._require(all(one == terms[0] for one in terms), b"", "terms of a market differ")
             bids = [level.price_ticks for level in depths[0].bids]
             asks = [level.price_ticks for level in depths[0].asks]

@@ -6,7 +6,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, Self
 
 from zexchange.engine_types import MatchingEngine
-from zexchange.genesis import AssetSpec, EngineLimits, Genesis, MarketSpec, build_genesis, parse_genesis
+from zexchange.genesis import (
+    AssetSpec,
+    EngineLimits,
+    Genesis,
+    MarketSpec,
+    build_genesis,
+    encode_symbol,
+    parse_genesis,
+)
 from zexchange.limits import ACCOUNT_NONE, EXECUTION_REPORT_BYTES
 from zexchange.reference import ReferenceEngine
 from zexchange.wire.messages import (
@@ -226,6 +234,53 @@ def account_rules(account_id: int, **rules: int) -> OperatorCommand:
     return OperatorCommand(kind=OperatorCommandKind.SET_ACCOUNT_RULES, account_id=account_id, **rules)
 
 
+def add_asset(asset_id: int, symbol: str | bytes, decimals: int = 0) -> OperatorCommand:
+    """Another asset."""
+    return OperatorCommand(
+        kind=OperatorCommandKind.ADD_ASSET, asset_id=asset_id, symbol=symbol_field(symbol), decimals=decimals
+    )
+
+
+def add_market(
+    market_id: int,
+    symbol: str | bytes,
+    base: int,
+    quote: int,
+    *,
+    lot: int = 1,
+    tick: int = 1,
+    maker_fee_ppm: int = 0,
+    taker_fee_ppm: int = 0,
+) -> OperatorCommand:
+    """Another market, of these assets: base units per lot, quote units per tick and lot."""
+    return OperatorCommand(
+        kind=OperatorCommandKind.ADD_MARKET,
+        market_id=market_id,
+        symbol=symbol_field(symbol),
+        asset_id=base,
+        quote_asset_id=quote,
+        base_units_per_lot=lot,
+        quote_units_per_tick_lot=tick,
+        maker_fee_ppm=maker_fee_ppm,
+        taker_fee_ppm=taker_fee_ppm,
+    )
+
+
+def market_sizes(market_id: int, lot: int, tick: int) -> OperatorCommand:
+    """Other sizes for a market."""
+    return OperatorCommand(
+        kind=OperatorCommandKind.SET_MARKET_SIZES,
+        market_id=market_id,
+        base_units_per_lot=lot,
+        quote_units_per_tick_lot=tick,
+    )
+
+
+def symbol_field(symbol: str | bytes) -> bytes:
+    """A symbol in its field; bytes are taken as they are, so that tests can say what is no symbol."""
+    return encode_symbol(symbol) if isinstance(symbol, str) else symbol.ljust(32, b"\0")
+
+
 def batch(
     key: bytes,
     nonce: int,
@@ -290,6 +345,8 @@ def line(report: ExecutionReport) -> str:
         parts.append(f"for {report.target_account_id}")
     if report.amount:
         parts.append(f"{report.amount} of asset {report.asset_id}")
+    if report.exec_type is ExecType.ASSET_ADDED:
+        parts.append(f"asset {report.asset_id}")
     if report.market_state:
         parts.append(f"market {report.market_id} {report.market_state.name.lower()}")
     if report.reason is not ReasonCode.NONE:

@@ -19,6 +19,7 @@ from zexchange.limits import AMOUNT_MAX, PRICE_TICKS_MAX, QTY_LOTS_MAX
 from zexchange.wire.messages import (
     BatchFlags,
     Command,
+    CommandKind,
     ExecType,
     MarketState,
     OpenOrder,
@@ -37,6 +38,11 @@ STRANGE_QUANTITIES = (0, 1, 1_024, 1_025, QTY_LOTS_MAX, QTY_LOTS_MAX + 1, 2**63 
 STRANGE_AMOUNTS = (0, 1, AMOUNT_MAX, AMOUNT_MAX + 1, AMOUNT_MAX - 1_000_000, 2**64 - 1, 2**62)
 STRANGE_IDS = (0, 1, 2**32 - 1, 2**32, 2**63, 2**64 - 1)
 UNKNOWN_MARKETS = (4, 9, 2**32 - 1)
+MORE_MARKETS = (11, 12, 13)
+"""That may be added on the way; there is room for one."""
+MORE_ASSETS = (21, 22, 23)
+"""Likewise."""
+STRANGE_SYMBOLS = (b"", b"x", b"-A", b"A\0B", b"A B", b"FREE\xff", b"FREE", b"USD", bytes(range(65, 97)))
 
 SHARD = 1
 """The shard under test: not 0, so that a forgotten shard number shows."""
@@ -61,6 +67,8 @@ def stream_genesis(random: Random, *, deep: bool) -> Genesis:
         max_balances=64 if deep else random.randint(12, 16),
         max_orders=2_300 if deep else random.randint(4, 40),
         max_outcomes=random.choice((64, 65, 100, 128, 200)),
+        max_markets=4,
+        max_assets=5,
     )
     return kit.small_genesis(
         assets=(
@@ -126,7 +134,7 @@ class Stream:
     def market_id(self) -> int:
         if self.maybe(0.03):
             return self.random.choice(UNKNOWN_MARKETS)
-        return self.random.choice((2, 2, 1, 1, 8))
+        return self.random.choice((2, 2, 2, 1, 1, 1, 8, 8, *MORE_MARKETS[:2]))
 
     def side(self) -> Side:
         return self.random.choice((Side.BUY, Side.SELL))
@@ -304,7 +312,25 @@ class Stream:
         market_id = 0 if self.maybe(0.4) else self.market_id()
         return kit.cancel_all(market_id, self.random.choice((Side.NONE, Side.BUY, Side.SELL)))
 
+    def sizes(self) -> dict[int, int]:
+        """How often the sizes of each market have changed."""
+        return {one.market_id: one.sizes_no % 256 for one in self.duel.subject.markets(1, 0, 10)[0]}
+
     def trader_command(self, key: bytes) -> Command:
+        """Mostly for the sizes that the market has."""
+        command = self.some_trader_command(key)
+        if command.kind in (CommandKind.NEW, CommandKind.AMEND) and self.maybe(0.98):
+            market_id = command.market_id
+            if command.kind is CommandKind.AMEND:
+                account_id = self.duel.subject.account_of_key(key) or 0
+                for order in self.duel.subject.open_orders(account_id, 0, 0, 3_000):
+                    is_named = order.client_order_id == command.client_order_id
+                    if order.order_id == command.order_id or (command.order_id == 0 and is_named):
+                        market_id = order.market_id
+            command.sizes_no = self.sizes().get(market_id, 0)
+        return command
+
+    def some_trader_command(self, key: bytes) -> Command:
         kind = self.random.random()
         if kind < 0.62 or (kind < 0.95 and self.own_order(key) is None):
             return self.new_order()
@@ -318,7 +344,9 @@ class Stream:
 
     def operator_command(self) -> OperatorCommand:
         kind = self.random.random()
-        asset_id = self.random.choice((10, 10, 3, 7, 5, 6)) if self.maybe(0.98) else 0
+        asset_id = self.asset_id()
+        if self.maybe(0.12):
+            return self.definition()
         if kind < 0.12:
             return kit.open_account(self.some_key(), 0 if self.maybe(0.5) else self.account_id())
         if kind < 0.22:
@@ -333,6 +361,34 @@ class Stream:
             price_ticks = self.random.choice((*STRANGE_PRICES, 0)) if self.maybe(0.05) else 0
             return kit.reference_price(self.market_id(), price_ticks or self.random.randint(7, 14))
         return self.market_rules() if kind < 0.985 else self.account_rules()
+
+    def asset_id(self) -> int:
+        return self.random.choice((10, 10, 3, 7, 5, 6, *MORE_ASSETS[:2])) if self.maybe(0.98) else 0
+
+    def symbol(self, number: int) -> str | bytes:
+        return self.random.choice(STRANGE_SYMBOLS) if self.maybe(0.25) else f"S{number}"
+
+    def units(self) -> tuple[int, int]:
+        """Base units per lot, quote units per tick and lot."""
+        if self.maybe(0.08):
+            return self.random.choice(STRANGE_AMOUNTS), self.random.choice(STRANGE_AMOUNTS)
+        return self.random.choice(((1, 1), (1, 2), (2, 4), (4, 2), (3, 1), (5, 1), (1, 1)))
+
+    def definition(self) -> OperatorCommand:
+        """Another asset or market, or other sizes: mostly what cannot be."""
+        choose = self.random.choice
+        kind = self.random.random()
+        if kind < 0.3:
+            asset_id = choose((*MORE_ASSETS, 10, 0))
+            return kit.add_asset(asset_id, self.symbol(asset_id), choose((0, 0, 1, 2, 18, 19, 255)))
+        lot, tick = self.units()
+        if kind < 0.75:
+            market_id = choose((*MORE_MARKETS, *MORE_MARKETS, 2, 0))
+            charged = choose(({}, {}, fees(self.random), {"maker_fee_ppm": -1}, {"taker_fee_ppm": 1_000_001}))
+            base, quote = choose((3, 7, self.asset_id())), choose((10, 10, 5, self.asset_id()))
+            symbol = self.symbol(market_id)
+            return kit.add_market(market_id, symbol, base, quote, lot=lot, tick=tick, **charged)
+        return kit.market_sizes(self.market_id(), lot, tick)
 
     def set_market_state(self) -> OperatorCommand:
         """Mostly towards trading; sometimes with a time at which it ends by itself."""
@@ -482,6 +538,8 @@ class Stream:
             frames[-1] = self.damaged(frames[-1])
         self.apply(b"".join(frames))
         if self.maybe(0.05):
+            if self.maybe(0.3):
+                self.resize()
             self.reopen_markets()
         if self.maybe(0.05):
             self.duel.check_from_outside()
@@ -493,18 +551,36 @@ class Stream:
         self.apply(kit.batch(OPERATOR_KEY, self.nonces[OPERATOR_KEY], commands, SHARD))
 
     def trader(self, key: bytes, *commands: Command, flags: BatchFlags = BatchFlags.NONE) -> None:
+        """For the sizes that the markets have."""
+        sizes = self.sizes()
+        for command in commands:
+            if command.kind is CommandKind.NEW:
+                command.sizes_no = sizes.get(command.market_id, 0)
+            elif command.kind is CommandKind.AMEND:
+                command.sizes_no = sizes.get(2, 0)
         self.nonces[key] = self.nonces.get(key, 0) + 1
         self.apply(kit.batch(key, self.nonces[key], commands, SHARD, flags))
 
     def reopen_markets(self) -> None:
         """All that can come to trade again; a pre-open market by its auction, whose execution may take long."""
-        for market_id in (1, 2, 8):
+        market_ids = [one.market_id for one in self.duel.subject.markets(0, 0, 10)[0]]
+        for market_id in market_ids:
             states = (MarketState.AUCTION, MarketState.HALTED, MarketState.CONTINUOUS)
             self.operator(*(kit.market_state(market_id, state) for state in states))
             if self.maybe(0.4):
                 self.operator(kit.market_rules(market_id))
-        while any(self.duel.subject.depth(id, 0).state is MarketState.UNCROSSING for id in (1, 2, 8)):
+        while any(self.duel.subject.depth(id, 0).state is MarketState.UNCROSSING for id in market_ids):
             self.apply(kit.time_passed())
+
+    def resize(self) -> None:
+        """Closes a market, cancels what is open in it, and gives it other sizes; sometimes something is open still."""
+        market_id = self.market_id()
+        self.operator(kit.market_state(market_id, MarketState.CLOSED))
+        if self.maybe(0.9):
+            for key in {key for key in self.keys if self.duel.subject.account_of_key(key)}:
+                self.trader(key, *[kit.cancel_all(market_id)] * 3)
+        lot, tick = self.units()
+        self.operator(kit.market_sizes(market_id, lot, tick), kit.reference_price(market_id, 10))
 
     def begin(self) -> None:
         """Three accounts with money; the last may be without some asset when balances run out."""
@@ -631,19 +707,19 @@ class Stream:
             self.trader(key, kit.cancel_all())
         self.operator(kit.market_state(2, MarketState.AUCTION))
         for _ in range(16):
-            self.trader(maker, *[kit.order(Side.SELL, 1, self.random.randint(8, 11), market_id=2)] * 64)
+            self.trader(maker, *[kit.order(Side.SELL, 1, self.random.randint(8, 9), market_id=2)] * 64)
             self.trader(
                 taker,
                 kit.order(Side.BUY, 70, self.random.randint(9, 12), market_id=2, display_qty_lots=1),
                 kit.order(Side.SELL, 3, 9, market_id=2),
-                *[kit.order(Side.BUY, 1, 9, market_id=2, tif=TimeInForce.AT_THE_OPEN)] * 40,
+                *[kit.order(Side.BUY, 1, self.random.randint(7, 9), market_id=2, tif=TimeInForce.AT_THE_OPEN)]
+                * 40,
             )
         self.duel.restore()
-        self.operator(
-            kit.market_state(2, MarketState.CONTINUOUS, 0), kit.market_state(1, MarketState.AUCTION)
-        )
+        self.operator(kit.market_state(2, MarketState.CONTINUOUS))
         self.duel.restore()
         self.trader(other, kit.order(Side.BUY, 1, 9, market_id=2), kit.cancel_all())
+        self.operator(kit.market_state(1, MarketState.AUCTION))
         self.trader(maker, kit.cancel_all())
         for _ in range(4):
             self.apply(kit.time_passed())

@@ -11,11 +11,14 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, preco
 from tests.model import kit
 from tests.model.duel import Duel
 from tests.model.stream import (
+    MORE_ASSETS,
+    MORE_MARKETS,
     SHARD,
     STRANGE_AMOUNTS,
     STRANGE_IDS,
     STRANGE_PRICES,
     STRANGE_QUANTITIES,
+    STRANGE_SYMBOLS,
     UNKNOWN_MARKETS,
     stream_genesis,
 )
@@ -35,12 +38,16 @@ KEYS = [kit.public_key(number) for number in range(6)]
 SIDES = st.sampled_from((Side.BUY, Side.SELL))
 PRICES = st.integers(7, 13) | st.sampled_from(STRANGE_PRICES)
 QUANTITIES = st.integers(1, 9) | st.sampled_from(STRANGE_QUANTITIES)
-MARKETS = st.sampled_from((1, 2, 8, *UNKNOWN_MARKETS))
+MARKETS = st.sampled_from((1, 2, 8, *MORE_MARKETS, *UNKNOWN_MARKETS))
 CLIENT_IDS = st.integers(0, 3)
 ORDER_IDS = st.integers(0, 40) | st.sampled_from(STRANGE_IDS)
 ACCOUNTS = st.integers(0, 9) | st.sampled_from(STRANGE_IDS)
 ASSETS = st.sampled_from((10, 3, 7, 5, 6, 0))
 AMOUNTS = st.integers(1, 1_000) | st.sampled_from(STRANGE_AMOUNTS)
+NEW_ASSETS = st.sampled_from((*MORE_ASSETS, 10, 0))
+NEW_MARKETS = st.sampled_from((*MORE_MARKETS, 2, 0))
+SYMBOLS = st.sampled_from(("A", "B", "FREE", "USD", *STRANGE_SYMBOLS))
+UNITS = st.integers(1, 5) | st.sampled_from(STRANGE_AMOUNTS)
 NEW_KEYS = st.sampled_from((*KEYS, kit.OPERATOR_KEY, bytes(32)))
 
 NEW_ORDERS = st.builds(
@@ -79,7 +86,10 @@ OPERATOR_COMMANDS = st.lists(
         kind=st.just(OperatorCommandKind.SET_MARKET_STATE),
         market_id=MARKETS,
         market_state=st.sampled_from((MarketState.CLOSED, MarketState.CONTINUOUS, MarketState.HALTED)),
-    ),
+    )
+    | st.builds(kit.add_asset, NEW_ASSETS, SYMBOLS, st.integers(0, 19))
+    | st.builds(kit.add_market, NEW_MARKETS, SYMBOLS, ASSETS, ASSETS, lot=UNITS, tick=UNITS)
+    | st.builds(kit.market_sizes, MARKETS, UNITS, UNITS),
     min_size=1,
     max_size=4,
 )

@@ -67,6 +67,9 @@ static const field of_market[] = {
     F(engine_market, book.sides[0].best, INDEX), F(engine_market, book.sides[1].best, INDEX),
     F(engine_market, book.windows[0].base, AMOUNT), F(engine_market, book.windows[1].count, COUNT),
     F(engine_market, book.windows[1].summary, AMOUNT),
+    F(engine_market, market_id, WORD),         F(engine_market, symbol, AMOUNT),
+    F(engine_market, maker_fee_ppm, WORD),     F(engine_market, taker_fee_ppm, WORD),
+    F(engine_market, fee_balance, COUNT),      F(engine_market, sizes_no, WORD),
 };
 static const field of_account[] = {
     F(ledger_account, first_balance, INDEX), F(ledger_account, balance_count, COUNT),
@@ -105,6 +108,8 @@ static const field of_engine[] = {
     F(engine, ledger.account_count, COUNT),
     F(engine, ledger.key_count, COUNT),
     F(engine, ledger.balance_count, COUNT),
+    F(engine, ledger.asset_count, COUNT),
+    F(engine, market_count, COUNT),
     F(engine, expiry_count, COUNT),
     F(engine, rule_count, COUNT),
     F(engine, outcomes_count, AMOUNT),
@@ -114,6 +119,10 @@ static const field of_amount[] = {{"ledger.supplies", AMOUNT, 0}};
 static const field of_word[] = {{"engine.expiry_heap", INDEX, 0}};
 static const field of_window[] = {{"book_window.words", AMOUNT, 0}};
 static const field of_window_level[] = {{"book_window.levels", WORD, 0}};
+static const field of_defined[] = {{"engine.market_defined", AMOUNT, 0}};
+static const field of_asset_id[] = {{"ledger.asset_ids", WORD, 0}};
+static const field of_asset_symbol[] = {{"ledger.asset_symbols", AMOUNT, 0}};
+static const field of_asset_decimals[] = {{"ledger.asset_decimals", SMALL, 0}};
 static const field of_group[] = {{"engine.trade_groups", WORD, 0}};
 
 /* What was said, and which fields were noticed; few enough to look through. */
@@ -331,6 +340,7 @@ static void poke_engine(engine *self, uint64_t *random) {
     }
     for (uint32_t index = 0; index < self->market_count; index++) {
         POKE_ALL(check_engine, self, of_market, &self->markets[index], orders_max)
+        POKE_ALL(check_engine, self, of_defined, &self->market_defined[index], 1)
         const book_window *const window = &self->markets[index].book.windows[random_below(random, 2)];
         const uint32_t entry = random_below(random, window->size);
         POKE_ALL(check_engine, self, of_window, &window->words[entry / 64], 1)
@@ -343,7 +353,11 @@ static void poke_engine(engine *self, uint64_t *random) {
     POKE_ALL(check_engine, self, of_balance, &self->ledger.balances[random_below(random, self->ledger.balance_count)],
              self->ledger.balance_count)
     POKE_ALL(check_engine, self, of_key, &self->ledger.keys[random_below(random, self->ledger.key_count)], 1)
-    POKE_ALL(check_engine, self, of_amount, &self->ledger.supplies[random_below(random, self->ledger.limits.assets)], 1)
+    const uint32_t asset = random_below(random, self->ledger.asset_count);
+    POKE_ALL(check_engine, self, of_amount, &self->ledger.supplies[asset], 1)
+    POKE_ALL(check_engine, self, of_asset_id, &self->ledger.asset_ids[asset], 1)
+    POKE_ALL(check_engine, self, of_asset_symbol, self->ledger.asset_symbols[asset], 1)
+    POKE_ALL(check_engine, self, of_asset_decimals, &self->ledger.asset_decimals[asset], 1)
     if (self->expiry_count > 0) {
         POKE_ALL(check_engine, self, of_word, &self->expiry_heap[random_below(random, self->expiry_count)], orders_max)
     }
@@ -399,7 +413,7 @@ int main(int count, char **arguments) {
     for (size_t at = 0; at < noticed_count; at++) printf("noticed: %s\n", noticed[at]);
     for (size_t at = 0; at < said_count; at++) printf("%s\n", said[at]);
     engine_destroy(self);
-    free((void *)config.asset_ids);
+    free((void *)config.assets);
     free((void *)config.markets);
     free(bytes);
     return 0;

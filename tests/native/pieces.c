@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "book.h"
+#include "definitions.h"
 #include "engine.h"
 #include "idmap.h"
 #include "kit.h"
@@ -640,22 +641,23 @@ static int create_with(const engine_config *config) {
     return error;
 }
 
-/* Whatever is out of its range is refused, before any memory is asked for. */
+/* Whatever is out of its range is refused. */
 static void test_configurations(void) {
     static const uint8_t bytes[32] = {1};
-    static const uint32_t asset_ids[] = {1, 2};
+    static const engine_asset_config assets[] = {{.symbol = "A", .asset_id = 1}, {.symbol = "B", .asset_id = 2}};
     const engine_market_config market = {
-        .base_units_per_lot = 1, .quote_units_per_tick_lot = 1, .market_id = 1, .quote_asset = 1, .taker_fee_ppm = 5,
+        .symbol = "A-B", .base_units_per_lot = 1, .quote_units_per_tick_lot = 1, .market_id = 1, .quote_asset = 1, .taker_fee_ppm = 5,
     };
     const engine_config right = {
-        .deployment_id = bytes, .operator_public_key = bytes, .asset_ids = asset_ids, .markets = &market,
-        .sha256 = toy_hash, .asset_count = 2, .market_count = 1, .accounts_max = 4, .keys_max = 4, .balances_max = 8,
+        .deployment_id = bytes, .operator_public_key = bytes, .assets = assets, .markets = &market,
+        .sha256 = toy_hash, .asset_count = 2, .market_count = 1, .assets_max = 3, .markets_max = 2, .accounts_max = 4, .keys_max = 4, .balances_max = 8,
         .orders_max = 8, .outcomes_max = 64, .tracked = 1,
     };
     CHECK(create_with(&right) == ZX_OK);
     const size_t limits[] = {
         offsetof(engine_config, accounts_max), offsetof(engine_config, keys_max), offsetof(engine_config, balances_max),
         offsetof(engine_config, orders_max), offsetof(engine_config, outcomes_max), offsetof(engine_config, asset_count),
+        offsetof(engine_config, assets_max), offsetof(engine_config, markets_max),
     };
     for (size_t limit = 0; limit < sizeof limits / sizeof *limits; limit++) {
         const uint32_t values[] = {0, (1u << 26) + 1};
@@ -698,6 +700,39 @@ static void test_configurations(void) {
         wrong.markets = &markets[at];
         CHECK(create_with(&wrong) == ZX_ERROR_CONFIG);
     }
+
+    engine_asset_config others[2];
+    const size_t kinds = 7;
+    for (size_t kind = 0; kind < kinds; kind++) {
+        memcpy(others, assets, sizeof others);
+        if (kind == 0) others[1].asset_id = 1;
+        if (kind == 1) others[1].asset_id = 0;
+        if (kind == 2) others[1].symbol[0] = 'A';
+        if (kind == 3) others[1].symbol[0] = 'b';
+        if (kind == 4) others[1].symbol[0] = '-';
+        if (kind == 5) others[1].symbol[2] = 'B';
+        if (kind == 6) others[1].decimals = 19;
+        wrong = right;
+        wrong.assets = others;
+        CHECK(create_with(&wrong) == ZX_ERROR_CONFIG);
+    }
+    const engine_market_config twice[2] = {market, market};
+    wrong = right;
+    wrong.markets = twice;
+    wrong.market_count = 2;
+    CHECK(create_with(&wrong) == ZX_ERROR_CONFIG);
+}
+
+/* The tick that two amounts make is a decimal number of at most 18 decimals. */
+static void test_sizes(void) {
+    CHECK(definitions_sizes_are_sound(0, 0, 1, 1) && definitions_sizes_are_sound(0, 0, 1, ZX_AMOUNT_MAX));
+    CHECK(definitions_sizes_are_sound(0, 0, 1024, 3) && definitions_sizes_are_sound(8, 6, 10000, 1));
+    CHECK(!definitions_sizes_are_sound(0, 0, 3, 1) && definitions_sizes_are_sound(0, 0, 3, 6));
+    CHECK(!definitions_sizes_are_sound(18, 18, 7, ZX_AMOUNT_MAX - 1));
+    CHECK(definitions_sizes_are_sound(18, 18, ZX_AMOUNT_MAX, ZX_AMOUNT_MAX));
+    CHECK(definitions_sizes_are_sound(0, 18, 1, 1) && !definitions_sizes_are_sound(0, 18, 10, 1));
+    CHECK(definitions_sizes_are_sound(18, 0, UINT64_C(1) << 36, 1));
+    CHECK(!definitions_sizes_are_sound(18, 0, UINT64_C(1) << 37, 1));
 }
 
 int main(void) {
@@ -728,6 +763,7 @@ int main(void) {
     test_what_a_book_changed_is_undone(72, 300, 0);
     test_what_a_book_changed_is_undone(73, 20000, 1);
     test_configurations();
+    test_sizes();
     puts("ok");
     return 0;
 }

@@ -123,7 +123,7 @@ int main(int count, char **arguments) {
         (unsigned long long)events_hash
     );
     engine_destroy(self);
-    free((void *)config.asset_ids);
+    free((void *)config.assets);
     free((void *)config.markets);
     free(bytes);
     return 0;

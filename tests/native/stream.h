@@ -1,8 +1,8 @@
 /*
  * stream.h: a generated stream of records, as tests/native/test_native.py writes it into a file.
  *
- * Little-endian: u16 shard, u16 asset count, u32 market count, u32 accounts, keys, balances, orders, outcomes;
- * deployment id[32]; operator key[32]; asset ids, u32 each; markets, 7 fields each (see read_config); then steps:
+ * Little-endian: u16 shard, u16 asset count, u32 market count, u32 accounts, keys, balances, orders, outcomes, assets,
+ * markets; deployment id[32]; operator key[32]; assets and markets (see read_config); then steps:
  * u64 log time, u32 length, body.
  */
 #ifndef ZX_TESTS_STREAM_H
@@ -43,11 +43,17 @@ static engine_config read_config(input *from, uint64_t hash_seed) {
     config.balances_max = take_u32(from);
     config.orders_max = take_u32(from);
     config.outcomes_max = take_u32(from);
+    config.assets_max = take_u32(from);
+    config.markets_max = take_u32(from);
     config.deployment_id = take(from, 32);
     config.operator_public_key = take(from, 32);
-    uint32_t *const asset_ids = malloc(config.asset_count * sizeof *asset_ids);
-    for (uint32_t index = 0; index < config.asset_count; index++) asset_ids[index] = take_u32(from);
-    config.asset_ids = asset_ids;
+    engine_asset_config *const assets = calloc(config.asset_count, sizeof *assets);
+    for (uint32_t index = 0; index < config.asset_count; index++) {
+        assets[index].asset_id = take_u32(from);
+        assets[index].decimals = take_u32(from);
+        memcpy(assets[index].symbol, take(from, ENGINE_SYMBOL_BYTES), ENGINE_SYMBOL_BYTES);
+    }
+    config.assets = assets;
     engine_market_config *const markets = calloc(config.market_count, sizeof *markets);
     for (uint32_t index = 0; index < config.market_count; index++) {
         markets[index].base_units_per_lot = take_u64(from);
@@ -57,6 +63,7 @@ static engine_config read_config(input *from, uint64_t hash_seed) {
         markets[index].quote_asset = take_u32(from);
         markets[index].maker_fee_ppm = take_u32(from);
         markets[index].taker_fee_ppm = take_u32(from);
+        memcpy(markets[index].symbol, take(from, ENGINE_SYMBOL_BYTES), ENGINE_SYMBOL_BYTES);
     }
     config.markets = markets;
     return config;

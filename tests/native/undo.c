@@ -118,7 +118,7 @@ int main(int count, char **arguments) {
     CHECK(broken == NULL);
     printf("%u attempts, at most %u lines\n", attempts, lines_max);
     engine_destroy(self);
-    free((void *)config.asset_ids);
+    free((void *)config.assets);
     free((void *)config.markets);
     free(bytes);
     return 0;

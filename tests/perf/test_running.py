@@ -98,7 +98,9 @@ def test_run_leaves_nothing_and_disturbs_nobody(exchange: RunningExchange, opera
     assert found.resting_orders == 512
     assert (found.left_orders, found.verified, found.target) == (0, True, "data")
     assert found.valid == (found.problems == ())
-    assert exchange.info.processes == before, "neither the load nor the verification made anything start again"
+    assert exchange.info.processes == before, (
+        "neither the load nor the verification made anything start again"
+    )
     for number in (0, 1, 1_000_000):
         with account_of(exchange, number) as account:
             assert account.account_id is not None
@@ -304,9 +306,7 @@ def test_needs_cover_the_dearest_course_of_a_run() -> None:
     needs = needs_of(GENESIS, markets, middles, 10, 50)
     assert set(needs) == {"USD", "BTC", "ETH"}
     assert needs["BTC"] == 10 * markets[0].lot_size
-    dearest = max(
-        (middles[market.market_id] + 50) * market.tick_size * market.lot_size for market in markets
-    )
+    dearest = max((middles[market.market_id] + 50) * market.tick_size * market.lot_size for market in markets)
     assert 10 * dearest <= needs["USD"] <= 10 * dearest * 2
 
 

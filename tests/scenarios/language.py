@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.model import kit
 from tests.model.kit import OPERATOR_KEY, EngineClass, Shard, line, public_key
-from zexchange.genesis import AssetSpec, EngineLimits, MarketSpec
+from zexchange.genesis import AssetSpec, EngineLimits, MarketSpec, decode_symbol
 from zexchange.wire.messages import (
     BatchFlags,
     Command,
@@ -28,6 +28,7 @@ from zexchange.wire.messages import (
 FOLDER = Path(__file__).parent
 ACCOUNTS = {"alice": 1, "bob": 2, "carol": 3, "dave": 4}
 NAMES = {number: name for name, number in ACCOUNTS.items()} | {0: "operator"}
+ASSETS = {"USD": 1, "BTC": 2, "ETH": 3, "DUST": 4, "GOLD": 9}
 MONEY = 100_000
 _UNITS_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "d": 86_400_000_000_000}
 _FLAGS: dict[str, dict[str, Any]] = {
@@ -59,6 +60,7 @@ _NUMBERS = {
     "qty": "qty_lots",
     "id": "client_order_id",
     "in": "market_id",
+    "sizes": "sizes_no",
 }
 _RULES = {
     "dynamic": "dynamic_band_ppm",
@@ -114,7 +116,15 @@ class World:
     """One engine, in which the lines of a scenario happen."""
 
     def __init__(self, engine_class: EngineClass) -> None:
-        limits = EngineLimits(max_accounts=6, max_keys=8, max_balances=18, max_orders=12, max_outcomes=256)
+        limits = EngineLimits(
+            max_accounts=6,
+            max_keys=8,
+            max_balances=18,
+            max_orders=12,
+            max_outcomes=256,
+            max_markets=6,
+            max_assets=6,
+        )
         genesis = kit.small_genesis(
             engine_limits=limits,
             assets=(
@@ -239,6 +249,23 @@ class World:
             if words[0] in ACCOUNTS:
                 return kit.account_rules(ACCOUNTS[words[0]], **numbers)
             return kit.market_rules(int(words[0]), **numbers)
+        if kind == "asset":
+            return kit.add_asset(int(words[0]), words[1].encode(), int(words[2]))
+        if kind == "market":
+            base, quote = (ASSETS[word] if word in ASSETS else int(word) for word in words[2:4])
+            fees = dict(zip(words[6::2], words[7::2], strict=True))
+            return kit.add_market(
+                int(words[0]),
+                words[1].encode(),
+                base,
+                quote,
+                lot=int(words[4]),
+                tick=int(words[5]),
+                maker_fee_ppm=int(fees.get("maker", 0)),
+                taker_fee_ppm=int(fees.get("taker", 0)),
+            )
+        if kind == "sizes":
+            return kit.market_sizes(int(words[0]), int(words[1]), int(words[2]))
         if kind == "deposit":
             return kit.deposit(ACCOUNTS[words[0]], int(words[1]), int(words[2]))
         if kind == "withdraw":
@@ -268,7 +295,7 @@ class World:
         return [*(sides or ["empty"]), depth.state.name.lower()]
 
     def _money(self, who: str) -> list[str]:
-        assets = {1: "USD", 2: "BTC", 3: "ETH", 4: "DUST"}
+        assets = {one.asset_id: decode_symbol(one.symbol) for one in self.shard.engine.assets(0, 9)}
         balances = self.shard.engine.balances(0 if who == "operator" else ACCOUNTS[who])
         return [
             f"{assets[one.asset_id]} {one.available}" + (f" held {one.held}" if one.held else "")

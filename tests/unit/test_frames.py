@@ -71,6 +71,24 @@ HALT = OperatorCommand(
 FEED = OperatorCommand(kind=OperatorCommandKind.SET_REFERENCE_PRICE, market_id=1, price_ticks=9)
 LIMIT = OperatorCommand(kind=OperatorCommandKind.SET_MARKET_RULES, market_id=1, qty_lots=9)
 TREAT = OperatorCommand(kind=OperatorCommandKind.SET_ACCOUNT_RULES, account_id=4, orders_max=9)
+ASSET = OperatorCommand(kind=OperatorCommandKind.ADD_ASSET, asset_id=9, symbol=b"X".ljust(32, b"\0"))
+MARKET = OperatorCommand(
+    kind=OperatorCommandKind.ADD_MARKET,
+    market_id=9,
+    asset_id=1,
+    quote_asset_id=2,
+    symbol=b"X".ljust(32, b"\0"),
+    base_units_per_lot=1,
+    quote_units_per_tick_lot=1,
+    maker_fee_ppm=-1,
+    taker_fee_ppm=1,
+)
+SIZES = OperatorCommand(
+    kind=OperatorCommandKind.SET_MARKET_SIZES,
+    market_id=9,
+    base_units_per_lot=1,
+    quote_units_per_tick_lot=1,
+)
 
 
 def trader(*commands: Command) -> bytes:
@@ -140,8 +158,7 @@ MALFORMED: dict[str, tuple[bytes, ReasonCode]] = {
     "reserved of the batch": (put(FRAME, BODY + 107, 1), ReasonCode.RESERVED_BITS_SET),
     "another template of the log": (TimePassed().encode(), ReasonCode.TEMPLATE_UNKNOWN),
     "undefined option": (put(FRAME, COMMANDS + 5, 32), ReasonCode.RESERVED_BITS_SET),
-    "reserved of a command": (put(FRAME, COMMANDS + 7, 1), ReasonCode.RESERVED_BITS_SET),
-    "reserved of the second command": (put(FRAME, SECOND + 7, 1), ReasonCode.RESERVED_BITS_SET),
+    "undefined option of the second command": (put(FRAME, SECOND + 5, 32), ReasonCode.RESERVED_BITS_SET),
     "no kind": (put(FRAME, COMMANDS, 0), ReasonCode.ENUM_VALUE_UNKNOWN),
     "unknown kind": (put(FRAME, COMMANDS, 5), ReasonCode.ENUM_VALUE_UNKNOWN),
     "reserved1 of an operator's command": (
@@ -149,7 +166,15 @@ MALFORMED: dict[str, tuple[bytes, ReasonCode]] = {
         ReasonCode.RESERVED_BITS_SET,
     ),
     "reserved2 of an operator's command": (
-        put(operator(OPEN), COMMANDS + 108, 1),
+        put(operator(OPEN), COMMANDS + 169, 1),
+        ReasonCode.RESERVED_BITS_SET,
+    ),
+    "reserved3 of an operator's command": (
+        put(operator(OPEN), COMMANDS + 171, 1),
+        ReasonCode.RESERVED_BITS_SET,
+    ),
+    "reserved4 of an operator's command": (
+        put(operator(OPEN), COMMANDS + 175, 1),
         ReasonCode.RESERVED_BITS_SET,
     ),
     "no kind of an operator's command": (put(operator(OPEN), COMMANDS, 0), ReasonCode.ENUM_VALUE_UNKNOWN),
@@ -165,7 +190,7 @@ def test_malformed(frame: bytes, reason: ReasonCode) -> None:
     assert check_frame(frame) is reason
 
 
-SIDE, ORDER_TYPE, TIF, STP, OPTIONS = 1, 2, 3, 4, 5
+SIDE, ORDER_TYPE, TIF, STP, OPTIONS, SIZES_NO = 1, 2, 3, 4, 5, 7
 MARKET_ID, CLIENT_ORDER_ID, ORDER_ID, PRICE, QTY = 8, 16, 24, 32, 40
 TRIGGER, TRAIL_PPM, DISPLAY, MIN_QTY, TRIGGER_TICKS, EXPIRE, NOTIONAL = 6, 12, 48, 56, 64, 72, 80
 TERMS = dict.fromkeys((TRAIL_PPM, DISPLAY, MIN_QTY, TRIGGER_TICKS, EXPIRE, NOTIONAL), (1,))
@@ -177,7 +202,7 @@ NOT_ALLOWED: dict[str, tuple[bytes, dict[int, tuple[int, ...]]]] = {
     "cancel": (
         trader(CANCEL),
         {SIDE: (1, 3), ORDER_TYPE: (1, 9), TIF: (1,), STP: (1,), OPTIONS: (1,), PRICE: (1,), QTY: (1,)}
-        | {TRIGGER: (1,)}
+        | {TRIGGER: (1,), SIZES_NO: (1,)}
         | TERMS,
     ),
     "amend": (
@@ -187,7 +212,7 @@ NOT_ALLOWED: dict[str, tuple[bytes, dict[int, tuple[int, ...]]]] = {
     "cancel all": (
         trader(CANCEL_ALL),
         {SIDE: (3, 255), ORDER_TYPE: (1,), TIF: (1,), STP: (1,), OPTIONS: (1,)}
-        | {CLIENT_ORDER_ID: (1,), ORDER_ID: (1,), PRICE: (1,), QTY: (1,), TRIGGER: (1,)}
+        | {CLIENT_ORDER_ID: (1,), ORDER_ID: (1,), PRICE: (1,), QTY: (1,), TRIGGER: (1,), SIZES_NO: (1,)}
         | TERMS,
     ),
 }
@@ -203,7 +228,9 @@ GROUP_ID, REFERENCE, UNTIL, QTY_MAX, ORDERS_MAX, DYNAMIC, STATIC, DISCOUNT, RATE
     100,
     104,
 )
-RULES = {GROUP_ID, REFERENCE, UNTIL, QTY_MAX, ORDERS_MAX, DYNAMIC, STATIC, DISCOUNT, RATE}
+QUOTE_ID, SYMBOL, LOT, TICK, MAKER_FEE, TAKER_FEE, DECIMALS = 108, 112, 144, 152, 160, 164, 168
+DEFINITION = {QUOTE_ID, SYMBOL, SYMBOL + 31, LOT, TICK, MAKER_FEE, TAKER_FEE, DECIMALS}
+RULES = DEFINITION | {GROUP_ID, REFERENCE, UNTIL, QTY_MAX, ORDERS_MAX, DYNAMIC, STATIC, DISCOUNT, RATE}
 
 
 def none_of(*offsets: int, but: frozenset[int] = frozenset()) -> dict[int, tuple[int, ...]]:
@@ -235,6 +262,25 @@ NOT_ALLOWED_TO_OPERATORS: dict[str, tuple[bytes, dict[int, tuple[int, ...]]]] = 
             but=frozenset({UNTIL, QTY_MAX, ORDERS_MAX, DYNAMIC, STATIC}),
         ),
     ),
+    "add asset": (
+        operator(ASSET),
+        none_of(
+            MARKET_STATE,
+            OPERATOR_MARKET_ID,
+            ACCOUNT_ID,
+            AMOUNT,
+            NEW_KEY,
+            but=frozenset({SYMBOL, SYMBOL + 31, DECIMALS}),
+        ),
+    ),
+    "add market": (
+        operator(MARKET),
+        none_of(MARKET_STATE, ACCOUNT_ID, AMOUNT, NEW_KEY, but=frozenset({*DEFINITION} - {DECIMALS})),
+    ),
+    "set market sizes": (
+        operator(SIZES),
+        none_of(MARKET_STATE, ACCOUNT_ID, AMOUNT, ASSET_ID, NEW_KEY, but=frozenset({LOT, TICK})),
+    ),
     "set account rules": (
         operator(TREAT),
         none_of(
@@ -264,7 +310,7 @@ def test_the_first_failing_check_gives_the_reason() -> None:
     """Faults are added from the last check to the first; each one hides those before."""
     faults: list[tuple[Callable[[bytes], bytes], ReasonCode]] = [
         (lambda frame: put(frame, COMMANDS + SIDE, 9), ReasonCode.ENUM_VALUE_UNKNOWN),
-        (lambda frame: put(frame, COMMANDS + 7, 1), ReasonCode.RESERVED_BITS_SET),
+        (lambda frame: put(frame, COMMANDS + 5, 64), ReasonCode.RESERVED_BITS_SET),
         (lambda frame: resized(frame + b"\0"), ReasonCode.TRAILING_BYTES),
         (lambda frame: resized(frame[:-2]), ReasonCode.FRAME_TRUNCATED),
         (lambda frame: put(frame, GROUP + 2, 0), ReasonCode.COMMAND_COUNT_INVALID),

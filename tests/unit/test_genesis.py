@@ -9,14 +9,19 @@ import pytest
 from zexchange.genesis import (
     DEFAULT_ASSETS,
     DEFAULT_MARKETS,
+    Asset,
     AssetSpec,
     EngineLimits,
     GenesisError,
     MarketSpec,
     build_genesis,
+    decode_symbol,
+    encode_symbol,
     load_genesis,
     load_markets,
     parse_genesis,
+    sizes_of,
+    units_of,
 )
 from zexchange.runtime.deployment import DeploymentExists, create_deployment
 from zexchange.runtime.paths import DataPaths
@@ -261,3 +266,56 @@ def test_wrong_markets_are_named_with_their_file(tmp_path: Path, old: str, new: 
     with pytest.raises(GenesisError) as raised:
         load_markets(path, shards=2)
     assert str(raised.value).startswith(f"{path}: {message}")
+
+
+def test_room_for_what_is_added_later() -> None:
+    genesis = parse_genesis(default_text().encode())
+    assert (genesis.markets_max(0), genesis.assets_max) == (3 + 256, 4 + 256)
+    text = (
+        default_text()
+        .replace("max_markets = 0", "max_markets = 3")
+        .replace("max_assets = 0", "max_assets = 9")
+    )
+    genesis = parse_genesis(text.encode())
+    assert (genesis.markets_max(0), genesis.assets_max) == (3, 9)
+    old = "\n".join(
+        line for line in default_text().splitlines() if not line.startswith(("max_markets", "max_assets"))
+    )
+    assert parse_genesis(old.encode()).markets_max(0) == 3 + 256, "a file from before has room too"
+    for key, least in (("max_markets", 3), ("max_assets", 4)):
+        with pytest.raises(GenesisError, match=f"limits.{key}' cannot be 2 .allowed: 0 and {least} or more"):
+            parse_genesis(default_text().replace(f"{key} = 0", f"{key} = 2").encode())
+
+
+@pytest.mark.parametrize(
+    ("decimals", "units", "sizes"),
+    [
+        ((8, 6), (10_000, 1), ("0.01", "0.0001")),
+        ((0, 0), (4, 2), ("0.5", "4")),
+        ((0, 0), (3, 6), ("2", "3")),
+        ((0, 0), (3, 1), None),
+        ((18, 0), (2**36, 1), ("14551915.228366851806640625", "0.000000068719476736")),
+        ((0, 18), (1, 1), ("0.000000000000000001", "1")),
+        ((0, 18), (2, 1), None),
+        ((0, 0), (0, 1), None),
+        ((0, 0), (1, 2**63), None),
+        ((0, 0), (2**63 - 1, 2**63 - 1), ("1", "9223372036854775807")),
+    ],
+)
+def test_sizes_follow_from_units(
+    decimals: tuple[int, int], units: tuple[int, int], sizes: tuple[str, str] | None
+) -> None:
+    base = Asset(asset_id=1, symbol="B", decimals=decimals[0])
+    quote = Asset(asset_id=2, symbol="Q", decimals=decimals[1])
+    found = sizes_of(base, quote, *units)
+    assert found == (None if sizes is None else (Decimal(sizes[0]), Decimal(sizes[1])))
+    if found is not None:
+        assert units_of(base, quote, *found) == units
+        assert [f"{one:f}" for one in found] == list(sizes or ())
+
+
+def test_a_symbol_in_its_field() -> None:
+    assert encode_symbol("BTC-USD") == b"BTC-USD" + bytes(25)
+    assert decode_symbol(encode_symbol("A" * 32)) == "A" * 32
+    with pytest.raises(ValueError, match="at most 32"):
+        encode_symbol("A" * 33)

@@ -117,6 +117,7 @@ def init(
     "--fsync", type=click.Choice(["always", "everysec"]), default=None, help="When the log reaches the disk."
 )
 @click.option("--store-url", default=None, help="A Redis 7 or Valkey to use instead of the embedded store.")
+@click.option("--demo", is_flag=True, help="With bots that trade play money; of a demo deployment only.")
 @common_options
 def up(
     data: Path,
@@ -126,12 +127,14 @@ def up(
     workers: str | None,
     fsync: str | None,
     store_url: str | None,
+    demo: bool,
 ) -> int:
     """Start the whole exchange here and watch over it until Ctrl-C.
 
     \b
     zexchange up
     zexchange up --data other --port-base 9200
+    zexchange up --demo
 
     A folder without a deployment gets one first, as `zexchange init` makes it. A line that starts with
     `ready` is printed when, and only when, orders are accepted.
@@ -160,13 +163,18 @@ def up(
         genesis = create_deployment(paths)
         message(f"new deployment {genesis.name!r} in {paths.root}")
 
+    if demo and not genesis.name.startswith("demo"):
+        raise exits.CommandFailed(
+            f"{genesis.name!r} is no demo: bots trade with play money only; start it without --demo"
+        )
+
     def on_ready(info: "ExchangeInfo") -> None:
         click.echo(screen(info, genesis, paths, config))
         click.echo(f"ready {info.tcp}")
         sys.stdout.flush()
 
     supervisor = Supervisor(
-        paths, config, genesis, config_file=config_file, overrides=overrides, on_ready=on_ready
+        paths, config, genesis, config_file=config_file, overrides=overrides, on_ready=on_ready, demo=demo
     )
     try:
         return supervisor.run()

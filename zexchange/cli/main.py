@@ -45,8 +45,9 @@ COMMANDS: dict[str, LazyCommand] = {
     "deposit": LazyCommand("zexchange.cli.operator:deposit", "Credit an account (operator)."),
     "withdraw": LazyCommand("zexchange.cli.operator:withdraw", "Debit an account (operator)."),
     "market": LazyCommand(
-        "zexchange.cli.operator:market", "List markets; open, close or halt one (operator)."
+        "zexchange.cli.operator:market", "List markets; add, open, close or halt one (operator)."
     ),
+    "asset": LazyCommand("zexchange.cli.definitions:asset", "List assets; add one (operator)."),
     "order": LazyCommand("zexchange.cli.trading:order", "Buy, sell, amend, cancel and list orders."),
     "balance": LazyCommand("zexchange.cli.trading:balance", "Show the balances of an account."),
     "book": LazyCommand("zexchange.cli.trading:book", "Show the order book of a market."),
@@ -57,6 +58,12 @@ COMMANDS: dict[str, LazyCommand] = {
     ),
     "verify": LazyCommand(
         "zexchange.cli.verify:verify", "Replay the log and compare every root with what was signed."
+    ),
+    "download": LazyCommand(
+        "zexchange.cli.download:download", "Copy the log of an exchange over HTTP, to verify it."
+    ),
+    "proof": LazyCommand(
+        "zexchange.cli.proof:proof", "Check what a signed checkpoint says about your account."
     ),
     "ingress": LazyCommand("zexchange.cli.processes:ingress", "Run an ingress worker.", hidden=True),
     "matcher": LazyCommand("zexchange.cli.processes:matcher", "Run the matcher of a shard.", hidden=True),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from zexchange.cli import exits
+from zexchange.cli.definitions import MARKET_STATES, add_market, set_market_sizes
 from zexchange.cli.keys import default_key, key_path
 from zexchange.cli.options import json_option
 from zexchange.cli.output import message, print_json, print_table
@@ -25,16 +26,6 @@ if TYPE_CHECKING:
 _ID = click.IntRange(1, 2**64 - 1)
 _SECONDS = click.FloatRange(min=0, min_open=True, max=1e9)
 _PPM = click.IntRange(0, 999_999)
-_MARKET_STATES = (
-    "continuous",
-    "halted",
-    "closed",
-    "pre-open",
-    "auction",
-    "closing-auction",
-    "post-only",
-    "expired",
-)
 _shard_option = click.option(
     "--shard",
     type=click.IntRange(0, 1023),
@@ -240,10 +231,11 @@ def withdraw(
 
 @click.group()
 def market() -> None:
-    """List markets; open, close or halt one.
+    """List markets; add, open, close or halt one.
 
     \b
     zexchange market list
+    zexchange market add GOLD-USD GOLD USD --tick 0.01 --lot 0.001
     zexchange market set-state BTC-USD halted
     """
 
@@ -264,8 +256,8 @@ def list_markets(
             {
                 "market": found.symbol,
                 "state": client.book(found.symbol, levels=1).state,
-                "tick_size": found.tick_size,
-                "lot_size": found.lot_size,
+                "tick_size": plain(found.tick_size),
+                "lot_size": plain(found.lot_size),
                 "maker_fee_ppm": found.maker_fee_ppm,
                 "taker_fee_ppm": found.taker_fee_ppm,
                 "shard": found.shard,
@@ -281,7 +273,7 @@ def list_markets(
 
 @market.command("set-state")
 @click.argument("symbol", metavar="MARKET")
-@click.argument("state", type=click.Choice(_MARKET_STATES))
+@click.argument("state", type=click.Choice(MARKET_STATES))
 @click.option("--for", "seconds", type=_SECONDS, default=None, help="Ends by itself after so many seconds.")
 @json_option
 @session_options
@@ -380,6 +372,10 @@ def set_rules(
         print_json({"market": done.market})
         return
     click.echo(f"{done.market} has new rules")
+
+
+market.add_command(add_market)
+market.add_command(set_market_sizes)
 
 
 # ---------------------------------------------------------------- parts

@@ -478,8 +478,8 @@ def _print_order(client: Client, result: OrderResult, as_json: bool) -> None:
 
         print_json({**msgspec.structs.asdict(result), "average_price": result.average_price})
         return
-    found = next(market for market in client.markets if market.symbol == result.market)
-    quote = client.genesis.asset(found.quote_asset_id).symbol
+    found = client.market(result.market)
+    quote = client.asset(found.quote_asset_id).symbol
     words = [f"order {result.order_id}"]
     if result.side is not None and result.quantity is not None and result.price is not None:
         words.append(f"{result.side} {plain(result.quantity)} {result.market} at {plain(result.price)}")

@@ -16,10 +16,9 @@ from zexchange.cli.options import common_options, json_option
 from zexchange.cli.output import is_terminal, message, print_json
 
 if TYPE_CHECKING:
-    import redis
-
     from zexchange.config import Config
     from zexchange.genesis import Genesis
+    from zexchange.log.stream import StreamClient
     from zexchange.runtime.paths import DataPaths
     from zexchange.runtime.store import EmbeddedStore
     from zexchange.verification.note import TreeHead
@@ -141,17 +140,22 @@ def _kept_checkpoints(files: tuple[Path, ...], genesis: "Genesis") -> "dict[str,
 
 
 @contextmanager
-def reading_store(paths: "DataPaths", config: "Config", *, named: bool = False) -> "Iterator[redis.Redis]":
+def reading_store(paths: "DataPaths", config: "Config", *, named: bool = False) -> "Iterator[StreamClient]":
     """A client of the deployment's store; the embedded one is started for the time of reading if nothing
-    runs.
+    runs. A copy has none.
 
     Holds the supervisor's lock as long as the store is ours, so that no exchange starts on it meanwhile.
     `named`: the user says that it is this store. Raises CommandFailed if the log cannot be in it, or its file
     needs the repair that a start of the exchange makes.
     """
+    from zexchange.log.stream import EmptyStore
     from zexchange.runtime.exchange_info import SUPERVISOR_LOCK, take_lock
     from zexchange.runtime.store import EmbeddedStore, open_store
+    from zexchange.settlement.store_record import ARCHIVE, recorded_store
 
+    if not named and recorded_store(paths) == ARCHIVE:
+        yield EmptyStore()
+        return
     client = open_store(paths, config)
     lock: int | None = None
     try:
@@ -244,7 +248,7 @@ def _explain_file(paths: "DataPaths") -> None:
 
 def _verified(
     paths: "DataPaths",
-    client: "redis.Redis",
+    client: "StreamClient",
     genesis: "Genesis",
     reference: bool,
     progress: Callable[[int, int, int], None],

@@ -1,8 +1,8 @@
-"""The typed commands of the SDK as commands of the wire, checked against the genesis file."""
+"""The typed commands of the SDK as commands of the wire, checked against the markets and assets that are known."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from zexchange.client.errors import MarketNeeded
@@ -22,6 +22,7 @@ from zexchange.wire.messages import (
 )
 
 if TYPE_CHECKING:
+    from zexchange.definitions import Definitions
     from zexchange.genesis import Asset, Genesis, Market
 
 __all__ = ["Catalogue", "side_of", "wire_command"]
@@ -44,33 +45,46 @@ _ID_MAX = 2**64 - 1
 
 
 class Catalogue:
-    """Markets and assets of a deployment, by symbol and by id: a genesis may have tens of thousands of them."""
+    """Markets and assets of a deployment, by symbol and by id. One that is not known may have been added meanwhile."""
 
-    def __init__(self, genesis: Genesis) -> None:
+    def __init__(
+        self, genesis: Genesis, definitions: Definitions, refresh: Callable[[], None] = lambda: None
+    ) -> None:
+        """`refresh` is called to learn what is new, before something counts as unknown."""
         self.genesis = genesis
-        self._markets: dict[str | int, Market] = {}
-        self._assets: dict[str | int, Asset] = {}
-        for market in genesis.markets:
-            self._markets[market.symbol] = self._markets[market.market_id] = market
-        for asset in genesis.assets:
-            self._assets[asset.symbol] = self._assets[asset.asset_id] = asset
+        self._definitions = definitions
+        self._refresh = refresh
+
+    @property
+    def markets(self) -> tuple[Market, ...]:
+        return tuple(self._definitions.markets.values())
+
+    @property
+    def assets(self) -> tuple[Asset, ...]:
+        return tuple(self._definitions.assets.values())
 
     def market(self, key: str | int) -> Market:
         """The market with this symbol or id. Raises UnknownMarket."""
-        found = self._markets.get(key)
+        found = self._definitions.market(key)
         if found is None:
-            raise UnknownMarket(
-                detail=f"{key!r} is none of {_some(market.symbol for market in self.genesis.markets)}"
-            )
+            self._refresh()
+            found = self._definitions.market(key)
+        if found is None:
+            raise UnknownMarket(detail=f"{key!r} is none of {_some(one.symbol for one in self.markets)}")
         return found
+
+    def sized(self, market_id: int, sizes_no: int) -> Market:
+        """The market as of some sizes; as it is now if it is not known with them. Raises UnknownMarket."""
+        return self._definitions.sized(market_id, sizes_no % 256) or self.market(market_id)
 
     def asset(self, key: str | int) -> Asset:
         """The asset with this symbol or id. Raises UnknownAsset."""
-        found = self._assets.get(key)
+        found = self._definitions.asset(key)
         if found is None:
-            raise UnknownAsset(
-                detail=f"{key!r} is none of {_some(asset.symbol for asset in self.genesis.assets)}"
-            )
+            self._refresh()
+            found = self._definitions.asset(key)
+        if found is None:
+            raise UnknownAsset(detail=f"{key!r} is none of {_some(one.symbol for one in self.assets)}")
         return found
 
     def shard_of(self, market: str | None) -> int:
@@ -97,6 +111,7 @@ def wire_command(catalogue: Catalogue, command: Command) -> tuple[int, WireComma
                 self_trade_prevention=_prevention(command.self_trade_prevention),
                 options=_options(command),
                 trigger=Trigger.NONE if command.trigger is None else _trigger(command.trigger),
+                sizes_no=market.sizes_no % 256,
                 market_id=market.market_id,
                 client_order_id=_id(command.client_order_id, "client_order_id"),
                 price_ticks=_price(market, command),
@@ -128,6 +143,7 @@ def wire_command(catalogue: Catalogue, command: Command) -> tuple[int, WireComma
                 kind=CommandKind.AMEND,
                 self_trade_prevention=_prevention(command.self_trade_prevention),
                 options=_options(command),
+                sizes_no=market.sizes_no % 256,
                 market_id=market.market_id,
                 order_id=order_id,
                 client_order_id=client_order_id,

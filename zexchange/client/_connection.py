@@ -191,9 +191,9 @@ class Connection:
             if connection is not None and connection in ready:
                 self._receive(connection)
             self._guard(lambda: self._core.tick(self._clock.now()))
-            self._send()
             # Under the lock: who gets an answer must find the events that came before it.
             reports = self._core.take_events()
+            self._send()  # behind that: an event may have to wait for the answer to a question
             if reports:
                 self._on_events(reports)
             self._changed.notify_all()

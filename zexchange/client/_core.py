@@ -40,8 +40,9 @@ from zexchange.client.errors import (
     ZexchangeError,
 )
 from zexchange.client.rejections import NonceUsed, rejection_for
+from zexchange.definitions import Definitions
 from zexchange.genesis import Genesis, GenesisError, parse_genesis
-from zexchange.limits import ACCOUNT_NONE
+from zexchange.limits import ACCOUNT_NONE, QUERY_LIMIT_MAX
 from zexchange.wire import messages as wire
 from zexchange.wire.messages import (
     CommandKind,
@@ -90,6 +91,18 @@ _LAST_WORDS = frozenset({ExecType.REJECTED, ExecType.CANCELLED, ExecType.MASS_CA
 _MAY_GO_ON = frozenset({ExecType.NEW, ExecType.REPLACED, ExecType.TRADE, ExecType.SELF_TRADE_PREVENTED})
 _SAME = ("market_id", "side", "qty_lots", "client_order_id")
 """What a report repeats of a new order."""
+_ABOUT_ORDERS = frozenset(
+    {
+        ExecType.NEW,
+        ExecType.REPLACED,
+        ExecType.CANCELLED,
+        ExecType.EXPIRED,
+        ExecType.TRADE,
+        ExecType.SELF_TRADE_PREVENTED,
+        ExecType.TRIGGERED,
+    }
+)
+_U32_MAX = 2**32 - 1
 _RESTS = frozenset({TimeInForce.GTC, TimeInForce.DAY, TimeInForce.GTD})
 
 
@@ -174,6 +187,15 @@ class QueryRequest(Request):
         self.fenced_nonce = fenced  # nonce of the batch it is the fence of, 0 for a plain query
 
 
+class LearnRequest(QueryRequest):
+    """Asks a shard, page by page, for what was defined since it was last asked."""
+
+    def __init__(self, query: wire.DefinitionsRequest, deadline_ms: int, timeout_ms: int) -> None:
+        super().__init__(query.encode(), query.request_id, deadline_ms, timeout_ms)
+        self.query = query
+        self.next_record_no = 0  # as of the first page
+
+
 class Core:
     """One client: one key, one connection at a time, any number of requests."""
 
@@ -193,6 +215,7 @@ class Core:
         self.genesis: Genesis | None = None
         self.ack: wire.EstablishmentAck | None = None
         self.phase = Phase.WAITING
+        self._at = at  # when bytes came last
         self.connect_at_ms = at.mono_ms
         self.attempts = 0  # failed in a row
         self.failure: ZexchangeError | None = None  # why it ended, or why the last connection did
@@ -211,6 +234,13 @@ class Core:
         self._report_seq: dict[int, int] = {}  # per shard; missing until the first is known
         self._account_id: int | None = None
         self._events: deque[ExecutionReport | Gap] = deque()
+        self.definitions: Definitions | None = None
+        self._learned_record_no: dict[int, int] = {}  # per shard; definitions are those of all records below
+        self._assets_learned: dict[
+            int, int
+        ] = {}  # per shard: assets that it has told of, or that the genesis has
+        self._logon: list[LearnRequest] = []  # what must be known before the session is ready
+        self._looking: dict[int, LearnRequest] = {}  # per shard: why events wait
 
     # ---------------------------------------------------------------- connection
 
@@ -243,6 +273,7 @@ class Core:
 
     def receive(self, data: bytes, at: Instant) -> None:
         """Take bytes. Raises ZexchangeError when the connection must be closed; then call lost()."""
+        self._at = at
         session = self._session
         if session is None:
             return
@@ -272,6 +303,8 @@ class Core:
         session = self._session
         if session is None:
             return
+        if self.phase is Phase.LOGGING_ON and any(request.error is not None for request in self._logon):
+            raise ConnectFailed("the exchange does not say what its markets are")
         if self.phase is Phase.READY:
             for batch in list(self._batches.values()):
                 if batch.resend_at_ms is not None and at.mono_ms >= batch.resend_at_ms:
@@ -307,10 +340,33 @@ class Core:
         return self._session.take_output() if self._session is not None else b""
 
     def take_events(self) -> list[ExecutionReport | Gap]:
-        """Reports that answer nothing of ours, and gaps, since the last call."""
-        events = list(self._events)
-        self._events.clear()
+        """Reports that answer nothing of ours, and gaps, since the last call.
+
+        One about something that was added or changed meanwhile waits until that is known, and so do those behind it.
+        """
+        events: list[ExecutionReport | Gap] = []
+        while self._events and not self._is_strange(self._events[0]):
+            events.append(self._events.popleft())
         return events
+
+    def _is_strange(self, event: ExecutionReport | Gap) -> bool:
+        """Whether it is about something not known yet; then that is being asked for."""
+        definitions = self.definitions
+        if definitions is None or isinstance(event, Gap):
+            return False
+        if event.record_no < self._learned_record_no.get(event.shard, 0):
+            return False  # what is not known now will not be
+        is_known = event.exec_type not in _ABOUT_ORDERS or (
+            definitions.sized(event.market_id, event.sizes_no) is not None
+        )
+        if is_known and (event.asset_id == 0 or definitions.asset(event.asset_id) is not None):
+            return False
+        looking = self._looking.get(event.shard)
+        if looking is None or (looking.done and self.phase is Phase.READY):
+            self._looking[event.shard] = self.learn(
+                event.shard, self._settings.establish_timeout_ms, self._at
+            )
+        return True
 
     def close(self, at: Instant) -> None:
         """End the session; what is pending fails."""
@@ -397,6 +453,26 @@ class Core:
             self._transmit(request, at)
         return request
 
+    def learn(self, shard: int, timeout_ms: int, at: Instant) -> LearnRequest:
+        """Ask a shard for assets and markets that were added or changed since it last said; done when all are known."""
+        assert self.genesis is not None, "definitions are asked for behind the genesis file"
+        if self.phase is Phase.ENDED and self.failure is not None:
+            raise self.failure
+        self._last_request_id += 1
+        query = wire.DefinitionsRequest(
+            request_id=self._last_request_id,
+            since_record_no=self._learned_record_no.get(shard, 1),
+            first_asset=self._assets_learned.get(shard, len(self.genesis.assets)),
+            shard=shard,
+            limit=QUERY_LIMIT_MAX,
+        )
+        request = LearnRequest(query, at.mono_ms + timeout_ms, timeout_ms)
+        self._queries[request.request_id] = request
+        self._order[id(request)] = request
+        if self.phase in (Phase.READY, Phase.LOGGING_ON):
+            self._transmit(request, at)
+        return request
+
     def _usable(self) -> bytes:
         if self.phase is Phase.ENDED and self.failure is not None:
             raise self.failure
@@ -458,6 +534,45 @@ class Core:
         if self.genesis is None:
             self.ask(wire.GenesisRequest(), self._settings.establish_timeout_ms, at)
         else:
+            self._learn_all(at)
+
+    def _learn_all(self, at: Instant) -> None:
+        """Ask every shard what it has defined; the session is ready when all have answered."""
+        for request in self._logon:  # of an earlier connection
+            if not request.done:
+                self._finish(request, Disconnected("the connection was lost"))
+        assert self.ack is not None
+        self._logon = [
+            self.learn(shard.shard, self._settings.establish_timeout_ms, at) for shard in self.ack.shards
+        ]
+
+    def _learn(self, message: wire.Definitions, at: Instant) -> None:
+        """One page of what a shard has defined."""
+        request = self._queries.get(message.request_id)
+        if not isinstance(request, LearnRequest) or self.definitions is None:
+            return  # it has timed out meanwhile
+        query = request.query
+        shard = query.shard
+        self.definitions.learn(shard, message.assets, message.markets)
+        told = query.first_asset + len(message.assets)
+        if message.assets:
+            self._assets_learned[shard] = max(told, self._assets_learned.get(shard, 0))
+        request.next_record_no = request.next_record_no or message.next_record_no
+        if message.next_asset or message.next_market:
+            self._queries.pop(query.request_id)
+            self._last_request_id += 1
+            query.request_id = request.request_id = self._last_request_id
+            query.first_asset = message.next_asset or _U32_MAX
+            query.first_market = message.next_market or _U32_MAX
+            request.frame = query.encode()
+            self._queries[request.request_id] = request
+            self._transmit(request, at)
+            return
+        known = self._learned_record_no.get(shard, 0)
+        self._learned_record_no[shard] = max(known, request.next_record_no)
+        request.answer = message
+        self._finish(request)
+        if self.phase is Phase.LOGGING_ON and all(one.done and one.error is None for one in self._logon):
             self._ready(at)
 
     def _ready(self, at: Instant) -> None:
@@ -475,8 +590,14 @@ class Core:
                 self._genesis_arrived(message, at)
             case wire.NotApplied():
                 self._not_applied(message, at)
+            case wire.Definitions():
+                self._learn(message, at)
             case wire.QueryReject():
                 query = self._queries.get(message.request_id)
+                if query in self._logon and self.phase is Phase.LOGGING_ON:
+                    raise ConnectFailed(
+                        f"the exchange does not say what its markets are: {message.reason.name}"
+                    )
                 if query is not None:
                     self._finish(query, rejection_for(message.reason)(message))
                     fenced = self._batches.get(query.fenced_nonce)
@@ -503,7 +624,8 @@ class Core:
                 DeploymentMismatch("the exchange's genesis file does not hash to its deployment id")
             )
         self.genesis = genesis
-        self._ready(at)
+        self.definitions = Definitions(genesis)
+        self._learn_all(at)
 
     def _answer(self, message: wire.Message, request_id: int) -> None:
         query = self._queries.get(request_id)

@@ -9,17 +9,20 @@ from typing import Literal, TypeAlias
 from zexchange.client._commands import Catalogue
 from zexchange.client._core import Gap
 from zexchange.client.errors import ProtocolViolation
-from zexchange.client.rejections import Rejected, rejection_for
+from zexchange.client.rejections import Rejected, UnknownAsset, UnknownMarket, rejection_for
 from zexchange.client.types import (
     AccountOpened,
     AccountRulesSet,
+    AssetAdded,
     CancelAllResult,
     CancelResult,
     Deposited,
     Event,
     Fill,
     KeyRegistered,
+    MarketAdded,
     MarketRulesSet,
+    MarketSizesSet,
     MarketStateName,
     MarketStateSet,
     MissedReports,
@@ -35,7 +38,7 @@ from zexchange.client.types import (
     Withdrawn,
 )
 from zexchange.client.units import lots_to_quantity, ticks_to_price, units_to_amount
-from zexchange.genesis import Market
+from zexchange.genesis import Market, decode_symbol
 from zexchange.wire import messages as wire
 from zexchange.wire.messages import (
     CommandKind,
@@ -65,6 +68,9 @@ OperatorOutcome: TypeAlias = (
     | MarketStateSet
     | MarketRulesSet
     | ReferencePriceSet
+    | AssetAdded
+    | MarketAdded
+    | MarketSizesSet
     | Rejected
 )
 
@@ -183,12 +189,35 @@ class Results:
                 return AccountRulesSet(
                     account_id=command.account_id, report_seq=report.report_seq, duplicate=duplicate
                 )
+            case OperatorCommandKind.ADD_ASSET:
+                return AssetAdded(
+                    asset_id=command.asset_id,
+                    asset=decode_symbol(command.symbol),
+                    shard=report.shard,
+                    report_seq=report.report_seq,
+                    duplicate=duplicate,
+                )
+            case OperatorCommandKind.ADD_MARKET:
+                return MarketAdded(
+                    market_id=command.market_id,
+                    market=decode_symbol(command.symbol),
+                    shard=report.shard,
+                    report_seq=report.report_seq,
+                    duplicate=duplicate,
+                )
+            case OperatorCommandKind.SET_MARKET_SIZES:
+                return MarketSizesSet(
+                    market_id=command.market_id,
+                    shard=report.shard,
+                    report_seq=report.report_seq,
+                    duplicate=duplicate,
+                )
 
     def _order(self, command: wire.Command, reports: Sequence[ExecutionReport]) -> OrderResult:
         """A new or amended order: the first report names it, the last says how it stands, in between are fills."""
         first, last = reports[0], reports[-1]
         duplicate = ReportFlags.DUPLICATE in last.flags
-        market = self._catalogue.market(first.market_id)
+        market = self._catalogue.sized(first.market_id, command.sizes_no)
         # A duplicate's report has neither side nor price nor quantity; a new order's are those of the command.
         told = next((report for report in reports if report.side is not Side.NONE), None)
         side, price_ticks, qty_lots = Side.NONE, 0, 0
@@ -219,8 +248,11 @@ class Results:
         )
 
     def _cancelled(self, report: ExecutionReport) -> CancelResult:
-        market = self._catalogue.market(report.market_id)
         duplicate = ReportFlags.DUPLICATE in report.flags
+        if duplicate:  # does not say by which sizes it counts
+            market = self._catalogue.market(report.market_id)
+        else:
+            market = self._catalogue.sized(report.market_id, report.sizes_no)
         return CancelResult(
             order_id=report.order_id,
             client_order_id=report.client_order_id,
@@ -245,9 +277,15 @@ class Results:
     # ---------------------------------------------------------------- events
 
     def event(self, report: ExecutionReport | Gap) -> Event | None:
-        """An unsolicited report; None for those that tell the account nothing."""
+        """An unsolicited report; None for those that tell the account nothing, or of what nobody knows."""
         if isinstance(report, Gap):
             return MissedReports(shard=report.shard, first=report.first, last=report.last)
+        try:
+            return self._event(report)
+        except (UnknownMarket, UnknownAsset):
+            return None
+
+    def _event(self, report: ExecutionReport) -> Event | None:
         match report.exec_type:
             case ExecType.TRADE:
                 return self.fill(report)
@@ -263,7 +301,7 @@ class Results:
         update = _UPDATES.get(report.exec_type)
         if update is None or report.market_id == 0:
             return None
-        market = self._catalogue.market(report.market_id)
+        market = self._catalogue.sized(report.market_id, report.sizes_no)
         return OrderUpdate(
             kind=update,
             order_id=report.order_id,
@@ -281,7 +319,7 @@ class Results:
 
     def fill(self, report: ExecutionReport) -> Fill:
         """One fill of an order of the account."""
-        market = self._catalogue.market(report.market_id)
+        market = self._catalogue.sized(report.market_id, report.sizes_no)
         return Fill(
             trade_id=report.trade_id,
             order_id=report.order_id,

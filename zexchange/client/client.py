@@ -18,15 +18,17 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
 
-from nacl.signing import SigningKey, VerifyKey
+from nacl.signing import SigningKey
 
 from zexchange.client._commands import Catalogue, side_of, wire_command
 from zexchange.client._connection import Clock, Connection, Connector, tcp_connector
-from zexchange.client._core import AnyBatch, Core, Gap
+from zexchange.client._core import AnyBatch, Core, Gap, Instant, LearnRequest
+from zexchange.client._operator import OperatorCalls, expect
 from zexchange.client._results import OperatorOutcome, Outcome, Results, state_name
 from zexchange.client.errors import (
     ConnectFailed,
@@ -38,16 +40,14 @@ from zexchange.client.errors import (
 )
 from zexchange.client.keys import load_key
 from zexchange.client.rejections import (
-    AccountLimit,
+    PriceOffTick,
+    QuantityOffLot,
     QueryLimitInvalid,
     Rejected,
-    ShardUnknown,
-    UnknownAccount,
+    SizesChanged,
     UnknownOrder,
 )
 from zexchange.client.types import (
-    AccountOpened,
-    AccountRulesSet,
     AmendOrder,
     BalanceRow,
     BookLevel,
@@ -56,33 +56,25 @@ from zexchange.client.types import (
     CancelOrder,
     CancelResult,
     Command,
-    Deposited,
     Event,
-    KeyRegistered,
-    MarketRulesSet,
-    MarketStateName,
-    MarketStateSet,
     NewOrder,
     Order,
     OrderResult,
-    ReferencePriceSet,
     SelfTradePreventionName,
     ShardState,
     SideName,
     Status,
     TimeInForceName,
     Trade,
-    Withdrawn,
 )
-from zexchange.client.units import DecimalLike, amount_to_units, price_to_ticks, quantity_to_lots
-from zexchange.limits import ACCOUNT_NONE, COMMANDS_PER_BATCH_MAX, QUERY_LIMIT_MAX
+from zexchange.client.units import DecimalLike
+from zexchange.limits import COMMANDS_PER_BATCH_MAX, QUERY_LIMIT_MAX
 from zexchange.wire import messages as wire
-from zexchange.wire.messages import Durability, ExecutionReport, MarketState, OperatorCommandKind
+from zexchange.wire.messages import Durability, ExecutionReport
 from zexchange.wire.session import Query
-from zexchange.wire.signing import PUBLIC_KEY_BYTES
 
 if TYPE_CHECKING:
-    from zexchange.genesis import Genesis, Market
+    from zexchange.genesis import Asset, Genesis, Market
 
 __all__ = ["Client"]
 
@@ -94,14 +86,16 @@ A = TypeVar("A", bound=wire.Message)
 EVENTS_MAX = 10_000
 """Events kept for `events()`: minutes of a busy account, a few megabytes."""
 
-_STATES = {
-    state.name.lower(): state
-    for state in MarketState
-    if state not in (MarketState.NONE, MarketState.UNCROSSING)
-}
+_DEFINE = frozenset(
+    {
+        wire.OperatorCommandKind.ADD_ASSET,
+        wire.OperatorCommandKind.ADD_MARKET,
+        wire.OperatorCommandKind.SET_MARKET_SIZES,
+    }
+)
 
 
-class Client:
+class Client(OperatorCalls):
     """One signed session with an exchange; close it, or use it as a context manager.
 
     `key`            the private key, or the path of its file
@@ -154,8 +148,8 @@ class Client:
         )
         try:
             self._connection.wait_ready()
-            genesis = self._connection.read(lambda core: core.genesis)
-            if genesis is None:
+            genesis, definitions = self._connection.read(lambda core: (core.genesis, core.definitions))
+            if genesis is None or definitions is None:
                 raise ProtocolViolation("the session is ready without a genesis file")
         except ZexchangeError as error:
             self._connection.close()
@@ -166,8 +160,8 @@ class Client:
             self._connection.close()
             raise
         self.genesis: Genesis = genesis
-        self._catalogue = Catalogue(genesis)
-        self._results = Results(self._catalogue)
+        self._catalogue = Catalogue(genesis, definitions, self._refresh)
+        self._results = Results(Catalogue(genesis, definitions))  # also used by the thread that must not wait
         self._take_events([])
         self._dispatcher: threading.Thread | None = None
         if on_event is not None:
@@ -242,8 +236,21 @@ class Client:
 
     @property
     def markets(self) -> tuple[Market, ...]:
-        """All markets, in the order of the genesis file, with tick, lot and fees."""
-        return self.genesis.markets
+        """All markets with tick, lot and fees: those of the genesis file, then those that were added."""
+        return self._catalogue.markets
+
+    @property
+    def assets(self) -> tuple[Asset, ...]:
+        """All assets, likewise."""
+        return self._catalogue.assets
+
+    def market(self, market: str | int) -> Market:
+        """A market by its symbol or id. Raises UnknownMarket."""
+        return self._catalogue.market(market)
+
+    def asset(self, asset: str | int) -> Asset:
+        """An asset by its symbol or id. Raises UnknownAsset."""
+        return self._catalogue.asset(asset)
 
     @property
     def account_id(self) -> int | None:
@@ -337,7 +344,7 @@ class Client:
 
         Raises Rejected, OutcomeUnknown, Disconnected.
         """
-        return _expect(self._one(order), OrderResult)
+        return expect(self._one(order), OrderResult)
 
     def cancel(
         self,
@@ -348,7 +355,7 @@ class Client:
     ) -> CancelResult:
         """Cancel one order by either id. Raises UnknownOrder if the account has no such open order."""
         command = CancelOrder(order_id=order_id, client_order_id=client_order_id, market=market)
-        return _expect(self._one(command), CancelResult)
+        return expect(self._one(command), CancelResult)
 
     def cancel_all(self, market: str | None = None, side: SideName | None = None) -> int:
         """Cancel every open order, of one market or side if named, and return how many.
@@ -371,7 +378,7 @@ class Client:
                 outcome = self._outcomes(self._submit(shard, [command]))[0]
                 if isinstance(outcome, Rejected):
                     raise outcome
-                result = _expect(outcome, CancelAllResult)
+                result = expect(outcome, CancelAllResult)
                 cancelled += result.cancelled or 0
                 if result.still_open == 0:
                     break
@@ -417,7 +424,7 @@ class Client:
             self_trade_prevention=self_trade_prevention,
             market=market,
         )
-        return _expect(self._one(command), OrderResult)
+        return expect(self._one(command), OrderResult)
 
     def submit(self, commands: Sequence[Command], *, all_or_nothing: bool = False) -> list[Outcome]:
         """Up to 64 commands for one shard under one signature, applied one after the other. With `all_or_nothing` none
@@ -429,7 +436,7 @@ class Client:
         """
         if not 1 <= len(commands) <= COMMANDS_PER_BATCH_MAX:
             raise ValueError(f"a batch holds 1 to {COMMANDS_PER_BATCH_MAX} commands, not {len(commands)}")
-        translated = [wire_command(self._catalogue, command) for command in commands]
+        translated = [self._wire(command) for command in commands]
         shards = {shard for shard, _ in translated}
         if len(shards) > 1:
             raise ValueError(f"a batch goes to one shard; these commands concern {sorted(shards)}")
@@ -476,7 +483,7 @@ class Client:
     def book(self, market: str, levels: int = 10) -> BookSnapshot:
         """Depth of a market, 1 to 500 levels a side. Raises QueryLimitInvalid, UnknownMarket."""
         found = self._catalogue.market(market)
-        query = wire.BookRequest(market_id=found.market_id, levels=_query_limit(levels))
+        query = wire.BookRequest(market_id=found.market_id, levels=_query_limit(levels), shard=found.shard)
         answer = self._ask(query, wire.BookDepth)
         translate = self._translate
         indicated = None
@@ -498,7 +505,7 @@ class Client:
     def trades(self, market: str, limit: int = 50) -> list[Trade]:
         """The last trades of a market, newest first, 1 to 500. Raises QueryLimitInvalid, UnknownMarket."""
         found = self._catalogue.market(market)
-        query = wire.TradesRequest(market_id=found.market_id, limit=_query_limit(limit))
+        query = wire.TradesRequest(market_id=found.market_id, limit=_query_limit(limit), shard=found.shard)
         answer = self._ask(query, wire.Trades)
         return [self._translate.trade(found, trade) for trade in answer.trades]
 
@@ -524,125 +531,6 @@ class Client:
                     return
                 event = self._events.popleft()
             yield event
-
-    # ---------------------------------------------------------------- operator
-
-    def open_account(
-        self, public_key: bytes | str | VerifyKey, account_id: int | None = None
-    ) -> AccountOpened:
-        """Operator: open an account for a key, on every shard. Raises AccountExists, KeyExists, OperatorOnly, ..."""
-        key = _public_key(public_key)
-        if account_id is not None and not 1 <= account_id < ACCOUNT_NONE:
-            raise AccountLimit(detail=f"{account_id} is no number for an account")
-        opened: AccountOpened | None = None
-        for shard in range(self.genesis.shards):
-            wanted = (account_id or 0) if opened is None else opened.account_id
-            command = wire.OperatorCommand(
-                kind=OperatorCommandKind.OPEN_ACCOUNT, account_id=wanted, new_public_key=key
-            )
-            result = _expect(self._operate(command, shard), AccountOpened)
-            opened = opened or result
-        assert opened is not None, "a deployment has at least one shard"
-        return opened
-
-    def register_key(self, account_id: int, public_key: bytes | str | VerifyKey) -> KeyRegistered:
-        """Operator: let another key sign for an account, on every shard. Raises KeyExists, UnknownAccount, ..."""
-        command = wire.OperatorCommand(
-            kind=OperatorCommandKind.REGISTER_KEY,
-            account_id=_account(account_id),
-            new_public_key=_public_key(public_key),
-        )
-        results = [
-            _expect(self._operate(command, shard), KeyRegistered) for shard in range(self.genesis.shards)
-        ]
-        return results[0]
-
-    def deposit(self, account_id: int, asset: str, amount: DecimalLike, *, shard: int = 0) -> Deposited:
-        """Operator: credit an account on one shard. Raises UnknownAccount, AmountTooPrecise, SupplyOverflow, ..."""
-        return _expect(self._move(OperatorCommandKind.DEPOSIT, account_id, asset, amount, shard), Deposited)
-
-    def withdraw(self, account_id: int, asset: str, amount: DecimalLike, *, shard: int = 0) -> Withdrawn:
-        """Operator: debit an account on one shard. Raises InsufficientFunds, ..."""
-        return _expect(self._move(OperatorCommandKind.WITHDRAW, account_id, asset, amount, shard), Withdrawn)
-
-    def set_market_state(
-        self, market: str, state: MarketStateName, *, until_ns: int | None = None
-    ) -> MarketStateSet:
-        """Operator: bring a market to a state; pre-open, auctions and halts may end by themselves at `until_ns`.
-
-        The result's state is "uncrossing" when an auction has to be executed first. Raises
-        MarketTransitionIllegal, UntilInvalid.
-        """
-        found = self._catalogue.market(market)
-        if state not in _STATES:
-            raise ValueError(f"state must be one of {', '.join(_STATES)}, not {state!r}")
-        command = wire.OperatorCommand(
-            kind=OperatorCommandKind.SET_MARKET_STATE,
-            market_id=found.market_id,
-            market_state=_STATES[state],
-            until_ns=until_ns or 0,
-        )
-        return _expect(self._operate(command, found.shard), MarketStateSet)
-
-    def set_reference_price(self, market: str, price: DecimalLike) -> ReferencePriceSet:
-        """Operator: feed the price that orders with `on_reference` wait for, the centre of the static band."""
-        found = self._catalogue.market(market)
-        command = wire.OperatorCommand(
-            kind=OperatorCommandKind.SET_REFERENCE_PRICE,
-            market_id=found.market_id,
-            price_ticks=price_to_ticks(found, price),
-        )
-        return _expect(self._operate(command, found.shard), ReferencePriceSet)
-
-    def set_market_rules(
-        self,
-        market: str,
-        *,
-        dynamic_band_ppm: int = 0,
-        static_band_ppm: int = 0,
-        interruption_ns: int = 0,
-        max_quantity: DecimalLike | None = None,
-        max_notional: DecimalLike | None = None,
-        max_open_orders: int = 0,
-    ) -> MarketRulesSet:
-        """Operator: price bands, and limits of an order and of an account's open orders; what is left out is none.
-
-        A trade that would leave a band brings the market into an auction, for `interruption_ns` or until told.
-        """
-        found = self._catalogue.market(market)
-        quote = self._catalogue.asset(found.quote_asset_id)
-        command = wire.OperatorCommand(
-            kind=OperatorCommandKind.SET_MARKET_RULES,
-            market_id=found.market_id,
-            dynamic_band_ppm=dynamic_band_ppm,
-            static_band_ppm=static_band_ppm,
-            until_ns=interruption_ns,
-            qty_lots=0 if max_quantity is None else quantity_to_lots(found, max_quantity),
-            amount=0 if max_notional is None else amount_to_units(quote, max_notional),
-            orders_max=max_open_orders,
-        )
-        return _expect(self._operate(command, found.shard), MarketRulesSet)
-
-    def set_account_rules(
-        self,
-        account_id: int,
-        *,
-        fee_discount_ppm: int = 0,
-        trade_group: int = 0,
-        max_open_orders: int = 0,
-        max_orders_per_second: int = 0,
-        shard: int = 0,
-    ) -> AccountRulesSet:
-        """Operator: fee discount, group of accounts that do not trade with each other, and limits of an account."""
-        command = wire.OperatorCommand(
-            kind=OperatorCommandKind.SET_ACCOUNT_RULES,
-            account_id=account_id,
-            fee_discount_ppm=fee_discount_ppm,
-            trade_group=trade_group,
-            orders_max=max_open_orders,
-            orders_per_second=max_orders_per_second,
-        )
-        return _expect(self._operate(command, shard), AccountRulesSet)
 
     # ---------------------------------------------------------------- parts
 
@@ -673,14 +561,28 @@ class Client:
             post_only=post_only,
             client_order_id=client_order_id,
         )
-        return _expect(self._one(command), OrderResult)
+        return expect(self._one(command), OrderResult)
 
     def _one(self, command: Command) -> OrderResult | CancelResult | CancelAllResult:
-        shard, translated = wire_command(self._catalogue, command)
+        shard, translated = self._wire(command)
         outcome = self._outcomes(self._submit(shard, [translated]))[0]
+        if isinstance(outcome, SizesChanged):
+            # The decimals that were asked for mean what they meant; only their ticks and lots are others now.
+            shard, translated = self._wire(command)
+            outcome = self._outcomes(self._submit(shard, [translated]))[0]
         if isinstance(outcome, Rejected):
             raise outcome
         return outcome
+
+    def _wire(self, command: Command) -> tuple[int, wire.Command]:
+        try:
+            return wire_command(self._catalogue, command)
+        except (PriceOffTick, QuantityOffLot) as refusal:
+            try:
+                self._refresh()  # the market may have other sizes by now
+            except ZexchangeError:
+                raise refusal from None
+        return wire_command(self._catalogue, command)
 
     def _submit(
         self, shard: int, commands: list[wire.Command], flags: wire.BatchFlags = wire.BatchFlags.NONE
@@ -691,11 +593,14 @@ class Client:
         return self._connection.wait(batch)
 
     def _outcomes(self, batch: AnyBatch) -> list[Outcome]:
-        return [
+        outcomes = [
             self._translate.outcome(command, reports)
             for command, reports in zip(batch.commands, batch.reports, strict=True)
             if isinstance(command, wire.Command)
         ]
+        if any(isinstance(outcome, SizesChanged) for outcome in outcomes):
+            self._refresh()  # so that the next order is made for the sizes that the market has now
+        return outcomes
 
     def _any_outcomes(self, batch: AnyBatch) -> list[Outcome] | list[OperatorOutcome]:
         if isinstance(batch.commands[0], wire.Command):
@@ -706,28 +611,29 @@ class Client:
             if isinstance(command, wire.OperatorCommand)
         ]
 
-    def _operate(self, command: wire.OperatorCommand, shard: int) -> OperatorOutcome:
+    def _operate_all(self, commands: list[wire.OperatorCommand], shard: int) -> list[OperatorOutcome]:
         batch = self._connection.wait(
-            self._connection.start(lambda core, at: core.submit(shard, [command], self._timeout_ms, at))
+            self._connection.start(lambda core, at: core.submit(shard, commands, self._timeout_ms, at))
         )
-        outcome = self._translate.operator_outcome(command, batch.reports[0])
-        if isinstance(outcome, Rejected):
-            raise outcome
-        return outcome
+        if any(command.kind in _DEFINE for command in commands):
+            self._refresh()
+        outcomes = [
+            self._translate.operator_outcome(command, reports)
+            for command, reports in zip(commands, batch.reports, strict=True)
+        ]
+        for outcome in outcomes:
+            if isinstance(outcome, Rejected):
+                raise outcome
+        return outcomes
 
-    def _move(
-        self, kind: OperatorCommandKind, account_id: int, asset: str, amount: DecimalLike, shard: int
-    ) -> OperatorOutcome:
-        found = self._catalogue.asset(asset)
-        if shard not in range(self.genesis.shards):
-            raise ShardUnknown(detail=f"{shard} is none of 0 to {self.genesis.shards - 1}")
-        command = wire.OperatorCommand(
-            kind=kind,
-            account_id=_account(account_id),
-            asset_id=found.asset_id,
-            amount=amount_to_units(found, amount),
-        )
-        return self._operate(command, shard)
+    def _refresh(self) -> None:
+        shards = range(self.genesis.shards)
+        requests = [self._connection.start(partial(self._learn, shard)) for shard in shards]
+        for request in requests:
+            self._connection.wait(request)
+
+    def _learn(self, shard: int, core: Core, at: Instant) -> LearnRequest:
+        return core.learn(shard, self._timeout_ms, at)
 
     def _ask(self, query: Query, kind: type[A]) -> A:
         request = self._connection.wait(
@@ -785,30 +691,7 @@ class Client:
                 log.exception("on_event failed for %r", event)
 
 
-def _expect(outcome: object, kind: type[T]) -> T:
-    """The outcome, which must be of this kind; anything else is not an answer to what was asked."""
-    if not isinstance(outcome, kind):
-        raise ProtocolViolation(
-            f"the exchange answered with {type(outcome).__name__} instead of {kind.__name__}"
-        )
-    return outcome
-
-
-def _account(account_id: int) -> int:
-    """An account's number that the wire can carry. Raises UnknownAccount: no account has another."""
-    if not 0 <= account_id < ACCOUNT_NONE:
-        raise UnknownAccount(detail=f"{account_id} is no number of an account")
-    return account_id
-
-
 def _query_limit(entries: int) -> int:
     if not 1 <= entries <= QUERY_LIMIT_MAX:
         raise QueryLimitInvalid(detail=f"{entries} is not in 1 to {QUERY_LIMIT_MAX}")
     return entries
-
-
-def _public_key(key: bytes | str | VerifyKey) -> bytes:
-    raw = bytes.fromhex(key) if isinstance(key, str) else bytes(key)
-    if len(raw) != PUBLIC_KEY_BYTES:
-        raise ValueError(f"a public key has {PUBLIC_KEY_BYTES} bytes, not {len(raw)}")
-    return raw

@@ -467,6 +467,12 @@ class OrderRateLimit(Rejected):
     reason = ReasonCode.ORDER_RATE_LIMIT
 
 
+class SizesChanged(Rejected):
+    """The market's tick and lot sizes are others than the command was made for."""
+
+    reason = ReasonCode.SIZES_CHANGED
+
+
 class BatchRefused(Rejected):
     """Another command of this all-or-nothing batch was refused, so this one was not done either."""
 
@@ -617,6 +623,84 @@ class RulesInvalid(Rejected):
     reason = ReasonCode.RULES_INVALID
 
 
+class IdInvalid(Rejected):
+    """Ids of assets and markets start at 1."""
+
+    reason = ReasonCode.ID_INVALID
+
+
+class AssetExists(Rejected):
+    """The asset id is taken."""
+
+    reason = ReasonCode.ASSET_EXISTS
+
+
+class MarketExists(Rejected):
+    """The market id is taken."""
+
+    reason = ReasonCode.MARKET_EXISTS
+
+
+class SymbolInvalid(Rejected):
+    """A symbol is 1 to 32 of A-Z, 0-9, '.', '_', '-', letter or digit first, padded with zeros."""
+
+    reason = ReasonCode.SYMBOL_INVALID
+
+
+class SymbolInUse(Rejected):
+    """Another asset, or another market, of the shard has this symbol."""
+
+    reason = ReasonCode.SYMBOL_IN_USE
+
+
+class DecimalsInvalid(Rejected):
+    """An asset has 0 to 18 decimals."""
+
+    reason = ReasonCode.DECIMALS_INVALID
+
+
+class AssetLimit(Rejected):
+    """The shard holds as many assets as it can."""
+
+    reason = ReasonCode.ASSET_LIMIT
+
+
+class MarketLimit(Rejected):
+    """The shard holds as many markets as it can."""
+
+    reason = ReasonCode.MARKET_LIMIT
+
+
+class MarketAssetsInvalid(Rejected):
+    """A market's base and quote asset are two assets."""
+
+    reason = ReasonCode.MARKET_ASSETS_INVALID
+
+
+class SizesInvalid(Rejected):
+    """Base units per lot and quote units per tick and lot are in 1 to 2^63-1, and make a tick of at most 18 decimals."""
+
+    reason = ReasonCode.SIZES_INVALID
+
+
+class FeesInvalid(Rejected):
+    """Fees are at most 1,000,000 ppm, and a rebate at most the taker's fee."""
+
+    reason = ReasonCode.FEES_INVALID
+
+
+class MarketNotClosed(Rejected):
+    """The market is not closed."""
+
+    reason = ReasonCode.MARKET_NOT_CLOSED
+
+
+class MarketNotEmpty(Rejected):
+    """The market has open orders, or orders that wait."""
+
+    reason = ReasonCode.MARKET_NOT_EMPTY
+
+
 class PriceOffTick(Rejected):
     """The price is not a multiple of the tick size; found before sending."""
 
@@ -714,6 +798,7 @@ _REJECTIONS: dict[ReasonCode, type[Rejected]] = {
     ReasonCode.NOTIONAL_TOO_LARGE: NotionalTooLarge,
     ReasonCode.OPEN_ORDERS_LIMIT: OpenOrdersLimit,
     ReasonCode.ORDER_RATE_LIMIT: OrderRateLimit,
+    ReasonCode.SIZES_CHANGED: SizesChanged,
     ReasonCode.BATCH_REFUSED: BatchRefused,
     ReasonCode.BATCH_TOO_LARGE: BatchTooLarge,
     ReasonCode.CANCELLED_BY_USER: CancelledByUser,
@@ -739,6 +824,19 @@ _REJECTIONS: dict[ReasonCode, type[Rejected]] = {
     ReasonCode.MARKET_TRANSITION_ILLEGAL: MarketTransitionIllegal,
     ReasonCode.UNTIL_INVALID: UntilInvalid,
     ReasonCode.RULES_INVALID: RulesInvalid,
+    ReasonCode.ID_INVALID: IdInvalid,
+    ReasonCode.ASSET_EXISTS: AssetExists,
+    ReasonCode.MARKET_EXISTS: MarketExists,
+    ReasonCode.SYMBOL_INVALID: SymbolInvalid,
+    ReasonCode.SYMBOL_IN_USE: SymbolInUse,
+    ReasonCode.DECIMALS_INVALID: DecimalsInvalid,
+    ReasonCode.ASSET_LIMIT: AssetLimit,
+    ReasonCode.MARKET_LIMIT: MarketLimit,
+    ReasonCode.MARKET_ASSETS_INVALID: MarketAssetsInvalid,
+    ReasonCode.SIZES_INVALID: SizesInvalid,
+    ReasonCode.FEES_INVALID: FeesInvalid,
+    ReasonCode.MARKET_NOT_CLOSED: MarketNotClosed,
+    ReasonCode.MARKET_NOT_EMPTY: MarketNotEmpty,
     ReasonCode.PRICE_OFF_TICK: PriceOffTick,
     ReasonCode.QUANTITY_OFF_LOT: QuantityOffLot,
     ReasonCode.AMOUNT_TOO_PRECISE: AmountTooPrecise,

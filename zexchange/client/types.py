@@ -17,6 +17,7 @@ __all__ = [
     "AccountOpened",
     "AccountRulesSet",
     "AmendOrder",
+    "AssetAdded",
     "BalanceRow",
     "BookLevel",
     "BookSnapshot",
@@ -29,7 +30,9 @@ __all__ = [
     "Event",
     "Fill",
     "KeyRegistered",
+    "MarketAdded",
     "MarketRulesSet",
+    "MarketSizesSet",
     "MarketStateName",
     "MarketStateSet",
     "MissedReports",
@@ -268,6 +271,35 @@ class MarketRulesSet(msgspec.Struct, frozen=True, kw_only=True):
     """A market has other bands and limits now."""
 
     market: str
+    report_seq: int
+    duplicate: bool = False
+
+
+class AssetAdded(msgspec.Struct, frozen=True, kw_only=True):
+    """A shard has another asset now."""
+
+    asset_id: int
+    asset: str
+    shard: int
+    report_seq: int
+    duplicate: bool = False
+
+
+class MarketAdded(msgspec.Struct, frozen=True, kw_only=True):
+    """A shard has another market now; it is closed."""
+
+    market_id: int
+    market: str
+    shard: int
+    report_seq: int
+    duplicate: bool = False
+
+
+class MarketSizesSet(msgspec.Struct, frozen=True, kw_only=True):
+    """A market has another tick and lot size now."""
+
+    market_id: int
+    shard: int
     report_seq: int
     duplicate: bool = False
 

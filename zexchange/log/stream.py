@@ -29,6 +29,13 @@ class StreamClient(Protocol):
         """Raises redis-py's exceptions."""
 
 
+class EmptyStore:
+    """A store with nothing in it, for logs that are all in an archive: whatever is read, there is none."""
+
+    def execute_command(self, *_args: Any, **_options: Any) -> Any:
+        return []
+
+
 def one_connection(client: redis.Redis) -> StreamClient:
     """A client on one connection that is never replaced unnoticed, as a pool replaces a closed one.
 

@@ -34,6 +34,7 @@ from zexchange.matcher.sealing import seal_with
 from zexchange.wire.messages import (
     BalancesRequest,
     BookRequest,
+    DefinitionsRequest,
     Durability,
     EpochOpen,
     ExecType,
@@ -460,7 +461,13 @@ class MatcherCore:
             self._to_session(of, session_id, NotApplied(reason=error.reason).encode())
             return
         if not isinstance(
-            query, BalancesRequest | OpenOrdersRequest | BookRequest | TradesRequest | ShardStatusRequest
+            query,
+            BalancesRequest
+            | OpenOrdersRequest
+            | BookRequest
+            | TradesRequest
+            | ShardStatusRequest
+            | DefinitionsRequest,
         ):
             self._to_session(of, session_id, NotApplied(reason=ReasonCode.TEMPLATE_UNKNOWN).encode())
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 
 from zexchange.engine_types import MatchingEngine
@@ -13,6 +13,8 @@ from zexchange.wire.messages import (
     BalancesRequest,
     BookDepth,
     BookRequest,
+    Definitions,
+    DefinitionsRequest,
     Durability,
     ExecType,
     Liquidity,
@@ -28,8 +30,10 @@ from zexchange.wire.messages import (
     TradesRequest,
 )
 
-Query = BalancesRequest | OpenOrdersRequest | BookRequest | TradesRequest | ShardStatusRequest
-Answer = Balances | OpenOrders | BookDepth | Trades | ShardStatus | QueryReject
+Query = (
+    BalancesRequest | OpenOrdersRequest | BookRequest | TradesRequest | ShardStatusRequest | DefinitionsRequest
+)
+Answer = Balances | OpenOrders | BookDepth | Trades | ShardStatus | Definitions | QueryReject
 
 _EXEC_TYPE_OFFSET = 157
 _SIDE_OFFSET = 158
@@ -39,6 +43,7 @@ _MARKET_ID = struct.Struct("<I")
 _PRINT = struct.Struct("<32xQ56xqQ8xQ30xB9x")
 assert _PRINT.size == EXECUTION_REPORT_BYTES
 _TRADE = int(ExecType.TRADE)
+_SIZES_SET = int(ExecType.MARKET_SIZES_SET)
 _TAKER, _AUCTION, _BUY = int(Liquidity.TAKER), int(Liquidity.AUCTION), int(Side.BUY)
 """One of the two reports of a trade is kept: the taker's, or in an auction the buyer's."""
 
@@ -46,17 +51,28 @@ _TAKER, _AUCTION, _BUY = int(Liquidity.TAKER), int(Liquidity.AUCTION), int(Side.
 class RecentTrades:
     """The last trades of every market of a shard, newest last. Memory only: rebuilt from what is replayed.
 
-    Kept as the event blocks they came in: most are pushed out again before anybody asks.
+    Kept as the event blocks they came in: most are pushed out again before anybody asks. A market that gets other
+    sizes begins anew: what was traded before counts other ticks and lots.
     """
 
-    def __init__(self, market_ids: list[int], limit: int = QUERY_LIMIT_MAX) -> None:
-        self._by_market: dict[int, deque[bytes]] = {
-            market_id: deque(maxlen=limit) for market_id in market_ids
-        }
+    def __init__(self, limit: int = QUERY_LIMIT_MAX) -> None:
+        self._by_market: dict[int, deque[bytes]] = defaultdict(lambda: deque(maxlen=limit))
 
     def observe(self, events: bytes | memoryview) -> None:
         """Take in the events of a batch."""
         events = bytes(events)
+        exec_types = events[_EXEC_TYPE_OFFSET::EXECUTION_REPORT_BYTES]
+        begin = 0
+        resized = exec_types.find(_SIZES_SET)
+        while resized >= 0:
+            self._observe_trades(events[begin * EXECUTION_REPORT_BYTES : resized * EXECUTION_REPORT_BYTES])
+            offset = resized * EXECUTION_REPORT_BYTES + _MARKET_ID_OFFSET
+            self._by_market.pop(_MARKET_ID.unpack_from(events, offset)[0], None)
+            begin = resized + 1
+            resized = exec_types.find(_SIZES_SET, begin)
+        self._observe_trades(events[begin * EXECUTION_REPORT_BYTES :] if begin else events)
+
+    def _observe_trades(self, events: bytes) -> None:
         exec_types = events[_EXEC_TYPE_OFFSET::EXECUTION_REPORT_BYTES]
         if _TRADE not in exec_types:
             return
@@ -73,12 +89,9 @@ class RecentTrades:
             index = exec_types.find(_TRADE, index + 1)
 
     def newest(self, market_id: int, limit: int) -> list[TradePrint]:
-        """Newest first. Raises KeyError when the shard has no such market."""
-        trades = self._by_market[market_id]
+        """Newest first."""
+        trades = self._by_market.get(market_id, ())
         return [_print_of(trades[-1 - index]) for index in range(min(limit, len(trades)))]
-
-    def __contains__(self, market_id: int) -> bool:
-        return market_id in self._by_market
 
 
 def _print_of(block: bytes) -> TradePrint:
@@ -127,27 +140,31 @@ class QueryDesk:
                 )
             case ShardStatusRequest():
                 return self._status(query)
+            case DefinitionsRequest():
+                return self._definitions(query)
 
     def _refusal(self, query: Query, account_id: int | None) -> ReasonCode:
         match query:
-            case BalancesRequest() | ShardStatusRequest() | OpenOrdersRequest() if (
-                query.shard != self._engine.shard
-            ):
+            case (
+                BalancesRequest() | ShardStatusRequest() | OpenOrdersRequest() | DefinitionsRequest()
+            ) if query.shard != self._engine.shard:
                 return ReasonCode.SHARD_UNKNOWN
             case BalancesRequest() if account_id is None:
                 return ReasonCode.UNKNOWN_KEY
             case OpenOrdersRequest():
                 if account_id is None:
                     return ReasonCode.UNKNOWN_KEY
-                if query.market_id and query.market_id not in self._trades:
+                if query.market_id and not self._has_market(query.market_id):
                     return ReasonCode.UNKNOWN_MARKET
                 return _limit_reason(query.limit)
             case BookRequest():
-                if query.market_id not in self._trades:
+                if not self._has_market(query.market_id):
                     return ReasonCode.UNKNOWN_MARKET
                 return _limit_reason(query.levels)
+            case DefinitionsRequest():
+                return _limit_reason(query.limit)
             case TradesRequest():
-                if query.market_id not in self._trades:
+                if not self._has_market(query.market_id):
                     return ReasonCode.UNKNOWN_MARKET
                 return _limit_reason(query.limit)
         return ReasonCode.NONE
@@ -179,6 +196,27 @@ class QueryDesk:
             market_state=depth.state,
             bids=depth.bids,
             asks=depth.asks,
+        )
+
+    def _has_market(self, market_id: int) -> bool:
+        try:
+            self._engine.depth(market_id, 0)
+        except KeyError:
+            return False
+        return True
+
+    def _definitions(self, query: DefinitionsRequest) -> Definitions:
+        assets = self._engine.assets(query.first_asset, query.limit)
+        next_asset = query.first_asset + len(assets)
+        markets, next_market = self._engine.markets(query.since_record_no, query.first_market, query.limit)
+        return Definitions(
+            request_id=query.request_id,
+            next_record_no=self._engine.next_record_no,
+            next_asset=next_asset if len(assets) == query.limit else 0,
+            next_market=next_market,
+            shard=query.shard,
+            assets=assets,
+            markets=markets,
         )
 
     def _status(self, query: ShardStatusRequest) -> ShardStatus:

@@ -80,7 +80,7 @@ def recover(
         raise LogUnusable(f"shard {shard}: the log cannot be replayed: {error}") from error
     state = replay.state
     _check_tip(paths, shard, last, state)
-    trades = RecentTrades([market.market_id for market in genesis.markets_of(shard)])
+    trades = RecentTrades()
     for events in recent.kept:
         trades.observe(events)
     return Recovered(replay.engine, state, trades, state.next_record_no - begin_record_no)

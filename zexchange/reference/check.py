@@ -6,7 +6,9 @@ import itertools
 
 from zexchange import limits
 from zexchange.engine_types import InvariantBroken
+from zexchange.genesis import encode_symbol, sizes_of
 from zexchange.reference.amounts import held_asset, order_hold
+from zexchange.reference.definitions import fees_are_sound, symbol_of
 from zexchange.reference.markets import ENDS
 from zexchange.reference.state import Balance, Market, Order, State
 from zexchange.reference.triggers import stays_open
@@ -63,6 +65,33 @@ def check_state(state: State) -> None:
         named = [order.client_order_id for order in account.orders.values() if order.client_order_id]
         _truth(len(named) == len(set(named)), f"account {account.account_id}: a client order id twice")
     _check_pools(state)
+    _check_definitions(state)
+
+
+def _check_definitions(state: State) -> None:
+    """Standing truth 7: assets and markets are defined."""
+    for table, symbols in (
+        (state.assets, [asset.symbol for asset in state.assets.values()]),
+        (state.markets, [market.definition.symbol for market in state.markets.values()]),
+    ):
+        _truth(0 not in table, "an id is 0")
+        _truth(len(set(symbols)) == len(table), "a symbol twice")
+        _truth(all(symbol_of(encode_symbol(symbol)) == symbol for symbol in symbols), "a symbol is none")
+    _truth(list(state.assets) == list(state.supply), "an asset without supply")
+    _truth(len(state.assets) <= state.genesis.assets_max, "more assets than allowed")
+    _truth(len(state.markets) <= state.genesis.markets_max(state.shard), "more markets than allowed")
+    for asset in state.assets.values():
+        _truth(asset.decimals <= limits.ASSET_DECIMALS_MAX, f"asset {asset.asset_id}: decimals")
+    for market_id, market in state.markets.items():
+        one, where = market.definition, f"market {market_id}"
+        _truth(one.market_id == market_id, f"{where}: it has another id")
+        _truth(one.base_asset_id != one.quote_asset_id, f"{where}: assets")
+        base, quote = state.assets[one.base_asset_id], state.assets[one.quote_asset_id]
+        sizes = sizes_of(base, quote, one.base_units_per_lot, one.quote_units_per_tick_lot)
+        _truth(sizes == (one.tick_size, one.lot_size), f"{where}: sizes")
+        _truth(fees_are_sound(one.maker_fee_ppm, one.taker_fee_ppm), f"{where}: fees")
+        _truth(market.defined_record_no < state.next_record_no, f"{where}: defined at no time")
+        _truth(market.defined_record_no > 0 or one.sizes_no == 0, f"{where}: defined at no time")
 
 
 def _check_terms(state: State, order: Order) -> None:

@@ -10,9 +10,13 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
+from msgspec import structs
+
 from zexchange import limits
 from zexchange.engine_types import SnapshotInvalid
-from zexchange.genesis import Genesis
+from zexchange.genesis import Asset, Genesis, encode_symbol
+from zexchange.reference.definitions import read_asset, read_market, with_sizes
+from zexchange.reference.reports import Rejection
 from zexchange.reference.state import Account, Balance, Key, Market, Order, Outcome, State, genesis_state
 from zexchange.verification import merkle
 from zexchange.wire.messages import (
@@ -36,8 +40,8 @@ META = struct.Struct("<4s32sHHQQQQQQQ")
 ACCOUNT = struct.Struct("<4sQQIIIIIQI4x")
 ACCOUNT_BALANCE = struct.Struct("<IQQ")
 KEY = struct.Struct("<4sI32sQQ128s")
-MARKET = struct.Struct("<4sIIIIQQiIQQQQQQQIIIII4x")
-ASSET = struct.Struct("<4sIQ")
+MARKET = struct.Struct("<4sIIIIQQiIQQQQQQQIIIII4xQ32s")
+ASSET = struct.Struct("<4sIQI4x32s")
 ORDER = struct.Struct("<4sQQQQQQQII")
 ORDER_TERMS = struct.Struct("<QQQQQQQIBBBBBB6x")
 OUTCOME = struct.Struct("<4sIQQQQQQQQIHBB")
@@ -55,7 +59,7 @@ def _subtrees(state: State) -> list[list[bytes]]:
         [NO_ENTRY if account is None else _account_leaf(account) for account in accounts],
         [_key_leaf(key) for key in state.keys],
         [_market_leaf(market) for market in state.markets.values()],
-        [ASSET.pack(b"ZXS1", asset_id, supply) for asset_id, supply in state.supply.items()],
+        [_asset_leaf(asset, state.supply[asset.asset_id]) for asset in state.assets.values()],
         [NO_ENTRY if order is None else _order_leaf(order) for order in state.slots],
         [_outcome_leaf(outcome) for outcome in state.ring],
     ]
@@ -128,8 +132,14 @@ def _market_leaf(market: Market) -> bytes:
         market.orders_max,
         market.dynamic_band_ppm,
         market.static_band_ppm,
-        0,
+        definition.sizes_no,
+        market.defined_record_no,
+        encode_symbol(definition.symbol),
     )
+
+
+def _asset_leaf(asset: Asset, supply: int) -> bytes:
+    return ASSET.pack(b"ZXS1", asset.asset_id, supply, asset.decimals, encode_symbol(asset.symbol))
 
 
 def _order_leaf(order: Order) -> bytes:
@@ -215,18 +225,16 @@ def decode_snapshot(genesis: Genesis, shard: int, snapshot: bytes) -> State:
     meta, accounts, keys, markets, assets, orders, outcomes = _split_snapshot(snapshot)
     try:
         outcomes_count = _read_meta(state, meta)
+        _read_assets(state, assets)  # before the balances that name them
         state.accounts = dict(_read_accounts(state, accounts))
         state.keys = [_read_key(state, data) for data in keys]
-        for market, data in zip(state.markets.values(), markets, strict=True):
-            _read_market(market, MARKET.unpack(data))
-        for (asset_id, _), data in zip(list(state.supply.items()), assets, strict=True):
-            state.supply[asset_id] = ASSET.unpack(data)[2]
+        _read_markets(state, markets)
         state.slots = [None if data == NO_ENTRY else _read_order(state, data) for data in orders]
         _rebuild_queues(state)
         state.ring = [_read_outcome(data) for data in outcomes]
         _rebuild_cache(state, outcomes_count)
         canonical = encode_snapshot(state)
-    except (struct.error, ValueError, KeyError, IndexError) as error:
+    except (struct.error, ValueError, KeyError, IndexError, Rejection) as error:
         raise SnapshotInvalid(f"not a snapshot of shard {shard} of this deployment: {error!r}") from error
     if canonical != snapshot:
         # Covers tags, reserved bytes, the order of entries, definitions other than those of the genesis.
@@ -295,8 +303,37 @@ def _read_key(state: State, data: bytes) -> Key:
     return Key(key_index, public_key, account_id, highest, used)
 
 
+def _read_assets(state: State, leaves: list[bytes]) -> None:
+    """Supplies, and the assets that were added."""
+    _require(len(leaves) >= len(state.assets), "assets are missing")
+    for position, data in enumerate(leaves):
+        _, asset_id, supply, decimals, symbol = ASSET.unpack(data)
+        if position == len(state.assets):
+            state.assets[asset_id] = read_asset(state, asset_id, symbol, decimals)
+        _require(asset_id in state.assets, "an asset in another's place")
+        state.supply[asset_id] = supply
+
+
+def _read_markets(state: State, leaves: list[bytes]) -> None:
+    """The markets that were added, and of all what may change."""
+    _require(len(leaves) >= len(state.markets), "markets are missing")
+    for position, data in enumerate(leaves):
+        values = MARKET.unpack(data)
+        market_id, units = values[1], values[5:7]
+        if position == len(state.markets):
+            definition = read_market(state, market_id, values[22], values[2:4], units, values[7:9])
+            state.markets[market_id] = Market(definition)
+        market = state.markets[market_id]
+        sized = with_sizes(state, market.definition, units)
+        if sized is None:
+            raise SnapshotInvalid("a market of impossible sizes")
+        market.definition = structs.replace(sized, sizes_no=values[20])
+        market.defined_record_no = values[21]
+        _read_market(market, values)
+
+
 def _read_market(market: Market, values: tuple[Any, ...]) -> None:
-    """What is not the genesis file's."""
+    """State, prices and rules."""
     market.state = MarketState(values[4])
     market.last_ticks, market.reference_ticks, market.until_ns, market.auction_ticks = values[9:13]
     market.notional_max, market.qty_lots_max, market.interruption_ns = values[13:16]

@@ -16,7 +16,7 @@ from zexchange.engine_types import (
     MarketTerms,
     SnapshotInvalid,
 )
-from zexchange.genesis import Genesis
+from zexchange.genesis import Genesis, encode_symbol
 from zexchange.reference import encoding
 from zexchange.reference.check import check_state
 from zexchange.reference.markets import Markets, auction_of
@@ -24,16 +24,18 @@ from zexchange.reference.matching import Matching
 from zexchange.reference.operator_commands import OperatorRules
 from zexchange.reference.orders import OrderRules
 from zexchange.reference.reports import CommandContext, Rejection, Reporter, rejected_fields
-from zexchange.reference.state import Key, Order, Outcome, State, genesis_state
+from zexchange.reference.state import Key, Market, Order, Outcome, State, genesis_state
 from zexchange.reference.triggers import Triggers
 from zexchange.wire.messages import (
     FRAME_HEADER_BYTES,
+    AssetDefinition,
     Balance,
     BatchFlags,
     Command,
     EpochOpen,
     ExecType,
     Level,
+    MarketDefinition,
     MarketState,
     OpenOrder,
     OperatorBatch,
@@ -404,6 +406,27 @@ class ReferenceEngine:
             balances=state.balance_count(),
         )
 
+    def assets(self, first: int, limit: int) -> list[AssetDefinition]:
+        """See `MatchingEngine.assets`."""
+        return [
+            AssetDefinition(
+                symbol=encode_symbol(asset.symbol), asset_id=asset.asset_id, decimals=asset.decimals
+            )
+            for asset in itertools.islice(self._state.assets.values(), first, first + limit)
+        ]
+
+    def markets(self, since_record_no: int, first: int, limit: int) -> tuple[list[MarketDefinition], int]:
+        """See `MatchingEngine.markets`."""
+        found: list[MarketDefinition] = []
+        for position, market in enumerate(self._state.markets.values()):
+            if position < first:
+                continue
+            if len(found) == limit:
+                return found, position
+            if market.defined_record_no >= since_record_no:
+                found.append(_definition(market))
+        return found, 0
+
     def supply(self, asset_id: int) -> int:
         """Deposits less withdrawals, in base units. Raises KeyError when there is no such asset."""
         return self._state.supply[asset_id]
@@ -411,6 +434,22 @@ class ReferenceEngine:
     def check(self) -> None:
         """Walks every standing truth. Raises InvariantBroken."""
         check_state(self._state)
+
+
+def _definition(market: Market) -> MarketDefinition:
+    one = market.definition
+    return MarketDefinition(
+        symbol=encode_symbol(one.symbol),
+        base_units_per_lot=one.base_units_per_lot,
+        quote_units_per_tick_lot=one.quote_units_per_tick_lot,
+        defined_record_no=market.defined_record_no,
+        market_id=one.market_id,
+        base_asset_id=one.base_asset_id,
+        quote_asset_id=one.quote_asset_id,
+        maker_fee_ppm=one.maker_fee_ppm,
+        taker_fee_ppm=one.taker_fee_ppm,
+        sizes_no=one.sizes_no,
+    )
 
 
 def _messages(body: bytes) -> Iterator[tuple[Record, int]]:

@@ -1,10 +1,11 @@
-"""Operator commands (docs/rules.md section 8): accounts, keys, deposits, withdrawals, market states."""
+"""Operator commands (docs/rules.md section 8): accounts, keys, deposits, withdrawals, assets, markets, their states."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from zexchange import limits
+from zexchange.reference.definitions import add_asset, add_market, set_market_sizes
 from zexchange.reference.markets import ENDS, TRANSITIONS, Markets
 from zexchange.reference.reports import CommandContext, Rejection, Reporter
 from zexchange.reference.state import Account, Balance, Key, Market, Outcome, State
@@ -41,7 +42,13 @@ class OperatorRules:
             return self._set_reference_price(context, command)
         if command.kind is OperatorCommandKind.SET_MARKET_RULES:
             return self._set_market_rules(context, command)
-        return self._set_account_rules(context, command)
+        if command.kind is OperatorCommandKind.SET_ACCOUNT_RULES:
+            return self._set_account_rules(context, command)
+        if command.kind is OperatorCommandKind.ADD_ASSET:
+            return self._add_asset(context, command)
+        if command.kind is OperatorCommandKind.ADD_MARKET:
+            return self._add_market(context, command)
+        return self._set_market_sizes(context, command)
 
     def _answer(
         self, context: CommandContext, exec_type: ExecType, target_account_id: int = 0, **fields: Any
@@ -170,6 +177,26 @@ class OperatorRules:
         account.orders_max, account.orders_per_second = command.orders_max, command.orders_per_second
         account.rate_second = account.rate_count = 0
         return self._answer(context, ExecType.ACCOUNT_RULES_SET, command.account_id)
+
+    def _add_asset(self, context: CommandContext, command: OperatorCommand) -> Outcome:
+        add_asset(self._state, command)
+        return self._answer(context, ExecType.ASSET_ADDED, asset_id=command.asset_id)
+
+    def _add_market(self, context: CommandContext, command: OperatorCommand) -> Outcome:
+        market = add_market(self._state, command)
+        return self._answer(
+            context, ExecType.MARKET_ADDED, market_id=command.market_id, market_state=market.state
+        )
+
+    def _set_market_sizes(self, context: CommandContext, command: OperatorCommand) -> Outcome:
+        market = self._require_market(command.market_id)
+        set_market_sizes(self._state, market, command)
+        return self._answer(
+            context,
+            ExecType.MARKET_SIZES_SET,
+            market_id=command.market_id,
+            sizes_no=market.definition.sizes_no % 256,
+        )
 
     def _require_market(self, market_id: int) -> Market:
         market = self._state.markets.get(market_id)

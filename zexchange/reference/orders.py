@@ -62,6 +62,7 @@ class OrderRules:
         if market is None:
             raise Rejection(ReasonCode.UNKNOWN_MARKET)  # 1
         definition = market.definition
+        _require_sizes_known(market, command)  # 1
         _require_state_allows(market, command)  # 2
         is_by_notional = command.max_notional != 0
         if not (0 if is_by_notional else 1) <= command.price_ticks <= limits.PRICE_TICKS_MAX:
@@ -248,6 +249,7 @@ class OrderRules:
         order = self._named_order(context, command)
         market = self._state.markets[order.market_id]
         definition = market.definition
+        _require_sizes_known(market, command)
         _require_open(market)
         _require_amendable(order, command)
         if command.options and market.state in _COLLECTING:
@@ -371,6 +373,12 @@ _ONLY_CANCELS = {
 def _require_open(market: Market) -> None:
     if market.state in _ONLY_CANCELS:
         raise Rejection(_ONLY_CANCELS[market.state])
+
+
+def _require_sizes_known(market: Market, command: Command) -> None:
+    """Prices and quantities of the command count the ticks and lots that the market has now. Raises Rejection."""
+    if command.sizes_no != market.definition.sizes_no % 256:
+        raise Rejection(ReasonCode.SIZES_CHANGED)
 
 
 def _require_state_allows(market: Market, command: Command) -> None:

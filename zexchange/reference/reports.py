@@ -105,6 +105,7 @@ class Reporter:
             qty_lots=order.qty_lots,
             leaves_lots=order.leaves_lots,
             cum_qty_lots=order.cum_qty_lots,
+            sizes_no=self._state.markets[order.market_id].definition.sizes_no % 256,
             **fields,
         )
 
@@ -167,6 +168,7 @@ def rejected_fields(command: Command | OperatorCommand) -> dict[str, Any]:
         "order_id": command.order_id,
         "client_order_id": command.client_order_id,
         "market_id": command.market_id,
+        "sizes_no": command.sizes_no,
         "side": command.side,
         "price_ticks": command.price_ticks,
         "qty_lots": command.qty_lots,

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 from dataclasses import dataclass, field
 
-from zexchange.genesis import Genesis
+from zexchange.genesis import Asset, Genesis
 from zexchange.genesis import Market as MarketDefinition
 from zexchange.wire.messages import (
     ExecType,
@@ -178,6 +178,13 @@ class Market:
     interruption_ns: int = 0
     dynamic_band_ppm: int = 0
     static_band_ppm: int = 0
+    defined_record_no: int = 0
+    """Record that added it, or gave it the sizes it has; 0 is the genesis record."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no order rests or waits in it."""
+        return not (self.buys or self.sells or self.waiting)
 
     def trigger_price_ticks(self, on_reference: bool) -> int:
         """The price that orders of this kind wait for; 0 if there is none yet."""
@@ -228,9 +235,11 @@ class State:
     accounts: dict[int, Account]
     keys: list[Key]
     markets: dict[int, Market]
-    """The shard's markets, in the order of the genesis file."""
+    """The shard's markets, in the order of the genesis file; behind them those that were added, oldest first."""
+    assets: dict[int, Asset]
+    """By asset id, in the same order."""
     supply: dict[int, int]
-    """Base units by asset id, in the order of the genesis file."""
+    """Base units by asset id, in the same order."""
     slots: list[Order | None]
     """Open orders by slot. The last slot of the list is always taken."""
     ring: list[Outcome]
@@ -304,6 +313,7 @@ def genesis_state(genesis: Genesis, shard: int) -> State:
         accounts={0: operator},
         keys=[Key(key_index=0, public_key=genesis.operator_public_key, account_id=0)],
         markets=markets,
+        assets={asset.asset_id: asset for asset in genesis.assets},
         supply={asset.asset_id: 0 for asset in genesis.assets},
         slots=[],
         ring=[],

@@ -125,7 +125,7 @@ def find_market(
     fit it is the one with the largest lot: the files count whole shares, not parts of a coin.
     """
     if symbol is not None:
-        market = client.genesis.market(symbol) if symbol in {m.symbol for m in client.markets} else None
+        market = client.market(symbol) if symbol in {m.symbol for m in client.markets} else None
         if market is None:
             raise LobsterError(
                 f"no market {symbol!r}; there are {', '.join(m.symbol for m in client.markets)}"

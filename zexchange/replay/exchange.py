@@ -85,7 +85,7 @@ def replay_on(
         for asset_id, amount in ((market.quote_asset_id, funds.quote), (market.base_asset_id, funds.base)):
             key = SigningKey.generate()
             account = operator.open_account(key.verify_key)
-            asset = operator.genesis.asset(asset_id).symbol
+            asset = operator.asset(asset_id).symbol
             if amount:  # nothing, if the files hold no order
                 operator.deposit(account.account_id, asset, amount, shard=market.shard)
             sessions.append(

@@ -103,6 +103,11 @@ class DataPaths:
     def exchange_json(self) -> Path:
         return self.run / "exchange.json"
 
+    @property
+    def bots_paused(self) -> Path:
+        """While this file is there the bots of a demo do nothing."""
+        return self.run / "bots.paused"
+
     def stages(self, name: str) -> Path:
         """What a process counted of its stages, if it was asked to."""
         return self.run / f"stages-{name}.json"

@@ -104,8 +104,9 @@ class RunningExchange:
         port_base: int | None = None,
         config_file: Path | None = None,
         settings: Mapping[str, str] | None = None,
+        demo: bool = False,
     ) -> None:
-        """`settings` maps `section.key` to text, as flags would; `port_base` None takes free ports.
+        """`settings` maps `section.key` to text, as flags would; `port_base` None takes free ports; `demo`: with bots.
 
         Without a web process, unless the settings enable it.
         """
@@ -114,6 +115,7 @@ class RunningExchange:
         self.host = "127.0.0.1"
         self.port = self.port_base + PORT_OFFSET_TCP
         self._config_file = config_file
+        self._demo = demo
         self._settings = {"web.enabled": "false", **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._output: _Output | None = None
@@ -156,7 +158,7 @@ class RunningExchange:
         from zexchange.config import environment_of
 
         command = [sys.executable, "-m", "zexchange", "up", "--data", str(self.paths.root)]
-        command += ["--port-base", str(self.port_base)]
+        command += ["--port-base", str(self.port_base), *(["--demo"] if self._demo else [])]
         if self._config_file is not None:
             command += ["--config", str(self._config_file)]
         read_end, write_end = os.pipe()

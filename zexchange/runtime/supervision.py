@@ -281,9 +281,15 @@ def describe_exit(status: int) -> str:
 
 
 def exchange_specs(
-    shards: Iterable[int], workers: int, embedded_store: bool, *, colocated: bool = False, web: bool = False
+    shards: Iterable[int],
+    workers: int,
+    embedded_store: bool,
+    *,
+    colocated: bool = False,
+    web: bool = False,
+    demo: bool = False,
 ) -> list[ProcessSpec]:
-    """The processes of one exchange. Stop order: web and ingress, matchers, settlement, store.
+    """The processes of one exchange. Stop order: bots, web and ingress, matchers, settlement, store.
 
     `colocated`: ingress worker 0 is in the process of the first matcher, which then starts after the other
     matchers and stops before them.
@@ -305,4 +311,9 @@ def exchange_specs(
     ]
     if web:
         specs.append(ProcessSpec(name="web", stop_stage=0, needs=store))
+    if demo:
+        entries = tuple(
+            one.name for one in specs if one.name.startswith("ingress-") or one.name == with_ingress
+        )
+        specs.append(ProcessSpec(name="bots", stop_stage=-1, needs=entries))
     return specs

@@ -92,6 +92,7 @@ class Supervisor:
         overrides: Mapping[str, str] | None = None,
         on_ready: Callable[[ExchangeInfo], None] = lambda _info: None,
         child_command: Callable[[str], list[str]] | None = None,
+        demo: bool = False,
     ) -> None:
         self._paths = paths
         self._config = config
@@ -110,6 +111,7 @@ class Supervisor:
             not config.store.url,
             colocated=self._colocated,
             web=config.web.enabled,
+            demo=demo,
         )
         self._names = [spec.name for spec in specs]
         self._core = Supervision(specs)
@@ -165,6 +167,7 @@ class Supervisor:
             for name in self._names:
                 begin_output(paths.output(name))
             paths.exchange_json.unlink(missing_ok=True)
+            paths.bots_paused.unlink(missing_ok=True)
             paths.remove_runtime()
             paths.create()
             previous_wakeup = signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -361,6 +364,9 @@ class Supervisor:
         command = [sys.executable, "-m", "zexchange", role, *([index] if index else [])]
         if self._colocated and name == "matcher-0":
             command += ["--ingress", "0"]
+        if name == "bots":
+            entry = Endpoint(self._config.exchange.host, self._config.tcp_port)
+            command += ["--connect", str(Endpoint(entry.reachable_host, entry.port))]
         command += ["--data", str(self._paths.root)]
         if self._config_file is not None:
             command += ["--config", str(self._config_file.resolve())]

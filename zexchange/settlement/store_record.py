@@ -1,7 +1,7 @@
 """`settlement/store`: where the log of this deployment was last, for those who look for it when nothing runs.
 
 One line: `embedded`, or the address of the external store without user, password and options. Settlement
-writes it when it has redone the log of that store.
+writes it when it has redone the log of that store. A copy that was downloaded says `archive`: all of the log is there.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 from zexchange.runtime import durable
 from zexchange.runtime.paths import DataPaths
 
-__all__ = ["EMBEDDED", "record_store", "recorded_store"]
+__all__ = ["ARCHIVE", "EMBEDDED", "mark_copy", "record_store", "recorded_store"]
 
 EMBEDDED = "embedded"
+ARCHIVE = "archive"
 
 
 def record_store(paths: DataPaths, url: str) -> None:
@@ -22,6 +23,12 @@ def record_store(paths: DataPaths, url: str) -> None:
     place = _without_secrets(url) if url else EMBEDDED
     if recorded_store(paths) != place:
         durable.write_file(_file(paths), [place.encode() + b"\n"])
+
+
+def mark_copy(paths: DataPaths) -> None:
+    """Writes down that this is a copy without a store. Raises OSError."""
+    if recorded_store(paths) != ARCHIVE:
+        durable.write_file(_file(paths), [ARCHIVE.encode() + b"\n"])
 
 
 def recorded_store(paths: DataPaths) -> str | None:

@@ -35,8 +35,8 @@ COMMANDS_PER_BATCH_MAX = 64
 MIN_FRAME_BYTES = BODY_OFFSET
 """Framing header and SBE header: shorter than that is no message."""
 
-MAX_FRAME_BYTES = 7680
-"""Client to server. The largest message a client may send is an OperatorBatch of 64 commands, 7,294 bytes;
+MAX_FRAME_BYTES = 11_776
+"""Client to server. The largest message a client may send is an OperatorBatch of 64 commands, 11,390 bytes;
 rounded up to a multiple of 512 so that a later version can append a few fields without every peer changing
 its limit."""
 

@@ -52,6 +52,9 @@ class OperatorCommandKind(IntEnum):
     SET_REFERENCE_PRICE = 6
     SET_MARKET_RULES = 7
     SET_ACCOUNT_RULES = 8
+    ADD_ASSET = 9
+    ADD_MARKET = 10
+    SET_MARKET_SIZES = 11
 
 
 class Side(IntEnum):
@@ -150,6 +153,9 @@ class ExecType(IntEnum):
     REFERENCE_PRICE_SET = 16
     MARKET_RULES_SET = 17
     ACCOUNT_RULES_SET = 18
+    ASSET_ADDED = 19
+    MARKET_ADDED = 20
+    MARKET_SIZES_SET = 21
 
 
 class Liquidity(IntEnum):
@@ -265,6 +271,7 @@ class ReasonCode(IntEnum):
     NOTIONAL_TOO_LARGE = 347
     OPEN_ORDERS_LIMIT = 348
     ORDER_RATE_LIMIT = 349
+    SIZES_CHANGED = 360
     BATCH_REFUSED = 351
     BATCH_TOO_LARGE = 352
     CANCELLED_BY_USER = 320
@@ -290,6 +297,19 @@ class ReasonCode(IntEnum):
     MARKET_TRANSITION_ILLEGAL = 410
     UNTIL_INVALID = 411
     RULES_INVALID = 412
+    ID_INVALID = 413
+    ASSET_EXISTS = 414
+    MARKET_EXISTS = 415
+    SYMBOL_INVALID = 416
+    SYMBOL_IN_USE = 417
+    DECIMALS_INVALID = 418
+    ASSET_LIMIT = 419
+    MARKET_LIMIT = 420
+    MARKET_ASSETS_INVALID = 421
+    SIZES_INVALID = 422
+    FEES_INVALID = 423
+    MARKET_NOT_CLOSED = 424
+    MARKET_NOT_EMPTY = 425
     PRICE_OFF_TICK = 501
     QUANTITY_OFF_LOT = 502
     AMOUNT_TOO_PRECISE = 503
@@ -370,6 +390,7 @@ REASON_DESCRIPTIONS: dict[ReasonCode, str] = {
     ReasonCode.NOTIONAL_TOO_LARGE: "The notional is above the market's limit.",
     ReasonCode.OPEN_ORDERS_LIMIT: "The account has as many open orders, here or on the shard, as it may.",
     ReasonCode.ORDER_RATE_LIMIT: "The account sends more orders in this second of log time than it may.",
+    ReasonCode.SIZES_CHANGED: "The market's tick and lot sizes are others than the command was made for.",
     ReasonCode.BATCH_REFUSED: "Another command of this all-or-nothing batch was refused, so this one was not done either.",
     ReasonCode.BATCH_TOO_LARGE: "With this command an all-or-nothing batch would cause more than 4,096 reports.",
     ReasonCode.CANCELLED_BY_USER: "Cancelled by the account.",
@@ -395,6 +416,19 @@ REASON_DESCRIPTIONS: dict[ReasonCode, str] = {
     ReasonCode.MARKET_TRANSITION_ILLEGAL: "The market cannot go from its state to that one.",
     ReasonCode.UNTIL_INVALID: "Only a pre-open, an auction or a halt ends by itself, and after log time.",
     ReasonCode.RULES_INVALID: "A band, discount, limit or group is out of range.",
+    ReasonCode.ID_INVALID: "Ids of assets and markets start at 1.",
+    ReasonCode.ASSET_EXISTS: "The asset id is taken.",
+    ReasonCode.MARKET_EXISTS: "The market id is taken.",
+    ReasonCode.SYMBOL_INVALID: "A symbol is 1 to 32 of A-Z, 0-9, '.', '_', '-', letter or digit first, padded with zeros.",
+    ReasonCode.SYMBOL_IN_USE: "Another asset, or another market, of the shard has this symbol.",
+    ReasonCode.DECIMALS_INVALID: "An asset has 0 to 18 decimals.",
+    ReasonCode.ASSET_LIMIT: "The shard holds as many assets as it can.",
+    ReasonCode.MARKET_LIMIT: "The shard holds as many markets as it can.",
+    ReasonCode.MARKET_ASSETS_INVALID: "A market's base and quote asset are two assets.",
+    ReasonCode.SIZES_INVALID: "Base units per lot and quote units per tick and lot are in 1 to 2^63-1, and make a tick of at most 18 decimals.",
+    ReasonCode.FEES_INVALID: "Fees are at most 1,000,000 ppm, and a rebate at most the taker's fee.",
+    ReasonCode.MARKET_NOT_CLOSED: "The market is not closed.",
+    ReasonCode.MARKET_NOT_EMPTY: "The market has open orders, or orders that wait.",
     ReasonCode.PRICE_OFF_TICK: "The price is not a multiple of the tick size; found before sending.",
     ReasonCode.QUANTITY_OFF_LOT: "The quantity is not a multiple of the lot size; found before sending.",
     ReasonCode.AMOUNT_TOO_PRECISE: "The amount has more decimals than the asset; found before sending.",
@@ -489,12 +523,14 @@ _REASON_CODE = {member.value: member for member in ReasonCode}
 
 
 _COMMAND = struct.Struct("<BBBBBBBBIIQQqQQQqQQ")
-_OPERATOR_COMMAND = struct.Struct("<BBHIQQII32sqQQIIIIII")
+_OPERATOR_COMMAND = struct.Struct("<BBHIQQII32sqQQIIIIII32sQQiIBBHI")
 _SHARD_SESSION = struct.Struct("<HHIQQ")
 _BALANCE = struct.Struct("<IIQQ")
 _OPEN_ORDER = struct.Struct("<QQqQQQIBBBBQqQBBHI")
 _LEVEL = struct.Struct("<qQQ")
 _TRADE_PRINT = struct.Struct("<QqQQBBHI")
+_ASSET_DEFINITION = struct.Struct("<32sIBBH")
+_MARKET_DEFINITION = struct.Struct("<32sQQQIIIiII")
 _SIGNED_BATCH = struct.Struct("<64s32sQHBB")
 _OPERATOR_BATCH = struct.Struct("<64s32sQHBB")
 _EPOCH_OPEN = struct.Struct("<QQQ32s")
@@ -506,7 +542,7 @@ _ESTABLISHMENT_REJECT = struct.Struct("<H")
 _SEQUENCE = struct.Struct("<Q")
 _NOT_APPLIED = struct.Struct("<QHBB")
 _TERMINATE = struct.Struct("<H")
-_EXECUTION_REPORT = struct.Struct("<QQQQQQQQqQQQqQqQQQIIHHBBBBBBHI")
+_EXECUTION_REPORT = struct.Struct("<QQQQQQQQqQQQqQqQQQIIHHBBBBBBBBI")
 _GENESIS_REQUEST = struct.Struct("<Q")
 _GENESIS = struct.Struct("<Q")
 _BALANCES_REQUEST = struct.Struct("<QHHI")
@@ -520,6 +556,8 @@ _TRADES = struct.Struct("<QQII")
 _SHARD_STATUS_REQUEST = struct.Struct("<QHHI")
 _SHARD_STATUS = struct.Struct("<QQQQQQQQHBBI")
 _QUERY_REJECT = struct.Struct("<QHHI")
+_DEFINITIONS_REQUEST = struct.Struct("<QQIIHHI")
+_DEFINITIONS = struct.Struct("<QQIIHHI")
 
 EXECUTION_REPORT_BLOCK_LENGTH = 168
 EXECUTION_REPORT = _EXECUTION_REPORT
@@ -540,6 +578,7 @@ _TRADES_REQUEST_PREFIX = _frame_prefix(38, 16, 16)
 _SHARD_STATUS_REQUEST_PREFIX = _frame_prefix(40, 16, 16)
 _SHARD_STATUS_PREFIX = _frame_prefix(41, 72, 72)
 _QUERY_REJECT_PREFIX = _frame_prefix(42, 16, 16)
+_DEFINITIONS_REQUEST_PREFIX = _frame_prefix(43, 32, 32)
 execution_report_frame_prefix = _EXECUTION_REPORT_PREFIX
 
 
@@ -552,6 +591,8 @@ class Command(msgspec.Struct, kw_only=True, gc=False):
     self_trade_prevention: new and amend: required; otherwise none
     options: new and amend; otherwise zero
     trigger: new: what it waits for; otherwise none
+    sizes_no: new and amend: the market's sizesNo modulo 256, 0 while its sizes are those it began with;
+        otherwise 0
     market_id: new: required; cancel and amend: 0 or the order's; cancelAll: 0 for all
     trail_ppm: new, trailing: distance in parts per million of the best price, 0 if it is in ticks; amend: new
         distance, 0 keeps it
@@ -578,6 +619,7 @@ class Command(msgspec.Struct, kw_only=True, gc=False):
     self_trade_prevention: SelfTradePrevention = SelfTradePrevention.NONE
     options: OrderOptions = OrderOptions.NONE
     trigger: Trigger = Trigger.NONE
+    sizes_no: int = 0
     market_id: int = 0
     trail_ppm: int = 0
     client_order_id: int = 0
@@ -601,7 +643,7 @@ class Command(msgspec.Struct, kw_only=True, gc=False):
                 self.self_trade_prevention,
                 self.options,
                 self.trigger,
-                0,
+                self.sizes_no,
                 self.market_id,
                 self.trail_ppm,
                 self.client_order_id,
@@ -630,7 +672,7 @@ class Command(msgspec.Struct, kw_only=True, gc=False):
             self_trade_prevention,
             options,
             trigger,
-            reserved,
+            sizes_no,
             market_id,
             trail_ppm,
             client_order_id,
@@ -643,7 +685,7 @@ class Command(msgspec.Struct, kw_only=True, gc=False):
             expire_time_ns,
             max_notional,
         ) = _COMMAND.unpack_from(buffer, offset)
-        if reserved or options > 31:
+        if options > 31:
             raise WireError(ReasonCode.RESERVED_BITS_SET)
         try:
             record = Command(
@@ -654,6 +696,7 @@ class Command(msgspec.Struct, kw_only=True, gc=False):
                 self_trade_prevention=_SELF_TRADE_PREVENTION[self_trade_prevention],
                 options=_ORDER_OPTIONS[options],
                 trigger=_TRIGGER[trigger],
+                sizes_no=sizes_no,
                 market_id=market_id,
                 trail_ppm=trail_ppm,
                 client_order_id=client_order_id,
@@ -723,6 +766,8 @@ def _check_command(record: Command) -> None:
     elif kind is CommandKind.CANCEL:
         if record.options:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: options")
+        if record.sizes_no:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: sizes_no")
         if record.price_ticks:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: price_ticks")
         if record.qty_lots:
@@ -747,6 +792,8 @@ def _check_command(record: Command) -> None:
     elif kind is CommandKind.CANCEL_ALL:
         if record.options:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: options")
+        if record.sizes_no:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: sizes_no")
         if record.client_order_id:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: client_order_id")
         if record.order_id:
@@ -773,11 +820,12 @@ class OperatorCommand(msgspec.Struct, kw_only=True, gc=False):
     """Operator command.
 
     market_state: setMarketState only, otherwise none
-    market_id: setMarketState, setReferencePrice and setMarketRules, otherwise 0
+    market_id: setMarketState, setReferencePrice, setMarketRules, setMarketSizes: the market; addMarket: the
+        new one's id; otherwise 0
     account_id: openAccount: the id, or 0 for the next free one; registerKey, deposit, withdraw,
         setAccountRules: the account; otherwise 0
     amount: deposit and withdraw; setMarketRules: largest notional of an order; otherwise 0
-    asset_id: deposit and withdraw, otherwise 0
+    asset_id: deposit and withdraw; addAsset: the new one's id; addMarket: the base asset; otherwise 0
     trade_group: setAccountRules: accounts of one group do not trade with each other; otherwise 0
     new_public_key: openAccount and registerKey, otherwise zero
     price_ticks: setReferencePrice, otherwise 0
@@ -790,9 +838,18 @@ class OperatorCommand(msgspec.Struct, kw_only=True, gc=False):
     static_band_ppm: setMarketRules: how far a trade may be from the reference price; otherwise 0
     fee_discount_ppm: setAccountRules: part of each fee that is not taken; otherwise 0
     orders_per_second: setAccountRules: new orders and amends in one second of log time; otherwise 0
+    quote_asset_id: addMarket, otherwise 0
+    symbol: addAsset and addMarket, otherwise zero
+    base_units_per_lot: addMarket and setMarketSizes: the lot size, in base units of the base asset; otherwise
+        0
+    quote_units_per_tick_lot: likewise: what one lot costs for each tick of its price, in base units of the
+        quote asset; otherwise 0
+    maker_fee_ppm: addMarket, otherwise 0
+    taker_fee_ppm: addMarket, otherwise 0
+    decimals: addAsset: its base unit is 10^-decimals; otherwise 0
     """
 
-    BLOCK_LENGTH: ClassVar[int] = 112
+    BLOCK_LENGTH: ClassVar[int] = 176
 
     kind: OperatorCommandKind
     market_state: MarketState = MarketState.NONE
@@ -810,6 +867,13 @@ class OperatorCommand(msgspec.Struct, kw_only=True, gc=False):
     static_band_ppm: int = 0
     fee_discount_ppm: int = 0
     orders_per_second: int = 0
+    quote_asset_id: int = 0
+    symbol: bytes = bytes(32)
+    base_units_per_lot: int = 0
+    quote_units_per_tick_lot: int = 0
+    maker_fee_ppm: int = 0
+    taker_fee_ppm: int = 0
+    decimals: int = 0
 
     def encode_block(self) -> bytes:
         """The fields alone, without any header."""
@@ -832,6 +896,15 @@ class OperatorCommand(msgspec.Struct, kw_only=True, gc=False):
                 self.static_band_ppm,
                 self.fee_discount_ppm,
                 self.orders_per_second,
+                self.quote_asset_id,
+                _bytes_of("symbol", self.symbol, 32),
+                self.base_units_per_lot,
+                self.quote_units_per_tick_lot,
+                self.maker_fee_ppm,
+                self.taker_fee_ppm,
+                self.decimals,
+                0,
+                0,
                 0,
             )
         except struct.error as error:
@@ -839,8 +912,8 @@ class OperatorCommand(msgspec.Struct, kw_only=True, gc=False):
 
     @staticmethod
     def decode_block(buffer: Buffer, offset: int = 0) -> OperatorCommand:
-        """The record in the 112 bytes at `offset`. Raises WireError."""
-        if len(buffer) < offset + 112:
+        """The record in the 176 bytes at `offset`. Raises WireError."""
+        if len(buffer) < offset + 176:
             raise WireError(ReasonCode.FRAME_TRUNCATED)
         (
             kind,
@@ -860,9 +933,18 @@ class OperatorCommand(msgspec.Struct, kw_only=True, gc=False):
             static_band_ppm,
             fee_discount_ppm,
             orders_per_second,
+            quote_asset_id,
+            symbol,
+            base_units_per_lot,
+            quote_units_per_tick_lot,
+            maker_fee_ppm,
+            taker_fee_ppm,
+            decimals,
             reserved2,
+            reserved3,
+            reserved4,
         ) = _OPERATOR_COMMAND.unpack_from(buffer, offset)
-        if reserved1 or reserved2:
+        if reserved1 or reserved2 or reserved3 or reserved4:
             raise WireError(ReasonCode.RESERVED_BITS_SET)
         try:
             record = OperatorCommand(
@@ -882,6 +964,13 @@ class OperatorCommand(msgspec.Struct, kw_only=True, gc=False):
                 static_band_ppm=static_band_ppm,
                 fee_discount_ppm=fee_discount_ppm,
                 orders_per_second=orders_per_second,
+                quote_asset_id=quote_asset_id,
+                symbol=symbol,
+                base_units_per_lot=base_units_per_lot,
+                quote_units_per_tick_lot=quote_units_per_tick_lot,
+                maker_fee_ppm=maker_fee_ppm,
+                taker_fee_ppm=taker_fee_ppm,
+                decimals=decimals,
             )
         except KeyError as error:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, str(error)) from None
@@ -912,6 +1001,15 @@ _OPERATOR_COMMAND_ALLOWED: dict[OperatorCommandKind, tuple[frozenset[int], ...]]
         frozenset({MarketState.NONE}),
     ),
     OperatorCommandKind.SET_ACCOUNT_RULES: (
+        frozenset({MarketState.NONE}),
+    ),
+    OperatorCommandKind.ADD_ASSET: (
+        frozenset({MarketState.NONE}),
+    ),
+    OperatorCommandKind.ADD_MARKET: (
+        frozenset({MarketState.NONE}),
+    ),
+    OperatorCommandKind.SET_MARKET_SIZES: (
         frozenset({MarketState.NONE}),
     ),
 }
@@ -947,6 +1045,20 @@ def _check_operator_command(record: OperatorCommand) -> None:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: fee_discount_ppm")
         if record.orders_per_second:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_per_second")
+        if record.quote_asset_id:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: quote_asset_id")
+        if any(record.symbol):
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: symbol")
+        if record.base_units_per_lot:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: base_units_per_lot")
+        if record.quote_units_per_tick_lot:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: quote_units_per_tick_lot")
+        if record.maker_fee_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: maker_fee_ppm")
+        if record.taker_fee_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: taker_fee_ppm")
+        if record.decimals:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: decimals")
     elif kind is OperatorCommandKind.REGISTER_KEY:
         if record.market_id:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: market_id")
@@ -972,6 +1084,20 @@ def _check_operator_command(record: OperatorCommand) -> None:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: fee_discount_ppm")
         if record.orders_per_second:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_per_second")
+        if record.quote_asset_id:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: quote_asset_id")
+        if any(record.symbol):
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: symbol")
+        if record.base_units_per_lot:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: base_units_per_lot")
+        if record.quote_units_per_tick_lot:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: quote_units_per_tick_lot")
+        if record.maker_fee_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: maker_fee_ppm")
+        if record.taker_fee_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: taker_fee_ppm")
+        if record.decimals:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: decimals")
     elif kind is OperatorCommandKind.DEPOSIT:
         if record.market_id:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: market_id")
@@ -995,6 +1121,20 @@ def _check_operator_command(record: OperatorCommand) -> None:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: fee_discount_ppm")
         if record.orders_per_second:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_per_second")
+        if record.quote_asset_id:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: quote_asset_id")
+        if any(record.symbol):
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: symbol")
+        if record.base_units_per_lot:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: base_units_per_lot")
+        if record.quote_units_per_tick_lot:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: quote_units_per_tick_lot")
+        if record.maker_fee_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: maker_fee_ppm")
+        if record.taker_fee_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: taker_fee_ppm")
+        if record.decimals:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: decimals")
     elif kind is OperatorCommandKind.WITHDRAW:
         if record.market_id:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: market_id")
@@ -1018,6 +1158,20 @@ def _check_operator_command(record: OperatorCommand) -> None:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: fee_discount_ppm")
         if record.orders_per_second:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_per_second")
+        if record.quote_asset_id:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: quote_asset_id")
+        if any(record.symbol):
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: symbol")
+        if record.base_units_per_lot:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: base_units_per_lot")
+        if record.quote_units_per_tick_lot:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: quote_units_per_tick_lot")
+        if record.maker_fee_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: maker_fee_ppm")
+        if record.taker_fee_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: taker_fee_ppm")
+        if record.decimals:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: decimals")
     elif kind is OperatorCommandKind.SET_MARKET_STATE:
         if record.account_id:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: account_id")
@@ -1043,6 +1197,20 @@ def _check_operator_command(record: OperatorCommand) -> None:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: fee_discount_ppm")
         if record.orders_per_second:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_per_second")
+        if record.quote_asset_id:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: quote_asset_id")
+        if any(record.symbol):
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: symbol")
+        if record.base_units_per_lot:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: base_units_per_lot")
+        if record.quote_units_per_tick_lot:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: quote_units_per_tick_lot")
+        if record.maker_fee_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: maker_fee_ppm")
+        if record.taker_fee_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: taker_fee_ppm")
+        if record.decimals:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: decimals")
     elif kind is OperatorCommandKind.SET_REFERENCE_PRICE:
         if record.account_id:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: account_id")
@@ -1068,6 +1236,20 @@ def _check_operator_command(record: OperatorCommand) -> None:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: fee_discount_ppm")
         if record.orders_per_second:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_per_second")
+        if record.quote_asset_id:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: quote_asset_id")
+        if any(record.symbol):
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: symbol")
+        if record.base_units_per_lot:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: base_units_per_lot")
+        if record.quote_units_per_tick_lot:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: quote_units_per_tick_lot")
+        if record.maker_fee_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: maker_fee_ppm")
+        if record.taker_fee_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: taker_fee_ppm")
+        if record.decimals:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: decimals")
     elif kind is OperatorCommandKind.SET_MARKET_RULES:
         if record.account_id:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: account_id")
@@ -1083,6 +1265,20 @@ def _check_operator_command(record: OperatorCommand) -> None:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: fee_discount_ppm")
         if record.orders_per_second:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_per_second")
+        if record.quote_asset_id:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: quote_asset_id")
+        if any(record.symbol):
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: symbol")
+        if record.base_units_per_lot:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: base_units_per_lot")
+        if record.quote_units_per_tick_lot:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: quote_units_per_tick_lot")
+        if record.maker_fee_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: maker_fee_ppm")
+        if record.taker_fee_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: taker_fee_ppm")
+        if record.decimals:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: decimals")
     elif kind is OperatorCommandKind.SET_ACCOUNT_RULES:
         if record.market_id:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: market_id")
@@ -1102,6 +1298,121 @@ def _check_operator_command(record: OperatorCommand) -> None:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: dynamic_band_ppm")
         if record.static_band_ppm:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: static_band_ppm")
+        if record.quote_asset_id:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: quote_asset_id")
+        if any(record.symbol):
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: symbol")
+        if record.base_units_per_lot:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: base_units_per_lot")
+        if record.quote_units_per_tick_lot:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: quote_units_per_tick_lot")
+        if record.maker_fee_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: maker_fee_ppm")
+        if record.taker_fee_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: taker_fee_ppm")
+        if record.decimals:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: decimals")
+    elif kind is OperatorCommandKind.ADD_ASSET:
+        if record.market_id:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: market_id")
+        if record.account_id:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: account_id")
+        if record.amount:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: amount")
+        if any(record.new_public_key):
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: new_public_key")
+        if record.trade_group:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: trade_group")
+        if record.price_ticks:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: price_ticks")
+        if record.until_ns:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: until_ns")
+        if record.qty_lots:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: qty_lots")
+        if record.orders_max:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_max")
+        if record.dynamic_band_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: dynamic_band_ppm")
+        if record.static_band_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: static_band_ppm")
+        if record.fee_discount_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: fee_discount_ppm")
+        if record.orders_per_second:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_per_second")
+        if record.quote_asset_id:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: quote_asset_id")
+        if record.base_units_per_lot:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: base_units_per_lot")
+        if record.quote_units_per_tick_lot:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: quote_units_per_tick_lot")
+        if record.maker_fee_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: maker_fee_ppm")
+        if record.taker_fee_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: taker_fee_ppm")
+    elif kind is OperatorCommandKind.ADD_MARKET:
+        if record.account_id:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: account_id")
+        if record.amount:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: amount")
+        if any(record.new_public_key):
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: new_public_key")
+        if record.trade_group:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: trade_group")
+        if record.price_ticks:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: price_ticks")
+        if record.until_ns:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: until_ns")
+        if record.qty_lots:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: qty_lots")
+        if record.orders_max:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_max")
+        if record.dynamic_band_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: dynamic_band_ppm")
+        if record.static_band_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: static_band_ppm")
+        if record.fee_discount_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: fee_discount_ppm")
+        if record.orders_per_second:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_per_second")
+        if record.decimals:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: decimals")
+    elif kind is OperatorCommandKind.SET_MARKET_SIZES:
+        if record.account_id:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: account_id")
+        if record.amount:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: amount")
+        if record.asset_id:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: asset_id")
+        if any(record.new_public_key):
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: new_public_key")
+        if record.trade_group:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: trade_group")
+        if record.price_ticks:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: price_ticks")
+        if record.until_ns:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: until_ns")
+        if record.qty_lots:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: qty_lots")
+        if record.orders_max:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_max")
+        if record.dynamic_band_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: dynamic_band_ppm")
+        if record.static_band_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: static_band_ppm")
+        if record.fee_discount_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: fee_discount_ppm")
+        if record.orders_per_second:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: orders_per_second")
+        if record.quote_asset_id:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: quote_asset_id")
+        if any(record.symbol):
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: symbol")
+        if record.maker_fee_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: maker_fee_ppm")
+        if record.taker_fee_ppm:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: taker_fee_ppm")
+        if record.decimals:
+            raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, f"{kind.name}: decimals")
 
 
 class ShardSession(msgspec.Struct, kw_only=True, gc=False):
@@ -1388,6 +1699,118 @@ class TradePrint(msgspec.Struct, kw_only=True, gc=False):
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, str(error)) from None
 
 
+class AssetDefinition(msgspec.Struct, kw_only=True, gc=False):
+    """Asset definition."""
+
+    BLOCK_LENGTH: ClassVar[int] = 40
+
+    symbol: bytes = bytes(32)
+    asset_id: int = 0
+    decimals: int = 0
+
+    def encode_block(self) -> bytes:
+        """The fields alone, without any header."""
+        try:
+            return _ASSET_DEFINITION.pack(
+                _bytes_of("symbol", self.symbol, 32),
+                self.asset_id,
+                self.decimals,
+                0,
+                0,
+            )
+        except struct.error as error:
+            raise EncodeError(f"AssetDefinition: {error}") from None
+
+    @staticmethod
+    def decode_block(buffer: Buffer, offset: int = 0) -> AssetDefinition:
+        """The record in the 40 bytes at `offset`. Raises WireError."""
+        if len(buffer) < offset + 40:
+            raise WireError(ReasonCode.FRAME_TRUNCATED)
+        (
+            symbol,
+            asset_id,
+            decimals,
+            reserved1,
+            reserved2,
+        ) = _ASSET_DEFINITION.unpack_from(buffer, offset)
+        if reserved1 or reserved2:
+            raise WireError(ReasonCode.RESERVED_BITS_SET)
+        return AssetDefinition(
+            symbol=symbol,
+            asset_id=asset_id,
+            decimals=decimals,
+        )
+
+
+class MarketDefinition(msgspec.Struct, kw_only=True, gc=False):
+    """Market definition.
+
+    defined_record_no: record that added the market or gave it these sizes; 0 is the genesis record
+    sizes_no: how often its sizes have changed
+    """
+
+    BLOCK_LENGTH: ClassVar[int] = 80
+
+    symbol: bytes = bytes(32)
+    base_units_per_lot: int = 0
+    quote_units_per_tick_lot: int = 0
+    defined_record_no: int = 0
+    market_id: int = 0
+    base_asset_id: int = 0
+    quote_asset_id: int = 0
+    maker_fee_ppm: int = 0
+    taker_fee_ppm: int = 0
+    sizes_no: int = 0
+
+    def encode_block(self) -> bytes:
+        """The fields alone, without any header."""
+        try:
+            return _MARKET_DEFINITION.pack(
+                _bytes_of("symbol", self.symbol, 32),
+                self.base_units_per_lot,
+                self.quote_units_per_tick_lot,
+                self.defined_record_no,
+                self.market_id,
+                self.base_asset_id,
+                self.quote_asset_id,
+                self.maker_fee_ppm,
+                self.taker_fee_ppm,
+                self.sizes_no,
+            )
+        except struct.error as error:
+            raise EncodeError(f"MarketDefinition: {error}") from None
+
+    @staticmethod
+    def decode_block(buffer: Buffer, offset: int = 0) -> MarketDefinition:
+        """The record in the 80 bytes at `offset`. Raises WireError."""
+        if len(buffer) < offset + 80:
+            raise WireError(ReasonCode.FRAME_TRUNCATED)
+        (
+            symbol,
+            base_units_per_lot,
+            quote_units_per_tick_lot,
+            defined_record_no,
+            market_id,
+            base_asset_id,
+            quote_asset_id,
+            maker_fee_ppm,
+            taker_fee_ppm,
+            sizes_no,
+        ) = _MARKET_DEFINITION.unpack_from(buffer, offset)
+        return MarketDefinition(
+            symbol=symbol,
+            base_units_per_lot=base_units_per_lot,
+            quote_units_per_tick_lot=quote_units_per_tick_lot,
+            defined_record_no=defined_record_no,
+            market_id=market_id,
+            base_asset_id=base_asset_id,
+            quote_asset_id=quote_asset_id,
+            maker_fee_ppm=maker_fee_ppm,
+            taker_fee_ppm=taker_fee_ppm,
+            sizes_no=sizes_no,
+        )
+
+
 class SignedBatch(msgspec.Struct, kw_only=True):
     """1 to 64 commands of a trader under one signature.
 
@@ -1475,13 +1898,13 @@ class OperatorBatch(msgspec.Struct, kw_only=True):
             )
         except struct.error as error:
             raise EncodeError(f"OperatorBatch: {error}") from None
-        body += _encode_group("commands", [entry.encode_block() for entry in self.commands], 112, 1, 64)
+        body += _encode_group("commands", [entry.encode_block() for entry in self.commands], 176, 1, 64)
         return _frame_prefix(2, 108, len(body)) + body
 
 
 def _decode_operator_batch(frame: Buffer) -> OperatorBatch:
     commands_offset = BODY_OFFSET + 108
-    commands_end = _group_end(frame, commands_offset, 112, 1, 64)
+    commands_end = _group_end(frame, commands_offset, 176, 1, 64)
     _check_end(frame, commands_end)
     (
         signature,
@@ -1501,7 +1924,7 @@ def _decode_operator_batch(frame: Buffer) -> OperatorBatch:
     )
     message.commands = [
         OperatorCommand.decode_block(frame, offset)
-        for offset in range(commands_offset + GROUP_HEADER_BYTES, commands_end, 112)
+        for offset in range(commands_offset + GROUP_HEADER_BYTES, commands_end, 176)
     ]
     return message
 
@@ -1986,6 +2409,8 @@ class ExecutionReport(msgspec.Struct, kw_only=True, gc=False):
     amount: deposited and withdrawn: base units
     command_index: index of the command in its batch, from 0
     market_state: marketStateSet: the new state
+    sizes_no: of orders: the market's sizesNo modulo 256, by whose ticks and lots the numbers of this report
+        count
     """
 
     TEMPLATE_ID: ClassVar[int] = 20
@@ -2019,6 +2444,7 @@ class ExecutionReport(msgspec.Struct, kw_only=True, gc=False):
     liquidity: Liquidity = Liquidity.NONE
     flags: ReportFlags = ReportFlags.NONE
     market_state: MarketState = MarketState.NONE
+    sizes_no: int = 0
 
     def encode(self) -> bytes:
         """The whole frame. Raises EncodeError."""
@@ -2056,6 +2482,7 @@ class ExecutionReport(msgspec.Struct, kw_only=True, gc=False):
                 self.liquidity,
                 self.flags,
                 self.market_state,
+                self.sizes_no,
                 0,
                 0,
             )
@@ -2096,6 +2523,7 @@ class ExecutionReport(msgspec.Struct, kw_only=True, gc=False):
             liquidity,
             flags,
             market_state,
+            sizes_no,
             reserved1,
             reserved2,
         ) = _EXECUTION_REPORT.unpack_from(buffer, offset)
@@ -2131,6 +2559,7 @@ class ExecutionReport(msgspec.Struct, kw_only=True, gc=False):
                 liquidity=_LIQUIDITY[liquidity],
                 flags=_REPORT_FLAGS[flags],
                 market_state=_MARKET_STATE[market_state],
+                sizes_no=sizes_no,
             )
         except KeyError as error:
             raise WireError(ReasonCode.ENUM_VALUE_UNKNOWN, str(error)) from None
@@ -2423,6 +2852,7 @@ class BookRequest(msgspec.Struct, kw_only=True, gc=False):
     """Ask for the depth of one market.
 
     levels: 1 to 500 a side
+    shard: of a market that is not in the genesis file, otherwise 0
     """
 
     TEMPLATE_ID: ClassVar[int] = 36
@@ -2431,6 +2861,7 @@ class BookRequest(msgspec.Struct, kw_only=True, gc=False):
     request_id: int = 0
     market_id: int = 0
     levels: int = 0
+    shard: int = 0
 
     def encode(self) -> bytes:
         """The whole frame. Raises EncodeError."""
@@ -2443,7 +2874,7 @@ class BookRequest(msgspec.Struct, kw_only=True, gc=False):
                 self.request_id,
                 self.market_id,
                 self.levels,
-                0,
+                self.shard,
             )
         except struct.error as error:
             raise EncodeError(f"BookRequest: {error}") from None
@@ -2457,14 +2888,13 @@ class BookRequest(msgspec.Struct, kw_only=True, gc=False):
             request_id,
             market_id,
             levels,
-            reserved,
+            shard,
         ) = _BOOK_REQUEST.unpack_from(buffer, offset)
-        if reserved:
-            raise WireError(ReasonCode.RESERVED_BITS_SET)
         return BookRequest(
             request_id=request_id,
             market_id=market_id,
             levels=levels,
+            shard=shard,
         )
 
 
@@ -2556,6 +2986,7 @@ class TradesRequest(msgspec.Struct, kw_only=True, gc=False):
     """Ask for the last trades of one market.
 
     limit: 1 to 500
+    shard: of a market that is not in the genesis file, otherwise 0
     """
 
     TEMPLATE_ID: ClassVar[int] = 38
@@ -2564,6 +2995,7 @@ class TradesRequest(msgspec.Struct, kw_only=True, gc=False):
     request_id: int = 0
     market_id: int = 0
     limit: int = 0
+    shard: int = 0
 
     def encode(self) -> bytes:
         """The whole frame. Raises EncodeError."""
@@ -2576,7 +3008,7 @@ class TradesRequest(msgspec.Struct, kw_only=True, gc=False):
                 self.request_id,
                 self.market_id,
                 self.limit,
-                0,
+                self.shard,
             )
         except struct.error as error:
             raise EncodeError(f"TradesRequest: {error}") from None
@@ -2590,14 +3022,13 @@ class TradesRequest(msgspec.Struct, kw_only=True, gc=False):
             request_id,
             market_id,
             limit,
-            reserved,
+            shard,
         ) = _TRADES_REQUEST.unpack_from(buffer, offset)
-        if reserved:
-            raise WireError(ReasonCode.RESERVED_BITS_SET)
         return TradesRequest(
             request_id=request_id,
             market_id=market_id,
             limit=limit,
+            shard=shard,
         )
 
 
@@ -2844,6 +3275,149 @@ def _decode_query_reject(frame: Buffer) -> QueryReject:
     return QueryReject.decode_block(frame, BODY_OFFSET)
 
 
+class DefinitionsRequest(msgspec.Struct, kw_only=True, gc=False):
+    """Ask for assets and markets of a shard that are not, or not like this, in the genesis file.
+
+    since_record_no: markets that were added, or got other sizes, by this record or a later one; 0 for all, 1
+        for those that differ from the genesis file
+    first_asset: position of the first asset to list; how many the genesis file has, for those added since
+    first_market: position of the first market to look at
+    limit: 1 to 500 assets and as many markets
+    """
+
+    TEMPLATE_ID: ClassVar[int] = 43
+    BLOCK_LENGTH: ClassVar[int] = 32
+
+    request_id: int = 0
+    since_record_no: int = 0
+    first_asset: int = 0
+    first_market: int = 0
+    shard: int = 0
+    limit: int = 0
+
+    def encode(self) -> bytes:
+        """The whole frame. Raises EncodeError."""
+        return _DEFINITIONS_REQUEST_PREFIX + self.encode_block()
+
+    def encode_block(self) -> bytes:
+        """The fields alone, without any header."""
+        try:
+            return _DEFINITIONS_REQUEST.pack(
+                self.request_id,
+                self.since_record_no,
+                self.first_asset,
+                self.first_market,
+                self.shard,
+                self.limit,
+                0,
+            )
+        except struct.error as error:
+            raise EncodeError(f"DefinitionsRequest: {error}") from None
+
+    @staticmethod
+    def decode_block(buffer: Buffer, offset: int = 0) -> DefinitionsRequest:
+        """The record in the 32 bytes at `offset`. Raises WireError."""
+        if len(buffer) < offset + 32:
+            raise WireError(ReasonCode.FRAME_TRUNCATED)
+        (
+            request_id,
+            since_record_no,
+            first_asset,
+            first_market,
+            shard,
+            limit,
+            reserved,
+        ) = _DEFINITIONS_REQUEST.unpack_from(buffer, offset)
+        if reserved:
+            raise WireError(ReasonCode.RESERVED_BITS_SET)
+        return DefinitionsRequest(
+            request_id=request_id,
+            since_record_no=since_record_no,
+            first_asset=first_asset,
+            first_market=first_market,
+            shard=shard,
+            limit=limit,
+        )
+
+
+def _decode_definitions_request(frame: Buffer) -> DefinitionsRequest:
+    _check_end(frame, BODY_OFFSET + 32)
+    return DefinitionsRequest.decode_block(frame, BODY_OFFSET)
+
+
+class Definitions(msgspec.Struct, kw_only=True):
+    """Assets and markets of a shard, in the order in which it has them.
+
+    next_record_no: what is defined after all records below this one
+    next_asset: position to go on from, 0 if this was the end
+    next_market: position to go on from, 0 if this was the end
+    """
+
+    TEMPLATE_ID: ClassVar[int] = 44
+    BLOCK_LENGTH: ClassVar[int] = 32
+
+    request_id: int = 0
+    next_record_no: int = 0
+    next_asset: int = 0
+    next_market: int = 0
+    shard: int = 0
+    assets: list[AssetDefinition] = msgspec.field(default_factory=list)
+    markets: list[MarketDefinition] = msgspec.field(default_factory=list)
+
+    def encode(self) -> bytes:
+        """The whole frame. Raises EncodeError."""
+        try:
+            body = _DEFINITIONS.pack(
+                self.request_id,
+                self.next_record_no,
+                self.next_asset,
+                self.next_market,
+                self.shard,
+                0,
+                0,
+            )
+        except struct.error as error:
+            raise EncodeError(f"Definitions: {error}") from None
+        body += _encode_group("assets", [entry.encode_block() for entry in self.assets], 40, 0, 65534)
+        body += _encode_group("markets", [entry.encode_block() for entry in self.markets], 80, 0, 65534)
+        return _frame_prefix(44, 32, len(body)) + body
+
+
+def _decode_definitions(frame: Buffer) -> Definitions:
+    assets_offset = BODY_OFFSET + 32
+    assets_end = _group_end(frame, assets_offset, 40, 0, 65534)
+    markets_offset = assets_end
+    markets_end = _group_end(frame, markets_offset, 80, 0, 65534)
+    _check_end(frame, markets_end)
+    (
+        request_id,
+        next_record_no,
+        next_asset,
+        next_market,
+        shard,
+        reserved1,
+        reserved2,
+    ) = _DEFINITIONS.unpack_from(frame, BODY_OFFSET)
+    if reserved1 or reserved2:
+        raise WireError(ReasonCode.RESERVED_BITS_SET)
+    message = Definitions(
+        request_id=request_id,
+        next_record_no=next_record_no,
+        next_asset=next_asset,
+        next_market=next_market,
+        shard=shard,
+    )
+    message.assets = [
+        AssetDefinition.decode_block(frame, offset)
+        for offset in range(assets_offset + GROUP_HEADER_BYTES, assets_end, 40)
+    ]
+    message.markets = [
+        MarketDefinition.decode_block(frame, offset)
+        for offset in range(markets_offset + GROUP_HEADER_BYTES, markets_end, 80)
+    ]
+    return message
+
+
 Message: TypeAlias = (
     SignedBatch
     | OperatorBatch
@@ -2870,6 +3444,8 @@ Message: TypeAlias = (
     | ShardStatusRequest
     | ShardStatus
     | QueryReject
+    | DefinitionsRequest
+    | Definitions
 )
 
 # By template id.
@@ -2899,6 +3475,8 @@ MESSAGES: dict[int, type[Message]] = {
     40: ShardStatusRequest,
     41: ShardStatus,
     42: QueryReject,
+    43: DefinitionsRequest,
+    44: Definitions,
 }
 
 _DECODERS: dict[int, Callable[[Any], Message]] = {
@@ -2927,6 +3505,8 @@ _DECODERS: dict[int, Callable[[Any], Message]] = {
     40: _decode_shard_status_request,
     41: _decode_shard_status,
     42: _decode_query_reject,
+    43: _decode_definitions_request,
+    44: _decode_definitions,
 }
 
 

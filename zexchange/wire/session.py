@@ -64,6 +64,8 @@ from zexchange.wire.messages import (
     BookRequest,
     Buffer,
     Challenge,
+    Definitions,
+    DefinitionsRequest,
     Durability,
     Establish,
     EstablishmentAck,
@@ -125,7 +127,13 @@ class Role(Enum):
 
 
 Query: TypeAlias = (
-    GenesisRequest | BalancesRequest | OpenOrdersRequest | BookRequest | TradesRequest | ShardStatusRequest
+    GenesisRequest
+    | BalancesRequest
+    | OpenOrdersRequest
+    | BookRequest
+    | TradesRequest
+    | ShardStatusRequest
+    | DefinitionsRequest
 )
 QUERIES: tuple[type[Message], ...] = (
     GenesisRequest,
@@ -134,6 +142,7 @@ QUERIES: tuple[type[Message], ...] = (
     BookRequest,
     TradesRequest,
     ShardStatusRequest,
+    DefinitionsRequest,
 )
 BATCHES: tuple[type[Message], ...] = (SignedBatch, OperatorBatch)
 ANSWERS: tuple[type[Message], ...] = (
@@ -145,6 +154,7 @@ ANSWERS: tuple[type[Message], ...] = (
     BookDepth,
     Trades,
     ShardStatus,
+    Definitions,
     QueryReject,
 )
 

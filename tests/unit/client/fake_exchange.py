@@ -89,7 +89,7 @@ class FakeExchange:
     def __init__(self, genesis: Genesis | None = None) -> None:
         self.genesis = genesis or small_genesis()
         self.engine = ReferenceEngine(self.genesis, 0, track_state=False)
-        self.trades = RecentTrades([market.market_id for market in self.genesis.markets_of(0)])
+        self.trades = RecentTrades()
         self.desk = QueryDesk(self.engine, self.trades, lambda: 1, Durability.ALWAYS)
         self.connections: list[FakeConnection] = []
         self.wall_ns = START_NS

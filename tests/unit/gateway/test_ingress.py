@@ -22,6 +22,7 @@ from zexchange.wire.messages import (
     BalancesRequest,
     BookRequest,
     Challenge,
+    DefinitionsRequest,
     EpochOpen,
     Establish,
     EstablishmentAck,
@@ -432,7 +433,7 @@ MALFORMED = {
     "trailing byte": (resized(ORDER + b"\0"), ReasonCode.TRAILING_BYTES),
     "one byte short": (resized(ORDER[:-1]), ReasonCode.FRAME_TRUNCATED),
     "reserved byte": (patched(ORDER, 121, b"\x01"), ReasonCode.RESERVED_BITS_SET),
-    "batch flag": (patched(ORDER, 120, b"\x01"), ReasonCode.RESERVED_BITS_SET),
+    "batch flag": (patched(ORDER, 120, b"\x02"), ReasonCode.RESERVED_BITS_SET),
     "order option": (patched(ORDER, COMMAND_OFFSET + 5, b"\x20"), ReasonCode.RESERVED_BITS_SET),
     "side": (patched(ORDER, COMMAND_OFFSET + 1, b"\x03"), ReasonCode.ENUM_VALUE_UNKNOWN),
     "command kind": (patched(ORDER, COMMAND_OFFSET, b"\x09"), ReasonCode.ENUM_VALUE_UNKNOWN),
@@ -464,7 +465,7 @@ def test_malformed_frame_is_not_applied_and_the_session_goes_on(bench: Bench, na
     [
         (b"\0\0\0\0\xeb\x50", ReasonCode.FRAME_LENGTH_INVALID),
         (b"\0\0\0\x0d\xeb\x50", ReasonCode.FRAME_LENGTH_INVALID),
-        (b"\0\0\x1e\x01\xeb\x50", ReasonCode.FRAME_LENGTH_INVALID),
+        (b"\0\0\x2e\x01\xeb\x50", ReasonCode.FRAME_LENGTH_INVALID),
         (b"\xff\xff\xff\xff\xeb\x50", ReasonCode.FRAME_LENGTH_INVALID),
         (b"GET / ", ReasonCode.FRAME_LENGTH_INVALID),
         (b"\0\0\0\x20\x50\xeb", ReasonCode.ENCODING_TYPE_UNKNOWN),
@@ -544,6 +545,8 @@ def test_queries_go_to_the_matcher_behind_the_batches_sent_before(bench: Bench) 
         BookRequest(request_id=3, market_id=2, levels=5).encode(),
         TradesRequest(request_id=4, market_id=1, limit=5).encode(),
         ShardStatusRequest(request_id=5).encode(),
+        DefinitionsRequest(request_id=6, limit=5).encode(),
+        BookRequest(request_id=7, market_id=99, levels=5).encode(),  # it may have been added
     ]
     first, second = client.order(1), client.order(2)
     assert client.exchange(first + b"".join(queries) + second) == []
@@ -554,7 +557,7 @@ def test_queries_go_to_the_matcher_behind_the_batches_sent_before(bench: Bench) 
     ("query", "reason"),
     [
         (BalancesRequest(request_id=6, shard=1), ReasonCode.SHARD_UNKNOWN),
-        (BookRequest(request_id=6, market_id=99, levels=5), ReasonCode.UNKNOWN_MARKET),
+        (BookRequest(request_id=6, market_id=99, levels=5, shard=1), ReasonCode.SHARD_UNKNOWN),
         (BookRequest(request_id=6, market_id=1, levels=0), ReasonCode.QUERY_LIMIT_INVALID),
         (TradesRequest(request_id=6, market_id=1, limit=501), ReasonCode.QUERY_LIMIT_INVALID),
     ],

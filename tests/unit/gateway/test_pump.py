@@ -81,7 +81,7 @@ class Shard:
             Engine(GENESIS, 0, track_state=False),
             ChainState.genesis(GENESIS.deployment_id),
             writer.epoch,
-            RecentTrades([1, 2, 3]),
+            RecentTrades(),
             accounts_max=LIMITS.max_accounts,
             durability=Durability.ALWAYS,
         )

@@ -109,7 +109,7 @@ class Exchange:
             self.engine,
             self.state,
             self.epoch,
-            RecentTrades([1, 2, 3]),
+            RecentTrades(),
             accounts_max=GENESIS.limits.max_accounts,
             durability=Durability.ALWAYS,
         )

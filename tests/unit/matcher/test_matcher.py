@@ -30,6 +30,8 @@ from zexchange.wire.messages import (
     BalancesRequest,
     BookDepth,
     BookRequest,
+    Definitions,
+    DefinitionsRequest,
     Durability,
     EpochOpen,
     ExecType,
@@ -120,7 +122,7 @@ class Shard:
             self.engine,
             ChainState.genesis(GENESIS.deployment_id),
             1,
-            RecentTrades([1, 2]),
+            RecentTrades(),
             accounts_max=GENESIS.limits.max_accounts,
             durability=Durability.ALWAYS,
             max_batch_bytes=max_batch_bytes,
@@ -503,7 +505,7 @@ def test_query_of_a_known_account_in_an_unknown_market_is_refused(shard: Shard, 
 
 
 def test_recent_trades_are_bounded_and_newest_first() -> None:
-    trades = RecentTrades([1], limit=3)
+    trades = RecentTrades(limit=3)
     for number in range(1, 6):
         maker, taker = (
             ExecutionReport(
@@ -514,6 +516,59 @@ def test_recent_trades_are_bounded_and_newest_first() -> None:
         trades.observe(maker.encode()[14:] + taker.encode()[14:])
     assert [trade.trade_id for trade in trades.newest(1, 10)] == [5, 4, 3]
     assert [trade.trade_id for trade in trades.newest(1, 1)] == [5]
+
+
+def test_trades_of_other_sizes_are_not_listed() -> None:
+    def trade(number: int, market_id: int) -> bytes:
+        report = ExecutionReport(
+            exec_type=ExecType.TRADE,
+            liquidity=Liquidity.TAKER,
+            side=Side.SELL,
+            market_id=market_id,
+            trade_id=number,
+        )
+        return report.encode()[14:]
+
+    trades = RecentTrades()
+    resized = ExecutionReport(exec_type=ExecType.MARKET_SIZES_SET, market_id=1).encode()[14:]
+    trades.observe(trade(1, 1) + trade(2, 2) + resized + trade(3, 1) + resized + trade(4, 1) + trade(5, 2))
+    assert [one.trade_id for one in trades.newest(1, 10)] == [4]
+    assert [one.trade_id for one in trades.newest(2, 10)] == [5, 2]
+    trades.observe(resized)
+    assert trades.newest(1, 10) == []
+
+
+def test_definitions_are_told_in_pages(shard: Shard, worker: Worker) -> None:
+    for number in (5, 6, 7):
+        added = [kit.add_asset(number, f"A{number}"), kit.add_market(number, f"M{number}", number, 1)]
+        worker.send(Kind.BATCH, 9, kit.batch(OPERATOR, number, added))
+        shard.run()
+
+    def ask(since_record_no: int, first_asset: int, first_market: int, limit: int) -> Definitions:
+        query = DefinitionsRequest(
+            request_id=1,
+            since_record_no=since_record_no,
+            first_asset=first_asset,
+            first_market=first_market,
+            limit=limit,
+        )
+        worker.send(Kind.QUERY, 1, query.encode())
+        shard.run()
+        (answer,) = worker.frames(1)
+        assert isinstance(answer, Definitions)
+        return answer
+
+    genesis_assets = len(shard.engine.assets(0, 99)) - 3
+    page = ask(1, genesis_assets, 0, 2)
+    assert [one.asset_id for one in page.assets] == [5, 6]
+    assert [one.market_id for one in page.markets] == [5, 6]
+    assert page.next_asset == genesis_assets + 2
+    last = ask(1, page.next_asset, page.next_market, 2)
+    assert ([one.asset_id for one in last.assets], [one.market_id for one in last.markets]) == ([7], [7])
+    assert (last.next_asset, last.next_market) == (0, 0)
+    since = last.markets[0].defined_record_no
+    assert [one.market_id for one in ask(since, 0, 0, 500).markets] == [7]
+    assert ask(last.next_record_no, 2**32 - 1, 2**32 - 1, 500).markets == []
 
 
 # ------------------------------------------------ links ------------------------------------------------

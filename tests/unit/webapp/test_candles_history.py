@@ -74,7 +74,7 @@ def traded_history() -> tuple[History, int]:
     """Two accounts trade ten times."""
     genesis = kit.small_genesis()
     engine = Engine(genesis, 0, track_state=False)
-    history = History(genesis)
+    history = History()
     now_ns = kit.START_NS
 
     def apply(*frames: bytes) -> None:

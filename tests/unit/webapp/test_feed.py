@@ -17,6 +17,7 @@ from webapp.history import History
 from webapp.problems import Problem
 from webapp.settlement_log import SettlementLog
 from webapp.views import Views, checksum
+from zexchange.definitions import Definitions
 from zexchange.engine import Engine
 from zexchange.wire.messages import MarketState, Side, TimeInForce, Trigger
 
@@ -30,10 +31,10 @@ class World:
     def __init__(self) -> None:
         self.genesis = kit.small_genesis()
         self._engine = Engine(self.genesis, 0, track_state=False)
-        self.history = History(self.genesis)
+        self.history = History()
         self.checkpoints = SettlementLog(Path("/nonexistent"), 1)
         self.now_ns = kit.START_NS
-        self.feed = Feed(Views(self.genesis), self, lambda: self.now_ns)
+        self.feed = Feed(Views(self.genesis, Definitions(self.genesis)), self, lambda: self.now_ns)
         self._nonce = 0
         self.apply(kit.epoch_open(1))
         operator = [kit.open_account(ALICE), kit.open_account(BOB)]

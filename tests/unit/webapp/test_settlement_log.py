@@ -56,3 +56,21 @@ def test_damage_is_not_served(tmp_path: Path) -> None:
     path.write_bytes(raw)
     with pytest.raises(CheckpointLogCorrupt):
         SettlementLog(path, 1).poll()
+
+
+def test_pages_hold_whole_entries_and_lead_to_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoints.log"
+    entries = [encode_entry(checkpoint(number)) for number in range(12)]
+    path.write_bytes(b"".join(entries))
+    log = SettlementLog(path, 1)
+    log.poll()
+    for bytes_max in (1, len(entries[0]), 3 * len(entries[0]), 10_000):
+        first, pages = 0, []
+        while first < len(log):
+            page, following = log.raw(first, bytes_max)
+            assert len(page) <= max(bytes_max, len(entries[first]))
+            assert following > first
+            pages.append(page)
+            first = following
+        assert b"".join(pages) == b"".join(entries)
+    assert log.raw(12, 100) == (b"", 12)

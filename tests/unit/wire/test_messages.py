@@ -90,7 +90,6 @@ def resized(frame: bytes) -> bytes:
         (patched(120, "<B", 2), ReasonCode.RESERVED_BITS_SET),
         (patched(121, "<B", 1), ReasonCode.RESERVED_BITS_SET),
         (patched(ENTRY + 5, "<B", 32), ReasonCode.RESERVED_BITS_SET),
-        (patched(ENTRY + 7, "<B", 1), ReasonCode.RESERVED_BITS_SET),
         (patched(ENTRY + 6, "<B", 4), ReasonCode.ENUM_VALUE_UNKNOWN),
         (patched(ENTRY, "<B", 9), ReasonCode.ENUM_VALUE_UNKNOWN),
         (patched(ENTRY + 1, "<B", 3), ReasonCode.ENUM_VALUE_UNKNOWN),
@@ -112,7 +111,7 @@ def test_the_first_failing_check_names_the_reason() -> None:
         (122, "<H", 88, 0),
         (124, "<H", 1, 0),
         (121, "<B", 0, 1),
-        (ENTRY + 7, "<B", 0, 1),
+        (ENTRY + 5, "<B", 0, 32),
         (ENTRY, "<B", 1, 0),
     ]
     frame = FRAME

@@ -348,7 +348,7 @@ export function bandTicks(market: Market, side: Side, at: Conditions): bigint | 
 }
 
 export const NO_COMMAND: Command = {
-  kind: 'cancel', side: 'none', orderType: 'none', timeInForce: 'none', selfTradePrevention: 'none', options: [], trigger: 'none', marketId: 0,
+  kind: 'cancel', side: 'none', orderType: 'none', timeInForce: 'none', selfTradePrevention: 'none', options: [], trigger: 'none', sizesNo: 0, marketId: 0,
   clientOrderId: 0n, orderId: 0n, priceTicks: 0n, qtyLots: 0n, displayQtyLots: 0n, minQtyLots: 0n, triggerTicks: 0n, trailPpm: 0, expireTimeNs: 0n, maxNotional: 0n,
 };
 
@@ -360,13 +360,13 @@ export function commandsOf(draft: Draft, found: Assessment, market: Market, newI
   if (draft.onReference && triggerOf(draft) !== 'none') options.push('onReference');
   const first: Command = {
     ...NO_COMMAND, kind: 'new', side: draft.side, orderType: hasLimit(draft) ? 'limit' : 'market', timeInForce: tifOf(draft), selfTradePrevention: draft.selfTrade, options,
-    trigger: triggerOf(draft), marketId: market.info.market_id, clientOrderId: newId(), priceTicks: found.ticks!, qtyLots: found.lots!, displayQtyLots: found.displayLots,
+    trigger: triggerOf(draft), sizesNo: market.sizesNo, marketId: market.info.market_id, clientOrderId: newId(), priceTicks: found.ticks!, qtyLots: found.lots!, displayQtyLots: found.displayLots,
     minQtyLots: found.minLots, triggerTicks: found.triggerTicks, trailPpm: found.trailPpm, expireTimeNs: found.expireNs, maxNotional: found.maxNotional,
   };
   if (!found.pair) return [first];
   const second: Command = {
     ...NO_COMMAND, kind: 'new', side: draft.side, orderType: 'market', timeInForce: 'ioc', selfTradePrevention: draft.selfTrade, options: ['ocoWithPrevious'], trigger: 'stop',
-    marketId: market.info.market_id, clientOrderId: newId(), priceTicks: found.pair.ticks, qtyLots: found.lots!, triggerTicks: found.pair.triggerTicks,
+    sizesNo: market.sizesNo, marketId: market.info.market_id, clientOrderId: newId(), priceTicks: found.pair.ticks, qtyLots: found.lots!, triggerTicks: found.pair.triggerTicks,
   };
   return [first, second];
 }

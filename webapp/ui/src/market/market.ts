@@ -19,6 +19,8 @@ export interface MarketInfo {
   lot_size: string;
   maker_fee_ppm: number;
   taker_fee_ppm: number;
+  /** How often tick and lot size have changed. */
+  sizes_no?: number;
   state: string;
   /** Limits of an order; empty or 0 where there is none. */
   max_qty?: string;
@@ -58,6 +60,11 @@ export class Market {
 
   get symbol(): string {
     return this.info.symbol;
+  }
+
+  /** Of which tick and lot size the numbers of a command count: the exchange refuses one that was made for others. */
+  get sizesNo(): number {
+    return (this.info.sizes_no ?? 0) % 256;
   }
 
   /** Of one order, in lots and in quote units; 0 if there is no limit. */

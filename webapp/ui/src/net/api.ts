@@ -13,6 +13,12 @@ export interface Version {
   checkpoint_origin: string;
 }
 
+/** Traders with play money. */
+export interface Bots {
+  present: boolean;
+  running: boolean;
+}
+
 export interface Asset {
   asset_id: number;
   symbol: string;

@@ -73,7 +73,7 @@ export function amendOf(order: Order, edit: Edit, market: Market, book: Book | n
   if (refused?.field === 'form') return { problem: refused.text };
   const options: OrderOptions[] = posts ? ['postOnly', ...(order.slide ? (['slide'] as const) : [])] : [];
   const command: Command = {
-    ...NO_COMMAND, kind: 'amend', selfTradePrevention: order.self_trade ?? 'cancelNewest', options, marketId: info.market_id, orderId: BigInt(order.order_id),
+    ...NO_COMMAND, kind: 'amend', selfTradePrevention: order.self_trade ?? 'cancelNewest', options, sizesNo: market.sizesNo, marketId: info.market_id, orderId: BigInt(order.order_id),
     priceTicks: price.ticks === wasTicks ? 0n : price.ticks, qtyLots: size.lots === wasLots ? 0n : size.lots,
   };
   if (mayAmend(order, 'trigger') && edit.trigger.trim() !== editOf(order, true).trigger) {

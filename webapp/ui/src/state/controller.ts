@@ -10,7 +10,7 @@ import { Market } from '../market/market';
 import type { Side } from '../market/market';
 import { phaseAfter, phaseOf } from '../market/phase';
 import { Api, Problem } from '../net/api';
-import type { Balance, Candle, CheckpointInfo, Fill, Order, Ticker, Trade } from '../net/api';
+import type { Balance, Bots, Candle, CheckpointInfo, Fill, Order, Ticker, Trade } from '../net/api';
 import { Feed } from '../net/feed';
 import type { FeedMessage, Subscription } from '../net/feed';
 import { Trading, isAccount } from '../net/trading';
@@ -313,6 +313,23 @@ export async function makeKey(): Promise<Signer> {
   store.freshSeed.value = made.seed;
   useSigner(made.signer);
   return made.signer;
+}
+
+/** Whether the bots of a demo trade. */
+export async function readBots(): Promise<void> {
+  try {
+    store.bots.value = await api.get<Bots>('/demo/bots');
+  } catch {
+    store.bots.value = { present: false, running: false };
+  }
+}
+
+export async function letBots(running: boolean): Promise<void> {
+  try {
+    store.bots.value = await api.post<Bots>('/demo/bots', { running });
+  } catch (error) {
+    store.notify('bad', 'The bots did not hear', error instanceof Error ? error.message : String(error));
+  }
 }
 
 /** One click on a demo deployment: a key if there is none, an account for it, and funds. */

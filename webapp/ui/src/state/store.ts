@@ -7,7 +7,7 @@ import type { Draft } from '../market/draft';
 import type { Market } from '../market/market';
 import { phaseOf } from '../market/phase';
 import type { Phase } from '../market/phase';
-import type { Asset, Balance, Fill, Order, Ticker, Version } from '../net/api';
+import type { Asset, Balance, Bots, Fill, Order, Ticker, Version } from '../net/api';
 import type { FeedState } from '../net/feed';
 import type { PreparedBatch, TradingState } from '../net/trading';
 import type { VerifiedCheckpoint } from '../verification/light';
@@ -107,6 +107,7 @@ export interface Operations {
   readonly latest: Readonly<Record<string, unknown>> | null;
   readonly samples: readonly OperationsSample[];
 }
+export const bots = signal<Bots>({ present: false, running: false });
 export const operations = signal<Operations>({ latest: null, samples: [] });
 /** Milliseconds from signing to acknowledgement, newest last. */
 export const acknowledgements = signal<readonly number[]>([]);

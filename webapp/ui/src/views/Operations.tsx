@@ -2,8 +2,8 @@
 
 import { useEffect, useRef } from 'preact/hooks';
 import { grouped } from '../market/decimal';
-import { watchStats } from '../state/controller';
-import { acknowledgements, operations, unanswered, verification } from '../state/store';
+import { letBots, readBots, watchStats } from '../state/controller';
+import { acknowledgements, bots, operations, unanswered, verification, version } from '../state/store';
 
 interface Shard {
   shard: number;
@@ -39,6 +39,21 @@ function percentile(sorted: readonly number[], share: number): string {
   return `${sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]!.toFixed(1)} ms`;
 }
 
+/** Stops the bots of a demo, and lets them go on; nothing where there are none. */
+function Bots() {
+  useEffect(() => void readBots(), []);
+  const { present, running } = bots.value;
+  if (!present) return null;
+  return (
+    <p>
+      Bots with play money {running ? 'trade in every market' : 'have stopped'}.{' '}
+      <button type="button" onClick={() => void letBots(!running)}>
+        {running ? 'Stop the bots' : 'Start the bots'}
+      </button>
+    </p>
+  );
+}
+
 export function Operations() {
   useEffect(() => {
     watchStats(true);
@@ -63,6 +78,7 @@ export function Operations() {
   const known = (name: string): string => (latest?.[name] === undefined || latest[name] === null ? '–' : grouped(String(latest[name])));
   return (
     <div class="operations">
+      {version.value?.demo && <Bots />}
       <dl class="facts tiles">
         <Figure name="Commands per second" value={sample ? grouped(sample.commandsPerSecond.toFixed(0)) : '–'} />
         {(['p50', 'p90', 'p99'] as const).map((name) => (

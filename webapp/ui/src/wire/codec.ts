@@ -5,7 +5,7 @@ import { MESSAGES, SCHEMA_ID, SCHEMA_VERSION } from './messages';
 import type { Message, ReasonCode } from './messages';
 
 export type EnumTable = Readonly<Record<string, number>>;
-export type FieldKind = 'u8' | 'u16' | 'u32' | 'u64' | 'i64' | 'bytes' | 'reserved' | 'enum' | 'set';
+export type FieldKind = 'u8' | 'u16' | 'u32' | 'u64' | 'i32' | 'i64' | 'bytes' | 'reserved' | 'enum' | 'set';
 /** Name, kind, bytes, and the values of an enum or set. */
 export type FieldRow = readonly [name: string, kind: FieldKind, size: number, values?: EnumTable];
 export interface CommandRule {
@@ -59,6 +59,7 @@ const RANGES: Partial<Record<FieldKind, readonly [number | bigint, number | bigi
   u16: [0, 0xffff],
   u32: [0, 0xffffffff],
   u64: [0n, 2n ** 64n - 1n],
+  i32: [-0x80000000, 0x7fffffff],
   i64: [-(2n ** 63n), 2n ** 63n - 1n],
 };
 
@@ -131,6 +132,7 @@ function writeBlock(view: DataView, start: number, table: BlockTable, fields: Fi
           throw new EncodeError(`${name}: ${String(value)} does not fit ${kind}`);
         if (kind === 'u64') view.setBigUint64(offset, number as bigint, true);
         else if (kind === 'i64') view.setBigInt64(offset, number as bigint, true);
+        else if (kind === 'i32') view.setInt32(offset, number as number, true);
         else writeInteger(view, offset, size, number as number);
       }
     }
@@ -213,7 +215,9 @@ function readBlock(view: DataView, start: number, table: BlockTable): Fields {
           ? kind === 'i64'
             ? view.getBigInt64(offset, true)
             : view.getBigUint64(offset, true)
-          : readInteger(view, offset, size);
+          : kind === 'i32'
+            ? view.getInt32(offset, true)
+            : readInteger(view, offset, size);
     const mask = kind === 'set' ? Object.values(values!).reduce((bits, bit) => bits | bit, 0) : 0;
     if ((kind === 'reserved' || kind === 'set') && ((value as number) & ~mask) !== 0) throw new WireError('reservedBitsSet');
     raw.push(value);

@@ -33,7 +33,10 @@ export type OperatorCommandKind =
   | 'setMarketState'
   | 'setReferencePrice'
   | 'setMarketRules'
-  | 'setAccountRules';
+  | 'setAccountRules'
+  | 'addAsset'
+  | 'addMarket'
+  | 'setMarketSizes';
 
 const OperatorCommandKindTable: EnumTable = {
   openAccount: 1,
@@ -44,6 +47,9 @@ const OperatorCommandKindTable: EnumTable = {
   setReferencePrice: 6,
   setMarketRules: 7,
   setAccountRules: 8,
+  addAsset: 9,
+  addMarket: 10,
+  setMarketSizes: 11,
 };
 
 export type Side =
@@ -177,7 +183,10 @@ export type ExecType =
   | 'triggered'
   | 'referencePriceSet'
   | 'marketRulesSet'
-  | 'accountRulesSet';
+  | 'accountRulesSet'
+  | 'assetAdded'
+  | 'marketAdded'
+  | 'marketSizesSet';
 
 const ExecTypeTable: EnumTable = {
   none: 0,
@@ -199,6 +208,9 @@ const ExecTypeTable: EnumTable = {
   referencePriceSet: 16,
   marketRulesSet: 17,
   accountRulesSet: 18,
+  assetAdded: 19,
+  marketAdded: 20,
+  marketSizesSet: 21,
 };
 
 export type Liquidity =
@@ -321,6 +333,7 @@ export type ReasonCode =
   | 'notionalTooLarge'
   | 'openOrdersLimit'
   | 'orderRateLimit'
+  | 'sizesChanged'
   | 'batchRefused'
   | 'batchTooLarge'
   | 'cancelledByUser'
@@ -346,6 +359,19 @@ export type ReasonCode =
   | 'marketTransitionIllegal'
   | 'untilInvalid'
   | 'rulesInvalid'
+  | 'idInvalid'
+  | 'assetExists'
+  | 'marketExists'
+  | 'symbolInvalid'
+  | 'symbolInUse'
+  | 'decimalsInvalid'
+  | 'assetLimit'
+  | 'marketLimit'
+  | 'marketAssetsInvalid'
+  | 'sizesInvalid'
+  | 'feesInvalid'
+  | 'marketNotClosed'
+  | 'marketNotEmpty'
   | 'priceOffTick'
   | 'quantityOffLot'
   | 'amountTooPrecise'
@@ -425,6 +451,7 @@ const ReasonCodeTable: EnumTable = {
   notionalTooLarge: 347,
   openOrdersLimit: 348,
   orderRateLimit: 349,
+  sizesChanged: 360,
   batchRefused: 351,
   batchTooLarge: 352,
   cancelledByUser: 320,
@@ -450,6 +477,19 @@ const ReasonCodeTable: EnumTable = {
   marketTransitionIllegal: 410,
   untilInvalid: 411,
   rulesInvalid: 412,
+  idInvalid: 413,
+  assetExists: 414,
+  marketExists: 415,
+  symbolInvalid: 416,
+  symbolInUse: 417,
+  decimalsInvalid: 418,
+  assetLimit: 419,
+  marketLimit: 420,
+  marketAssetsInvalid: 421,
+  sizesInvalid: 422,
+  feesInvalid: 423,
+  marketNotClosed: 424,
+  marketNotEmpty: 425,
   priceOffTick: 501,
   quantityOffLot: 502,
   amountTooPrecise: 503,
@@ -531,6 +571,7 @@ export const REASON_DESCRIPTIONS: Readonly<Record<ReasonCode, string>> = {
   notionalTooLarge: "The notional is above the market's limit.",
   openOrdersLimit: "The account has as many open orders, here or on the shard, as it may.",
   orderRateLimit: "The account sends more orders in this second of log time than it may.",
+  sizesChanged: "The market's tick and lot sizes are others than the command was made for.",
   batchRefused: "Another command of this all-or-nothing batch was refused, so this one was not done either.",
   batchTooLarge: "With this command an all-or-nothing batch would cause more than 4,096 reports.",
   cancelledByUser: "Cancelled by the account.",
@@ -556,6 +597,19 @@ export const REASON_DESCRIPTIONS: Readonly<Record<ReasonCode, string>> = {
   marketTransitionIllegal: "The market cannot go from its state to that one.",
   untilInvalid: "Only a pre-open, an auction or a halt ends by itself, and after log time.",
   rulesInvalid: "A band, discount, limit or group is out of range.",
+  idInvalid: "Ids of assets and markets start at 1.",
+  assetExists: "The asset id is taken.",
+  marketExists: "The market id is taken.",
+  symbolInvalid: "A symbol is 1 to 32 of A-Z, 0-9, '.', '_', '-', letter or digit first, padded with zeros.",
+  symbolInUse: "Another asset, or another market, of the shard has this symbol.",
+  decimalsInvalid: "An asset has 0 to 18 decimals.",
+  assetLimit: "The shard holds as many assets as it can.",
+  marketLimit: "The shard holds as many markets as it can.",
+  marketAssetsInvalid: "A market's base and quote asset are two assets.",
+  sizesInvalid: "Base units per lot and quote units per tick and lot are in 1 to 2^63-1, and make a tick of at most 18 decimals.",
+  feesInvalid: "Fees are at most 1,000,000 ppm, and a rebate at most the taker's fee.",
+  marketNotClosed: "The market is not closed.",
+  marketNotEmpty: "The market has open orders, or orders that wait.",
   priceOffTick: "The price is not a multiple of the tick size; found before sending.",
   quantityOffLot: "The quantity is not a multiple of the lot size; found before sending.",
   amountTooPrecise: "The amount has more decimals than the asset; found before sending.",
@@ -579,6 +633,8 @@ export interface Command {
   options: OrderOptions[];
   /** New: what it waits for; otherwise none. */
   trigger: Trigger;
+  /** New and amend: the market's sizesNo modulo 256, 0 while its sizes are those it began with; otherwise 0. */
+  sizesNo: number;
   /** New: required; cancel and amend: 0 or the order's; cancelAll: 0 for all. */
   marketId: number;
   /** New, trailing: distance in parts per million of the best price, 0 if it is in ticks; amend: new distance, 0 keeps it. */
@@ -613,7 +669,7 @@ const CommandTable: BlockTable = {
     ['selfTradePrevention', 'enum', 1, SelfTradePreventionTable],
     ['options', 'set', 1, OrderOptionsTable],
     ['trigger', 'enum', 1, TriggerTable],
-    ['reserved', 'reserved', 1],
+    ['sizesNo', 'u8', 1],
     ['marketId', 'u32', 4],
     ['trailPpm', 'u32', 4],
     ['clientOrderId', 'u64', 8],
@@ -628,9 +684,9 @@ const CommandTable: BlockTable = {
   ],
   rules: {
     new: { allowed: { side: ['buy', 'sell'], orderType: ['limit', 'market'], timeInForce: ['gtc', 'ioc', 'fok', 'day', 'gtd', 'atTheOpen', 'atTheClose'], selfTradePrevention: ['cancelNewest', 'cancelOldest', 'cancelBoth', 'decrement'], trigger: ['none', 'stop', 'takeProfit', 'trailing'] }, zero: ['orderId'] },
-    cancel: { allowed: { side: ['none'], orderType: ['none'], timeInForce: ['none'], trigger: ['none'], selfTradePrevention: ['none'] }, zero: ['options', 'priceTicks', 'qtyLots', 'trailPpm', 'displayQtyLots', 'minQtyLots', 'triggerTicks', 'expireTimeNs', 'maxNotional'] },
+    cancel: { allowed: { side: ['none'], orderType: ['none'], timeInForce: ['none'], trigger: ['none'], selfTradePrevention: ['none'] }, zero: ['options', 'sizesNo', 'priceTicks', 'qtyLots', 'trailPpm', 'displayQtyLots', 'minQtyLots', 'triggerTicks', 'expireTimeNs', 'maxNotional'] },
     amend: { allowed: { side: ['none'], orderType: ['none'], timeInForce: ['none'], trigger: ['none'], selfTradePrevention: ['cancelNewest', 'cancelOldest', 'cancelBoth', 'decrement'] }, zero: ['minQtyLots', 'maxNotional'] },
-    cancelAll: { allowed: { side: ['none', 'buy', 'sell'], orderType: ['none'], timeInForce: ['none'], trigger: ['none'], selfTradePrevention: ['none'] }, zero: ['options', 'clientOrderId', 'orderId', 'priceTicks', 'qtyLots', 'trailPpm', 'displayQtyLots', 'minQtyLots', 'triggerTicks', 'expireTimeNs', 'maxNotional'] },
+    cancelAll: { allowed: { side: ['none', 'buy', 'sell'], orderType: ['none'], timeInForce: ['none'], trigger: ['none'], selfTradePrevention: ['none'] }, zero: ['options', 'sizesNo', 'clientOrderId', 'orderId', 'priceTicks', 'qtyLots', 'trailPpm', 'displayQtyLots', 'minQtyLots', 'triggerTicks', 'expireTimeNs', 'maxNotional'] },
   },
 };
 
@@ -638,13 +694,13 @@ export interface OperatorCommand {
   kind: OperatorCommandKind;
   /** SetMarketState only, otherwise none. */
   marketState: MarketState;
-  /** SetMarketState, setReferencePrice and setMarketRules, otherwise 0. */
+  /** SetMarketState, setReferencePrice, setMarketRules, setMarketSizes: the market; addMarket: the new one's id; otherwise 0. */
   marketId: number;
   /** OpenAccount: the id, or 0 for the next free one; registerKey, deposit, withdraw, setAccountRules: the account; otherwise 0. */
   accountId: bigint;
   /** Deposit and withdraw; setMarketRules: largest notional of an order; otherwise 0. */
   amount: bigint;
-  /** Deposit and withdraw, otherwise 0. */
+  /** Deposit and withdraw; addAsset: the new one's id; addMarket: the base asset; otherwise 0. */
   assetId: number;
   /** SetAccountRules: accounts of one group do not trade with each other; otherwise 0. */
   tradeGroup: number;
@@ -666,10 +722,24 @@ export interface OperatorCommand {
   feeDiscountPpm: number;
   /** SetAccountRules: new orders and amends in one second of log time; otherwise 0. */
   ordersPerSecond: number;
+  /** AddMarket, otherwise 0. */
+  quoteAssetId: number;
+  /** AddAsset and addMarket, otherwise zero. */
+  symbol: Uint8Array;
+  /** AddMarket and setMarketSizes: the lot size, in base units of the base asset; otherwise 0. */
+  baseUnitsPerLot: bigint;
+  /** Likewise: what one lot costs for each tick of its price, in base units of the quote asset; otherwise 0. */
+  quoteUnitsPerTickLot: bigint;
+  /** AddMarket, otherwise 0. */
+  makerFeePpm: number;
+  /** AddMarket, otherwise 0. */
+  takerFeePpm: number;
+  /** AddAsset: its base unit is 10^-decimals; otherwise 0. */
+  decimals: number;
 }
 
 const OperatorCommandTable: BlockTable = {
-  length: 112,
+  length: 176,
   fields: [
     ['kind', 'enum', 1, OperatorCommandKindTable],
     ['marketState', 'enum', 1, MarketStateTable],
@@ -688,17 +758,29 @@ const OperatorCommandTable: BlockTable = {
     ['staticBandPpm', 'u32', 4],
     ['feeDiscountPpm', 'u32', 4],
     ['ordersPerSecond', 'u32', 4],
-    ['reserved2', 'reserved', 4],
+    ['quoteAssetId', 'u32', 4],
+    ['symbol', 'bytes', 32],
+    ['baseUnitsPerLot', 'u64', 8],
+    ['quoteUnitsPerTickLot', 'u64', 8],
+    ['makerFeePpm', 'i32', 4],
+    ['takerFeePpm', 'u32', 4],
+    ['decimals', 'u8', 1],
+    ['reserved2', 'reserved', 1],
+    ['reserved3', 'reserved', 2],
+    ['reserved4', 'reserved', 4],
   ],
   rules: {
-    openAccount: { allowed: { marketState: ['none'] }, zero: ['marketId', 'amount', 'assetId', 'tradeGroup', 'priceTicks', 'untilNs', 'qtyLots', 'ordersMax', 'dynamicBandPpm', 'staticBandPpm', 'feeDiscountPpm', 'ordersPerSecond'] },
-    registerKey: { allowed: { marketState: ['none'] }, zero: ['marketId', 'amount', 'assetId', 'tradeGroup', 'priceTicks', 'untilNs', 'qtyLots', 'ordersMax', 'dynamicBandPpm', 'staticBandPpm', 'feeDiscountPpm', 'ordersPerSecond'] },
-    deposit: { allowed: { marketState: ['none'] }, zero: ['marketId', 'newPublicKey', 'tradeGroup', 'priceTicks', 'untilNs', 'qtyLots', 'ordersMax', 'dynamicBandPpm', 'staticBandPpm', 'feeDiscountPpm', 'ordersPerSecond'] },
-    withdraw: { allowed: { marketState: ['none'] }, zero: ['marketId', 'newPublicKey', 'tradeGroup', 'priceTicks', 'untilNs', 'qtyLots', 'ordersMax', 'dynamicBandPpm', 'staticBandPpm', 'feeDiscountPpm', 'ordersPerSecond'] },
-    setMarketState: { allowed: { marketState: ['closed', 'continuous', 'halted', 'preOpen', 'auction', 'closingAuction', 'postOnly', 'expired'] }, zero: ['accountId', 'amount', 'assetId', 'newPublicKey', 'tradeGroup', 'priceTicks', 'qtyLots', 'ordersMax', 'dynamicBandPpm', 'staticBandPpm', 'feeDiscountPpm', 'ordersPerSecond'] },
-    setReferencePrice: { allowed: { marketState: ['none'] }, zero: ['accountId', 'amount', 'assetId', 'newPublicKey', 'tradeGroup', 'untilNs', 'qtyLots', 'ordersMax', 'dynamicBandPpm', 'staticBandPpm', 'feeDiscountPpm', 'ordersPerSecond'] },
-    setMarketRules: { allowed: { marketState: ['none'] }, zero: ['accountId', 'assetId', 'newPublicKey', 'tradeGroup', 'priceTicks', 'feeDiscountPpm', 'ordersPerSecond'] },
-    setAccountRules: { allowed: { marketState: ['none'] }, zero: ['marketId', 'amount', 'assetId', 'newPublicKey', 'priceTicks', 'untilNs', 'qtyLots', 'dynamicBandPpm', 'staticBandPpm'] },
+    openAccount: { allowed: { marketState: ['none'] }, zero: ['marketId', 'amount', 'assetId', 'tradeGroup', 'priceTicks', 'untilNs', 'qtyLots', 'ordersMax', 'dynamicBandPpm', 'staticBandPpm', 'feeDiscountPpm', 'ordersPerSecond', 'quoteAssetId', 'symbol', 'baseUnitsPerLot', 'quoteUnitsPerTickLot', 'makerFeePpm', 'takerFeePpm', 'decimals'] },
+    registerKey: { allowed: { marketState: ['none'] }, zero: ['marketId', 'amount', 'assetId', 'tradeGroup', 'priceTicks', 'untilNs', 'qtyLots', 'ordersMax', 'dynamicBandPpm', 'staticBandPpm', 'feeDiscountPpm', 'ordersPerSecond', 'quoteAssetId', 'symbol', 'baseUnitsPerLot', 'quoteUnitsPerTickLot', 'makerFeePpm', 'takerFeePpm', 'decimals'] },
+    deposit: { allowed: { marketState: ['none'] }, zero: ['marketId', 'newPublicKey', 'tradeGroup', 'priceTicks', 'untilNs', 'qtyLots', 'ordersMax', 'dynamicBandPpm', 'staticBandPpm', 'feeDiscountPpm', 'ordersPerSecond', 'quoteAssetId', 'symbol', 'baseUnitsPerLot', 'quoteUnitsPerTickLot', 'makerFeePpm', 'takerFeePpm', 'decimals'] },
+    withdraw: { allowed: { marketState: ['none'] }, zero: ['marketId', 'newPublicKey', 'tradeGroup', 'priceTicks', 'untilNs', 'qtyLots', 'ordersMax', 'dynamicBandPpm', 'staticBandPpm', 'feeDiscountPpm', 'ordersPerSecond', 'quoteAssetId', 'symbol', 'baseUnitsPerLot', 'quoteUnitsPerTickLot', 'makerFeePpm', 'takerFeePpm', 'decimals'] },
+    setMarketState: { allowed: { marketState: ['closed', 'continuous', 'halted', 'preOpen', 'auction', 'closingAuction', 'postOnly', 'expired'] }, zero: ['accountId', 'amount', 'assetId', 'newPublicKey', 'tradeGroup', 'priceTicks', 'qtyLots', 'ordersMax', 'dynamicBandPpm', 'staticBandPpm', 'feeDiscountPpm', 'ordersPerSecond', 'quoteAssetId', 'symbol', 'baseUnitsPerLot', 'quoteUnitsPerTickLot', 'makerFeePpm', 'takerFeePpm', 'decimals'] },
+    setReferencePrice: { allowed: { marketState: ['none'] }, zero: ['accountId', 'amount', 'assetId', 'newPublicKey', 'tradeGroup', 'untilNs', 'qtyLots', 'ordersMax', 'dynamicBandPpm', 'staticBandPpm', 'feeDiscountPpm', 'ordersPerSecond', 'quoteAssetId', 'symbol', 'baseUnitsPerLot', 'quoteUnitsPerTickLot', 'makerFeePpm', 'takerFeePpm', 'decimals'] },
+    setMarketRules: { allowed: { marketState: ['none'] }, zero: ['accountId', 'assetId', 'newPublicKey', 'tradeGroup', 'priceTicks', 'feeDiscountPpm', 'ordersPerSecond', 'quoteAssetId', 'symbol', 'baseUnitsPerLot', 'quoteUnitsPerTickLot', 'makerFeePpm', 'takerFeePpm', 'decimals'] },
+    setAccountRules: { allowed: { marketState: ['none'] }, zero: ['marketId', 'amount', 'assetId', 'newPublicKey', 'priceTicks', 'untilNs', 'qtyLots', 'dynamicBandPpm', 'staticBandPpm', 'quoteAssetId', 'symbol', 'baseUnitsPerLot', 'quoteUnitsPerTickLot', 'makerFeePpm', 'takerFeePpm', 'decimals'] },
+    addAsset: { allowed: { marketState: ['none'] }, zero: ['marketId', 'accountId', 'amount', 'newPublicKey', 'tradeGroup', 'priceTicks', 'untilNs', 'qtyLots', 'ordersMax', 'dynamicBandPpm', 'staticBandPpm', 'feeDiscountPpm', 'ordersPerSecond', 'quoteAssetId', 'baseUnitsPerLot', 'quoteUnitsPerTickLot', 'makerFeePpm', 'takerFeePpm'] },
+    addMarket: { allowed: { marketState: ['none'] }, zero: ['accountId', 'amount', 'newPublicKey', 'tradeGroup', 'priceTicks', 'untilNs', 'qtyLots', 'ordersMax', 'dynamicBandPpm', 'staticBandPpm', 'feeDiscountPpm', 'ordersPerSecond', 'decimals'] },
+    setMarketSizes: { allowed: { marketState: ['none'] }, zero: ['accountId', 'amount', 'assetId', 'newPublicKey', 'tradeGroup', 'priceTicks', 'untilNs', 'qtyLots', 'ordersMax', 'dynamicBandPpm', 'staticBandPpm', 'feeDiscountPpm', 'ordersPerSecond', 'quoteAssetId', 'symbol', 'makerFeePpm', 'takerFeePpm', 'decimals'] },
   },
 };
 
@@ -818,6 +900,54 @@ const TradePrintTable: BlockTable = {
     ['reserved1', 'reserved', 1],
     ['reserved2', 'reserved', 2],
     ['reserved3', 'reserved', 4],
+  ],
+};
+
+export interface AssetDefinition {
+  symbol: Uint8Array;
+  assetId: number;
+  decimals: number;
+}
+
+const AssetDefinitionTable: BlockTable = {
+  length: 40,
+  fields: [
+    ['symbol', 'bytes', 32],
+    ['assetId', 'u32', 4],
+    ['decimals', 'u8', 1],
+    ['reserved1', 'reserved', 1],
+    ['reserved2', 'reserved', 2],
+  ],
+};
+
+export interface MarketDefinition {
+  symbol: Uint8Array;
+  baseUnitsPerLot: bigint;
+  quoteUnitsPerTickLot: bigint;
+  /** Record that added the market or gave it these sizes; 0 is the genesis record. */
+  definedRecordNo: bigint;
+  marketId: number;
+  baseAssetId: number;
+  quoteAssetId: number;
+  makerFeePpm: number;
+  takerFeePpm: number;
+  /** How often its sizes have changed. */
+  sizesNo: number;
+}
+
+const MarketDefinitionTable: BlockTable = {
+  length: 80,
+  fields: [
+    ['symbol', 'bytes', 32],
+    ['baseUnitsPerLot', 'u64', 8],
+    ['quoteUnitsPerTickLot', 'u64', 8],
+    ['definedRecordNo', 'u64', 8],
+    ['marketId', 'u32', 4],
+    ['baseAssetId', 'u32', 4],
+    ['quoteAssetId', 'u32', 4],
+    ['makerFeePpm', 'i32', 4],
+    ['takerFeePpm', 'u32', 4],
+    ['sizesNo', 'u32', 4],
   ],
 };
 
@@ -1110,6 +1240,8 @@ export interface ExecutionReport {
   flags: ReportFlags[];
   /** MarketStateSet: the new state. */
   marketState: MarketState;
+  /** Of orders: the market's sizesNo modulo 256, by whose ticks and lots the numbers of this report count. */
+  sizesNo: number;
 }
 
 const ExecutionReportTable: MessageTable = {
@@ -1145,7 +1277,8 @@ const ExecutionReportTable: MessageTable = {
     ['liquidity', 'enum', 1, LiquidityTable],
     ['flags', 'set', 1, ReportFlagsTable],
     ['marketState', 'enum', 1, MarketStateTable],
-    ['reserved1', 'reserved', 2],
+    ['sizesNo', 'u8', 1],
+    ['reserved1', 'reserved', 1],
     ['reserved2', 'reserved', 4],
   ],
 };
@@ -1279,6 +1412,8 @@ export interface BookRequest {
   marketId: number;
   /** 1 to 500 a side. */
   levels: number;
+  /** Of a market that is not in the genesis file, otherwise 0. */
+  shard: number;
 }
 
 const BookRequestTable: MessageTable = {
@@ -1289,7 +1424,7 @@ const BookRequestTable: MessageTable = {
     ['requestId', 'u64', 8],
     ['marketId', 'u32', 4],
     ['levels', 'u16', 2],
-    ['reserved', 'reserved', 2],
+    ['shard', 'u16', 2],
   ],
 };
 
@@ -1335,6 +1470,8 @@ export interface TradesRequest {
   marketId: number;
   /** 1 to 500. */
   limit: number;
+  /** Of a market that is not in the genesis file, otherwise 0. */
+  shard: number;
 }
 
 const TradesRequestTable: MessageTable = {
@@ -1345,7 +1482,7 @@ const TradesRequestTable: MessageTable = {
     ['requestId', 'u64', 8],
     ['marketId', 'u32', 4],
     ['limit', 'u16', 2],
-    ['reserved', 'reserved', 2],
+    ['shard', 'u16', 2],
   ],
 };
 
@@ -1446,6 +1583,70 @@ const QueryRejectTable: MessageTable = {
   ],
 };
 
+/** Ask for assets and markets of a shard that are not, or not like this, in the genesis file. */
+export interface DefinitionsRequest {
+  readonly message: 'DefinitionsRequest';
+  requestId: bigint;
+  /** Markets that were added, or got other sizes, by this record or a later one; 0 for all, 1 for those that differ from the genesis file. */
+  sinceRecordNo: bigint;
+  /** Position of the first asset to list; how many the genesis file has, for those added since. */
+  firstAsset: number;
+  /** Position of the first market to look at. */
+  firstMarket: number;
+  shard: number;
+  /** 1 to 500 assets and as many markets. */
+  limit: number;
+}
+
+const DefinitionsRequestTable: MessageTable = {
+  name: 'DefinitionsRequest',
+  templateId: 43,
+  length: 32,
+  fields: [
+    ['requestId', 'u64', 8],
+    ['sinceRecordNo', 'u64', 8],
+    ['firstAsset', 'u32', 4],
+    ['firstMarket', 'u32', 4],
+    ['shard', 'u16', 2],
+    ['limit', 'u16', 2],
+    ['reserved', 'reserved', 4],
+  ],
+};
+
+/** Assets and markets of a shard, in the order in which it has them. */
+export interface Definitions {
+  readonly message: 'Definitions';
+  requestId: bigint;
+  /** What is defined after all records below this one. */
+  nextRecordNo: bigint;
+  /** Position to go on from, 0 if this was the end. */
+  nextAsset: number;
+  /** Position to go on from, 0 if this was the end. */
+  nextMarket: number;
+  shard: number;
+  assets: AssetDefinition[];
+  markets: MarketDefinition[];
+}
+
+const DefinitionsTable: MessageTable = {
+  name: 'Definitions',
+  templateId: 44,
+  length: 32,
+  fields: [
+    ['requestId', 'u64', 8],
+    ['nextRecordNo', 'u64', 8],
+    ['nextAsset', 'u32', 4],
+    ['nextMarket', 'u32', 4],
+    ['shard', 'u16', 2],
+    ['reserved1', 'reserved', 2],
+    ['reserved2', 'reserved', 4],
+  ],
+  groups: [
+    { name: 'assets', entry: AssetDefinitionTable, min: 0, max: 65534 },
+    { name: 'markets', entry: MarketDefinitionTable, min: 0, max: 65534 },
+  ],
+};
+
 export type Message =
   | SignedBatch
   | OperatorBatch
@@ -1471,7 +1672,9 @@ export type Message =
   | Trades
   | ShardStatusRequest
   | ShardStatus
-  | QueryReject;
+  | QueryReject
+  | DefinitionsRequest
+  | Definitions;
 
 export const MESSAGES: readonly MessageTable[] = [
   SignedBatchTable,
@@ -1499,4 +1702,6 @@ export const MESSAGES: readonly MessageTable[] = [
   ShardStatusRequestTable,
   ShardStatusTable,
   QueryRejectTable,
+  DefinitionsRequestTable,
+  DefinitionsTable,
 ];

@@ -295,7 +295,7 @@ export class FakeMarket {
 const EMPTY_REPORT: ExecutionReport = {
   message: 'ExecutionReport', accountId: 0n, reportSeq: 0n, seq: 0n, recordNo: 0n, logTimeNs: 0n, nonce: 0n, orderId: 0n, clientOrderId: 0n, priceTicks: 0n, qtyLots: 0n,
   leavesLots: 0n, cumQtyLots: 0n, lastPriceTicks: 0n, lastQtyLots: 0n, fee: 0n, tradeId: 0n, targetAccountId: 0n, amount: 0n, marketId: 0, assetId: 0, reason: 'none', shard: 0,
-  commandIndex: 0, execType: 'none', side: 'none', liquidity: 'none', flags: [], marketState: 'none',
+  commandIndex: 0, execType: 'none', side: 'none', liquidity: 'none', flags: [], marketState: 'none', sizesNo: 0,
 };
 
 export class FakeExchange {

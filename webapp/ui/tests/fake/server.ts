@@ -47,6 +47,7 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
   const clients = new Set<Client>();
   const sessions = new Set<WebSocket>();
   const tunnels = new Map<WebSocket, boolean>();
+  let botsRun = true;
   let updatesPerSecond = 0;
   let fault: string | null = null;
   let quiet = false;
@@ -246,6 +247,10 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
       case 'assets':
         return json({ assets: ASSETS });
       case 'demo':
+        if (one === 'bots') {
+          if (request.method === 'POST') botsRun = (JSON.parse(body) as { running: boolean }).running;
+          return json({ present: true, running: botsRun });
+        }
         return json({ account_id: String(exchange.open((JSON.parse(body) as { public_key: string }).public_key)) });
       case 'proofs': {
         const number = Number(two);

@@ -40,7 +40,7 @@ describe('what each type sends', () => {
   it('limit', () => {
     expect(commands({})).toEqual([
       {
-        kind: 'new', side: 'buy', orderType: 'limit', timeInForce: 'gtc', selfTradePrevention: 'cancelNewest', options: [], trigger: 'none', marketId: 1, clientOrderId: 41n,
+        kind: 'new', side: 'buy', orderType: 'limit', timeInForce: 'gtc', selfTradePrevention: 'cancelNewest', options: [], trigger: 'none', sizesNo: 0, marketId: 1, clientOrderId: 41n,
         orderId: 0n, priceTicks: 118_000n, qtyLots: 1000n, displayQtyLots: 0n, minQtyLots: 0n, triggerTicks: 0n, trailPpm: 0, expireTimeNs: 0n, maxNotional: 0n,
       },
     ]);

@@ -1,0 +1,46 @@
+"""Text of paths, queries and bodies as what it stands for. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+import msgspec
+
+from webapp.problems import Problem
+from zexchange.wire import signing
+
+
+def whole_of(text: str) -> int:
+    """A number in a path; -1 for what is none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else -1
+
+
+def key_of(text: str) -> bytes:
+    """A public key in hex. Raises Problem."""
+    key = hex_of(text, "public_key")
+    if len(key) != signing.PUBLIC_KEY_BYTES:
+        raise Problem("BAD_REQUEST", "a public key is 64 hex digits", field="public_key")
+    return key
+
+
+def hex_of(text: str, field: str) -> bytes:
+    """Raises Problem."""
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise Problem("BAD_REQUEST", f"{field} is not hex", field=field) from None
+
+
+def cursor_of(text: str) -> dict[int, int]:
+    """An opaque cursor: a number per shard. Raises Problem."""
+    if not text:
+        return {}
+    try:
+        return msgspec.msgpack.decode(base64.urlsafe_b64decode(text), type=dict[int, int])
+    except (binascii.Error, ValueError, msgspec.MsgspecError):
+        raise Problem("BAD_REQUEST", "the cursor is not one of ours", field="cursor") from None
+
+
+def cursor_text(numbers: dict[int, int]) -> str:
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(numbers)).decode("ascii")
