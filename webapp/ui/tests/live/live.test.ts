@@ -77,6 +77,7 @@ describe('orders', () => {
     await page.click('#tab-fills');
     await page.waitForSelector('#tab-panel .life[data-stage="3"]');
     await page.click('#tab-verify');
+    await page.waitForSelector('.check-line.good:has-text("Your balance")');
     await page.waitForSelector('.check-line.good:has-text("Your last fill")');
     expect(faults).toEqual([]);
     await context.close();
