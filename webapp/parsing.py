@@ -16,11 +16,11 @@ def whole_of(text: str) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else -1
 
 
-def key_of(text: str) -> bytes:
+def key_of(text: str, field: str = "public_key") -> bytes:
     """A public key in hex. Raises Problem."""
-    key = hex_of(text, "public_key")
+    key = hex_of(text, field)
     if len(key) != signing.PUBLIC_KEY_BYTES:
-        raise Problem("BAD_REQUEST", "a public key is 64 hex digits", field="public_key")
+        raise Problem("BAD_REQUEST", "a public key is 64 hex digits", field=field)
     return key
 
 

@@ -27,6 +27,7 @@ from webapp.log_files import LogFiles
 from webapp.operator import Operator
 from webapp.problems import Problem
 from webapp.sessions import ApiSessions
+from webapp.signed_requests import SignedRequests
 from webapp.sockets import MESSAGE_BYTES_MAX, FeedSocket, TunnelSocket
 from webapp.status import OperationsView
 from webapp.views import Views
@@ -212,6 +213,7 @@ def _build(context: ProcessContext) -> Web:
         feed=feed,
         log_files=LogFiles(paths, open_store(paths, config)),
         sessions=ApiSessions(host, port, genesis.deployment_id),
+        signed_requests=SignedRequests(genesis.deployment_id, lambda: time.time_ns() // 1_000_000),
         operator=_operator(context, paths),
         metrics=Metrics(),
         rate_limit=RateLimit(),
