@@ -17,6 +17,7 @@ from webapp.operator import Operator
 from webapp.problems import Problem
 from webapp.sessions import ApiSessions
 from webapp.signed_requests import SignedRequests
+from webapp.submission import Submission
 from webapp.views import Views
 from zexchange.config import Config
 from zexchange.genesis import Genesis, Market
@@ -86,6 +87,7 @@ class Web(Struct, frozen=True, kw_only=True):
     feed: Feed
     log_files: LogFiles
     sessions: ApiSessions
+    submission: Submission
     signed_requests: SignedRequests
     operator: Operator | None
     """None where this process has no operator key: then there is no admin API."""

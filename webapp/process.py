@@ -30,6 +30,7 @@ from webapp.sessions import ApiSessions
 from webapp.signed_requests import SignedRequests
 from webapp.sockets import MESSAGE_BYTES_MAX, FeedSocket, TunnelSocket
 from webapp.status import OperationsView
+from webapp.submission import Submission
 from webapp.views import Views
 from zexchange.client.errors import KeyFileError
 from zexchange.client.keys import load_key
@@ -213,6 +214,7 @@ def _build(context: ProcessContext) -> Web:
         feed=feed,
         log_files=LogFiles(paths, open_store(paths, config)),
         sessions=ApiSessions(host, port, genesis.deployment_id),
+        submission=Submission(follower),
         signed_requests=SignedRequests(genesis.deployment_id, lambda: time.time_ns() // 1_000_000),
         operator=_operator(context, paths),
         metrics=Metrics(),
