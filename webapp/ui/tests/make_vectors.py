@@ -58,7 +58,7 @@ def merkle() -> dict[str, object]:
 
 
 def state() -> dict[str, object]:
-    """One account, its leaf by the reference engine, in a state tree of seven subtrees, and its path to the root."""
+    """One account, its leaf by the reference engine, in a state tree of seven subtrees, and the path from it."""
     data = _account_leaf(
         Account(
             account_id=ACCOUNT_ID, report_seq=12,
@@ -70,18 +70,22 @@ def state() -> dict[str, object]:
     leaves = [NO_ENTRY] * 7
     leaves[ACCOUNT_ID] = data
     hashes = [leaf_hash(leaf) for leaf in leaves]
-    tops = []
-    for number in range(7):
-        subtree, count = (root(hashes), len(hashes)) if number == 1 else (root([leaf_hash(NO_ENTRY)]), 1)
-        tops.append(leaf_hash(struct.pack("<4sIQ", b"ZXT1", number, count) + subtree))
+    subtrees = [
+        (root(hashes), len(hashes)) if number == 1 else (root([leaf_hash(NO_ENTRY)]), 1) for number in range(7)
+    ]
+    tops = [
+        leaf_hash(struct.pack("<4sIQ", b"ZXT1", number, count) + subtree)
+        for number, (subtree, count) in enumerate(subtrees)
+    ]
     return {
         "account_id": ACCOUNT_ID,
         "leaf": data.hex(),
-        "accounts": {
-            "index": ACCOUNT_ID, "size": len(hashes),
-            "hashes": [h.hex() for h in inclusion_proof(hashes, ACCOUNT_ID)],
+        "no_entry": {
+            "account_id": ACCOUNT_ID - 1, "leaf": NO_ENTRY.hex(),
+            "hashes": [h.hex() for h in inclusion_proof(hashes, ACCOUNT_ID - 1)],
         },
-        "top": {"index": 1, "size": 7, "hashes": [h.hex() for h in inclusion_proof(tops, 1)]},
+        "hashes": [h.hex() for h in inclusion_proof(hashes, ACCOUNT_ID)],
+        "subtrees": [{"leaves": str(count), "root": subtree.hex()} for subtree, count in subtrees],
         "state_root": root(tops).hex(),
     }  # fmt: skip
 

@@ -4,6 +4,7 @@
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import { effect } from '@preact/signals';
+import { takingTo } from '../market/book';
 import { live } from '../state/live';
 import { looks } from '../state/settings';
 import { colour } from './colours';
@@ -15,7 +16,8 @@ export interface DepthPoint {
   side: 'buy' | 'sell';
   price: string;
   total: string;
-  /** From the best price of that side to this one, in hundredths of a percent. */
+  /** Price of taking all of it, and how much worse than the best price that is, in hundredths of a percent. */
+  mean: string;
   slippageBps: number;
 }
 
@@ -56,14 +58,15 @@ export function mountDepth(container: HTMLElement, hovered: (point: DepthPoint |
     const buy = bids[index];
     const total = buy ?? asks[index];
     if (price === undefined || total === null || total === undefined) return null;
-    const best = (buy !== null && buy !== undefined ? live.book.bids : live.book.asks)[0];
-    if (!best) return null;
-    const bestPrice = best.ticks * Number(market.info.tick_size);
+    const side = buy !== null && buy !== undefined ? 'buy' : 'sell';
+    const taking = takingTo(side === 'buy' ? live.book.bids : live.book.asks, Math.round(price / Number(market.info.tick_size)), side === 'sell');
+    if (!taking) return null;
     return {
-      side: buy !== null && buy !== undefined ? 'buy' : 'sell',
+      side,
       price: price.toFixed(market.priceDecimals),
       total: total.toFixed(market.sizeDecimals),
-      slippageBps: (Math.abs(price - bestPrice) / bestPrice) * 10_000,
+      mean: (taking.meanTicks * Number(market.info.tick_size)).toFixed(market.priceDecimals),
+      slippageBps: taking.slippageBps,
     };
   }
 

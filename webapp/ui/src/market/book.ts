@@ -207,6 +207,20 @@ function topText(levels: readonly Level[]): string {
   return text;
 }
 
+/** Taking everything up to a price: how much that is, its mean price in ticks, and how much worse than the best price the mean is. */
+export function takingTo(levels: readonly Level[], ticks: number, asks: boolean): { lots: number; meanTicks: number; slippageBps: number } | null {
+  const best = levels[0];
+  let [lots, tickLots] = [0, 0];
+  for (const level of levels) {
+    if (asks ? level.ticks > ticks : level.ticks < ticks) break;
+    lots += level.lots;
+    tickLots += level.lots * level.ticks;
+  }
+  if (!best || !lots) return null;
+  const meanTicks = tickLots / lots;
+  return { lots, meanTicks, slippageBps: (Math.abs(meanTicks - best.ticks) / best.ticks) * 10_000 };
+}
+
 export interface Grouped {
   readonly ticks: number;
   readonly lots: number;

@@ -35,6 +35,8 @@ export interface TradingHandlers {
   report(report: ExecutionReport, pending: PendingBatch | null, latencyMs: number | null): void;
   notApplied(message: NotApplied, pending: PendingBatch | null): void;
   answer(message: Message): void;
+  /** How many batches are not answered. */
+  unanswered(count: number): void;
 }
 
 const TICK_MS = 500;
@@ -96,6 +98,7 @@ export class Trading {
   async send(prepared: PreparedBatch): Promise<void> {
     const frame = withSignature(prepared.frame, await this.signer.sign(prepared.bytes));
     this.#pending.set(prepared.nonce, { prepared, frame, sentMs: performance.now(), answered: 0 });
+    this.handlers.unanswered(this.#pending.size);
     if (this.ready) this.#push(frame);
   }
 
@@ -169,14 +172,19 @@ export class Trading {
         const last = index === pending.prepared.commands.length - 1;
         const isAnswer = pending.prepared.commands[index]?.kind !== 'cancelAll' || message.execType === 'massCancelled' || message.execType === 'rejected';
         if (isAnswer) pending.answered += 1;
-        if (isAnswer && last) this.#pending.delete(message.nonce);
+        if (isAnswer && last) this.#settle(message.nonce);
       }
       this.handlers.report(message, pending, latencyMs);
     } else if (message.message === 'NotApplied') {
       const pending = this.#pending.get(message.nonce) ?? null;
-      this.#pending.delete(message.nonce);
+      this.#settle(message.nonce);
       this.handlers.notApplied(message, pending);
     } else this.handlers.answer(message);
+  }
+
+  #settle(nonce: bigint): void {
+    this.#pending.delete(nonce);
+    this.handlers.unanswered(this.#pending.size);
   }
 
   #tick(): void {

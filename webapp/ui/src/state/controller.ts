@@ -51,7 +51,10 @@ export async function boot(): Promise<void> {
       store.assets.value = assets;
       store.markets.value = new Map(infos.map((info) => [info.symbol, new Market(info)]));
       store.bootError.value = null;
-      watcher = new Watcher(api, version);
+      watcher = new Watcher(api, version, () => {
+        api.token = null;
+        if (store.signer.value) void loadHistory(store.signer.value);
+      });
       break;
     } catch (error) {
       store.bootError.value = error instanceof Error ? error.message : String(error);
@@ -281,6 +284,7 @@ export function useSigner(signer: Signer): void {
       if (shard && !feedPrivate) requestBalances();
     },
     report: onReport,
+    unanswered: (count) => (store.unanswered.value = count),
     notApplied: onNotApplied,
     answer: (message) => {
       if (message.message !== 'Balances' || feedPrivate) return;
@@ -358,6 +362,7 @@ export async function signOut(): Promise<void> {
   store.pastOrders.value = [];
   store.fills.value = [];
   store.balances.value = [];
+  store.unanswered.value = 0;
   feedPrivate = false;
   feed?.unsubscribe({ channel: 'orders' }, { channel: 'fills' }, { channel: 'balances' });
   feed?.restart();

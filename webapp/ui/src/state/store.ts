@@ -112,6 +112,9 @@ export const operations = signal<Operations>({ latest: null, samples: [] });
 /** Milliseconds from signing to acknowledgement, newest last. */
 export const acknowledgements = signal<readonly number[]>([]);
 
+/** Own batches that were sent and not answered yet. */
+export const unanswered = signal(0);
+
 export type Tab = 'orders' | 'history' | 'fills' | 'balances' | 'verify' | 'activity' | 'operations';
 export const tab = signal<Tab>('orders');
 /** Which part a phone shows. */

@@ -6,7 +6,7 @@ import type { Api, CheckpointInfo, Version } from '../net/api';
 import { LightClient, Mismatch, NotYet } from '../verification/light';
 import type { Kept } from '../verification/light';
 import { fromBase64, fromHex } from '../wire/bytes';
-import { accountId, fills, market, markets, notify, verification } from './store';
+import { accountId, fills, markets, notify, verification } from './store';
 
 /** Proofs of own balance and fill are asked for at most this often. */
 const PROOF_INTERVAL_MS = 5000;
@@ -23,17 +23,10 @@ interface RecordAnswer {
   hashes: string[];
 }
 
-export interface PathStep {
-  index: string;
-  size: string;
-  hashes: string[];
-}
-
+/** Besides it the checkpoint's note and leaf, which the page has checked already. */
 interface BalanceAnswer {
-  leaf: string;
   checkpoint: string;
-  /** From the account to the accounts' subtree, and from there to the state root. */
-  path: [PathStep, PathStep];
+  shards: { shard: number; leaf: string | null; hashes: string[]; subtrees: { leaves: string; root: string }[] }[];
 }
 
 export class Watcher {
@@ -47,6 +40,8 @@ export class Watcher {
   constructor(
     readonly api: Api,
     version: Version,
+    /** Called when the server has forgotten who asks. */
+    readonly unauthorised: () => void,
   ) {
     this.#keptKey = `zx.checkpoint.${version.deployment_id}`;
     const pinnedKey = `zx.settlement-key.${version.deployment_id}`;
@@ -118,15 +113,19 @@ export class Watcher {
 
   async #proveBalance(): Promise<void> {
     const account = accountId.value;
-    const info = market.value?.info;
-    if (account === null || !info) return;
-    const answer = await this.#asked('balance', () => this.api.get<BalanceAnswer>(`/proofs/balance/${account}/${info.quote_asset_id}`));
+    if (account === null || !this.api.authorised) return;
+    const answer = await this.#asked('balance', () => this.api.get<BalanceAnswer>('/proofs/balance'));
     if (!answer) return;
-    const step = (one: PathStep) => ({ index: BigInt(one.index), size: BigInt(one.size), hashes: one.hashes.map(fromHex) });
     const number = BigInt(answer.checkpoint);
+    const proofs = answer.shards.map((one) => ({
+      shard: one.shard,
+      leaf: one.leaf === null ? null : fromBase64(one.leaf),
+      hashes: one.hashes.map(fromHex),
+      subtrees: one.subtrees.map((tree) => ({ leaves: BigInt(tree.leaves), root: fromHex(tree.root) })),
+    }));
     try {
-      const leaf = await this.#light.checkAccount(info.shard, account, fromBase64(answer.leaf), step(answer.path[0]), step(answer.path[1]), number, this.#fetchLeaf);
-      verification.value = { ...verification.value, balance: { number, balances: leaf.balances } };
+      const balances = await this.#light.checkAccount(account, proofs, number, this.#fetchLeaf);
+      verification.value = { ...verification.value, balance: { number, balances } };
     } catch (error) {
       if (!(error instanceof NotYet)) throw error;
     }
@@ -151,14 +150,15 @@ export class Watcher {
     }
   }
 
-  /** Null when the server has no such proof (yet): that proves nothing either way, and it is left alone for a while. */
+  /** Null when the server has no such proof (yet): that proves nothing either way. What it does not know at all is left alone for a while. */
   async #asked<Answer>(kind: 'balance' | 'record', ask: () => Promise<Answer>): Promise<Answer | null> {
     if (performance.now() < this.#pausedUntilMs[kind]) return null;
     try {
       return await ask();
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      this.#pausedUntilMs[kind] = performance.now() + REFUSED_PAUSE_MS;
+      if (error.status === 401) this.unauthorised();
+      if (error.status < 500) this.#pausedUntilMs[kind] = performance.now() + REFUSED_PAUSE_MS;
       return null;
     }
   }

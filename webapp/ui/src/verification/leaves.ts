@@ -1,9 +1,9 @@
 // The leaves that a page reads itself instead of believing a JSON field: a checkpoint's, and an account's in the state
 // tree (docs/formats.md, sections 3 and 6).
 
-import { concat, utf8 } from '../wire/bytes';
+import { concat, equal, utf8 } from '../wire/bytes';
 import { viewOf } from '../wire/codec';
-import { ProofInvalid, inclusionRoot, leafHash, verifyInclusion } from './merkle';
+import { CompactRange, ProofInvalid, leafHash, verifyInclusion } from './merkle';
 
 export interface ShardTip {
   readonly shard: number;
@@ -79,29 +79,50 @@ export function decodeAccountLeaf(data: Uint8Array): AccountLeaf {
   return { accountId: view.getBigUint64(4, true), reportSeq: view.getBigUint64(12, true), balances };
 }
 
-/** One tree of the path from an account to the state root. */
-export interface TreeStep {
-  readonly index: bigint;
-  readonly size: bigint;
-  readonly hashes: readonly Uint8Array[];
+/** One subtree of a state tree. */
+export interface Subtree {
+  readonly leaves: bigint;
+  readonly root: Uint8Array;
 }
 
-const ACCOUNTS_SUBTREE = 1n;
-const SUBTREES = 7n;
+/** What one shard's state says about an account: its leaf, null where the accounts' subtree ends before it, and the path from it. */
+export interface AccountProof {
+  readonly shard: number;
+  readonly leaf: Uint8Array | null;
+  /** From the leaf to the root of the accounts' subtree, lowest first. */
+  readonly hashes: readonly Uint8Array[];
+  /** All seven, in the order of the state tree. */
+  readonly subtrees: readonly Subtree[];
+}
 
-/**
- * Checks that `leaf` is that of account `accountId` in the state with this root: it is leaf `accountId` of the accounts'
- * subtree, and that subtree, with its leaf count, is leaf 1 of the top tree of seven.
- */
-export function verifyAccount(leaf: Uint8Array, accountId: bigint, accounts: TreeStep, top: TreeStep, stateRoot: Uint8Array): AccountLeaf {
-  const account = decodeAccountLeaf(leaf);
-  if (account.accountId !== accountId || accounts.index !== accountId) throw new ProofInvalid('the leaf of another account');
-  if (top.index !== ACCOUNTS_SUBTREE || top.size !== SUBTREES) throw new ProofInvalid('not the subtree of accounts');
-  const subtreeRoot = inclusionRoot(leafHash(leaf), accounts.index, accounts.size, accounts.hashes);
+const ACCOUNTS = 1;
+const SUBTREES = 7;
+
+function topLeaf(subtree: Subtree, number: number): Uint8Array {
   const head = new Uint8Array(16);
   head.set(utf8('ZXT1'));
-  viewOf(head).setUint32(4, Number(ACCOUNTS_SUBTREE), true);
-  viewOf(head).setBigUint64(8, accounts.size, true);
-  verifyInclusion(leafHash(concat(head, subtreeRoot)), top.index, top.size, top.hashes, stateRoot);
+  viewOf(head).setUint32(4, number, true);
+  viewOf(head).setBigUint64(8, subtree.leaves, true);
+  return leafHash(concat(head, subtree.root));
+}
+
+/**
+ * What a state with this root says about account `accountId`: its leaf, or null if it has none. The seven subtrees, each with
+ * its leaf count, are the leaves of the top tree; the account is leaf `accountId` of the second.
+ */
+export function verifyAccount(accountId: bigint, proof: AccountProof, stateRoot: Uint8Array): AccountLeaf | null {
+  if (proof.subtrees.length !== SUBTREES) throw new ProofInvalid(`a state tree has ${SUBTREES} subtrees`);
+  const range = new CompactRange();
+  proof.subtrees.forEach((subtree, number) => range.append(topLeaf(subtree, number)));
+  if (!equal(range.root(), stateRoot)) throw new ProofInvalid('the subtrees are not those of the signed state');
+  const accounts = proof.subtrees[ACCOUNTS]!;
+  if (!proof.leaf) {
+    if (accountId < accounts.leaves || proof.hashes.length) throw new ProofInvalid('the leaf of the account is missing');
+    return null;
+  }
+  verifyInclusion(leafHash(proof.leaf), accountId, accounts.leaves, proof.hashes, accounts.root);
+  if (proof.leaf.length === 4 && magicIs(proof.leaf, 'ZXN1')) return null;
+  const account = decodeAccountLeaf(proof.leaf);
+  if (account.accountId !== accountId) throw new ProofInvalid('the leaf of another account');
   return account;
 }

@@ -6,8 +6,8 @@
 // the leaf to the compact range that the first inclusion proof consisted of, and compares the root.
 
 import { fromBase64, fromHex, toHex } from '../wire/bytes';
-import { decodeAccountLeaf, decodeCheckpointLeaf, verifyAccount } from './leaves';
-import type { AccountLeaf, CheckpointLeaf, TreeStep } from './leaves';
+import { decodeCheckpointLeaf, verifyAccount } from './leaves';
+import type { AccountProof, CheckpointLeaf, CommittedBalance } from './leaves';
 import { CompactRange, ProofInvalid, leafHash, verifyConsistency, verifyInclusion } from './merkle';
 import { NoteInvalid, openNote, parseTreeHead } from './note';
 import type { NoteKey, Verify } from './note';
@@ -136,21 +136,28 @@ export class LightClient {
     });
   }
 
-  /** Checks an account's leaf against the state root of checkpoint `number`. Throws Mismatch, NotYet. */
+  /**
+   * Checks what checkpoint `number` says about an account, on every shard that it has; returns the sums by asset. Throws Mismatch,
+   * NotYet.
+   */
   async checkAccount(
-    shard: number,
     accountId: bigint,
-    leaf: Uint8Array,
-    accounts: TreeStep,
-    top: TreeStep,
+    proofs: readonly AccountProof[],
     number: bigint,
     fetchLeaf: (number: bigint) => Promise<Uint8Array>,
-  ): Promise<AccountLeaf> {
+  ): Promise<CommittedBalance[]> {
     return this.#explained(`account ${accountId}`, async () => {
-      const tip = (await this.#leafOf(number, fetchLeaf)).shards[shard];
-      if (!tip) throw new Mismatch(`checkpoint ${number} has no shard ${shard}`);
-      decodeAccountLeaf(leaf);
-      return verifyAccount(leaf, accountId, accounts, top, tip.stateRoot);
+      const { shards } = await this.#leafOf(number, fetchLeaf);
+      if (proofs.length !== shards.length || proofs.some((one, index) => one.shard !== shards[index]!.shard))
+        throw new Mismatch('the proof does not have exactly the shards of the checkpoint');
+      const sums = new Map<number, CommittedBalance>();
+      proofs.forEach((proof, index) => {
+        for (const one of verifyAccount(accountId, proof, shards[index]!.stateRoot)?.balances ?? []) {
+          const known = sums.get(one.assetId);
+          sums.set(one.assetId, known ? { ...one, available: known.available + one.available, held: known.held + one.held } : one);
+        }
+      });
+      return [...sums.values()].sort((left, right) => left.assetId - right.assetId);
     });
   }
 

@@ -116,6 +116,9 @@ function Depth() {
               Total <b>{point.total}</b> {market.value?.info.base}
             </span>
             <span>
+              Mean <b>{grouped(point.mean)}</b>
+            </span>
+            <span>
               Slippage <b>{point.slippageBps.toFixed(1)} bps</b>
             </span>
           </>

@@ -3,7 +3,16 @@
 import { useEffect, useRef } from 'preact/hooks';
 import { grouped } from '../market/decimal';
 import { letBots, readBots, watchStats } from '../state/controller';
-import { acknowledgements, bots, operations, version } from '../state/store';
+import { acknowledgements, bots, operations, unanswered, verification, version } from '../state/store';
+
+interface Shard {
+  shard: number;
+  markets: string[];
+  /** Number of the newest. */
+  records: string;
+  open_orders: number;
+  trades: string;
+}
 
 interface Process {
   name: string;
@@ -53,7 +62,17 @@ export function Operations() {
   const { latest, samples } = operations.value;
   const sample = samples.at(-1);
   const own = [...acknowledgements.value].sort((left, right) => left - right);
-  const shards = (latest?.shards ?? []) as Record<string, unknown>[];
+  const shards = (latest?.shards ?? []) as Shard[];
+  const latency = (latest?.latency_us ?? {}) as Partial<Record<'p50' | 'p90' | 'p99', number>>;
+  const tips = verification.value.checkpoint?.leaf.shards;
+  /** Records that no checkpoint covers that this page has verified. */
+  const waiting = (shard: Shard): bigint | null => {
+    const tip = tips?.[shard.shard];
+    if (!tip) return null;
+    const behind = BigInt(shard.records) + 1n - tip.logSize;
+    return behind > 0n ? behind : 0n;
+  };
+  const allWaiting = shards.reduce((sum, shard) => sum + (waiting(shard) ?? 0n), 0n);
   const processes = (latest?.processes ?? []) as Process[];
   const cpus = (latest?.cpus ?? []) as number[];
   const known = (name: string): string => (latest?.[name] === undefined || latest[name] === null ? '–' : grouped(String(latest[name])));
@@ -62,9 +81,11 @@ export function Operations() {
       {version.value?.demo && <Bots />}
       <dl class="facts tiles">
         <Figure name="Commands per second" value={sample ? grouped(sample.commandsPerSecond.toFixed(0)) : '–'} />
-        {sample?.p50Us != null && <Figure name="Latency p50" value={ms(sample.p50Us)} />}
-        {sample?.p99Us != null && <Figure name="Latency p99" value={ms(sample.p99Us)} />}
-        {latest?.queue !== undefined && <Figure name="Queue" value={String(latest.queue)} />}
+        {(['p50', 'p90', 'p99'] as const).map((name) => (
+          <Figure key={name} name={`Latency ${name}`} value={latency[name] === undefined ? '–' : ms(latency[name])} />
+        ))}
+        <Figure name="Waiting for a checkpoint" value={tips ? `${grouped(String(allWaiting))} records` : '–'} />
+        <Figure name="Your unanswered batches" value={String(unanswered.value)} />
         <Figure name="Checkpoint age" value={sample ? `${(sample.checkpointAgeMs / 1000).toFixed(1)} s` : '–'} />
         <Figure name="Records" value={known('records')} />
         <Figure name="Commands" value={known('commands')} />
@@ -127,18 +148,41 @@ export function Operations() {
               </tbody>
             </table>
           )}
-          <h3>Shards</h3>
-          <ul class="shards" aria-label="Shards">
-            {shards.map((shard, index) => (
-              <li key={index}>
-                {Object.entries(shard).map(([name, value]) => (
-                  <span key={name}>
-                    {name.replace(/_/g, ' ')} <b>{Array.isArray(value) ? value.join(', ') : String(value)}</b>
-                  </span>
-                ))}
-              </li>
-            ))}
-          </ul>
+          <table class="data">
+            <caption>Shards</caption>
+            <thead>
+              <tr>
+                <th scope="col">Shard</th>
+                <th scope="col">Markets</th>
+                <th scope="col" class="number">
+                  Records
+                </th>
+                <th scope="col" class="number">
+                  Waiting
+                </th>
+                <th scope="col" class="number">
+                  Open orders
+                </th>
+                <th scope="col" class="number">
+                  Trades
+                </th>
+              </tr>
+            </thead>
+            <tbody>
+              {shards.map((shard) => (
+                <tr key={shard.shard}>
+                  <td>{shard.shard}</td>
+                  <td class="markets" title={shard.markets.join(', ')}>
+                    {shard.markets.length > 3 ? `${shard.markets.slice(0, 3).join(', ')} and ${shard.markets.length - 3} more` : shard.markets.join(', ')}
+                  </td>
+                  <td class="number">{grouped(shard.records)}</td>
+                  <td class="number">{waiting(shard) === null ? '–' : grouped(String(waiting(shard)))}</td>
+                  <td class="number">{grouped(String(shard.open_orders))}</td>
+                  <td class="number">{grouped(shard.trades)}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
         </div>
       </div>
     </div>

@@ -265,10 +265,12 @@ export function Advanced(props: { market: Market }) {
     shows && form.display && 'iceberg', shows && form.hidden && 'hidden', mayHaveMinimum(form) && form.minimum && 'minimum', pairs && form.paired && 'pair',
     triggerOf(form) !== 'none' && form.onReference && 'reference price', form.selfTrade !== 'cancelNewest' && 'self-trade',
   ].filter(Boolean);
+  const broken = problemOf('display', form.display) ?? problemOf('minimum', form.minimum) ?? problemOf('pair', form.pairTrigger);
   return (
     <details class="advanced" open={advancedOpen.value} onToggle={(event) => (advancedOpen.value = event.currentTarget.open)}>
       <summary>
-        Advanced {set.length > 0 && <small class="accent">{set.join(', ')}</small>}
+        Advanced {set.length > 0 && <small class={broken ? 'bad' : 'accent'}>{set.join(', ')}</small>}
+        {broken && !advancedOpen.value && <span class="problem"> {broken}</span>}
       </summary>
       {shows && (
         <>

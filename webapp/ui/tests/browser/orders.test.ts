@@ -112,6 +112,10 @@ describe('advanced options', () => {
     await page.click('.advanced summary');
     await page.fill('#display', '0.6');
     await page.waitForSelector('#display-problem:has-text("more than its size")');
+    // Folded away, what is wrong in it is said in its head.
+    await page.click('.advanced summary');
+    await page.waitForSelector('.advanced:not([open]) summary .problem:has-text("more than its size")');
+    await page.click('.advanced summary');
     await page.fill('#display', '0.1');
     await sendOrder(page);
     await rowHas(page, 'iceberg');

@@ -310,8 +310,10 @@ export class FakeExchange {
   readonly leaves: Uint8Array[] = [];
   readonly checkpoints: Record<string, unknown>[] = [];
   /** What each checkpoint committed to of the account: its leaf and the path. */
-  readonly proofs: { leaf: Uint8Array; accounts: Tree; top: Tree; size: number }[] = [];
+  readonly proofs: { leaf: Uint8Array; accounts: Tree; subtrees: { leaves: string; root: string }[]; size: number }[] = [];
   tamper = false;
+  /** Proofs of balances, or of records, are about something else than what was signed. */
+  forged: 'balance' | 'record' | null = null;
   /** The next order is refused: the page itself sends none that would be. */
   refuseNext = false;
   #seq = 100n;
@@ -402,12 +404,15 @@ export class FakeExchange {
     for (let id = 0n; id < this.#accountId; id++) accounts.add(utf8('ZXN1'));
     accounts.add(accountLeaf);
     const top = new Tree();
+    const subtrees: { leaves: string; root: string }[] = [];
     for (let index = 0; index < 7; index++) {
       const head = new Uint8Array(16);
       head.set(utf8('ZXT1'));
       viewOf(head).setUint32(4, index, true);
-      viewOf(head).setBigUint64(8, BigInt(index === 1 ? accounts.leaves.length : 1), true);
-      top.add(concat(head, index === 1 ? accounts.root() : leafHash(utf8('ZXN1'))));
+      const [count, root] = index === 1 ? [accounts.leaves.length, accounts.root()] : [1, leafHash(utf8('ZXN1'))];
+      viewOf(head).setBigUint64(8, BigInt(count), true);
+      top.add(concat(head, root));
+      subtrees.push({ leaves: String(count), root: toHex(root) });
     }
     const head = new Uint8Array(54);
     head.set(utf8('ZXC1'));
@@ -425,7 +430,7 @@ export class FakeExchange {
     const leaf = concat(head, tip, new Uint8Array(64));
     this.leaves.push(leaf);
     this.settlement.add(leaf);
-    this.proofs.push({ leaf: accountLeaf, accounts, top, size });
+    this.proofs.push({ leaf: accountLeaf, accounts, subtrees, size });
     const root = this.tamper ? sha256(utf8('another story')) : this.settlement.root();
     const text = `${ORIGIN}\n${number + 1}\n${toBase64(root)}\n`;
     const blob = concat(keyId({ name: ORIGIN, publicKey: SETTLEMENT_KEY }), ed.sign(utf8(text), SETTLEMENT_SEED));

@@ -39,6 +39,7 @@ export interface FakeServer {
 }
 
 const INTERVAL_MS = 50;
+const TOKEN = 'fake-token';
 
 export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
   const exchange = new FakeExchange();
@@ -46,6 +47,7 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
   const clients = new Set<Client>();
   const sessions = new Set<WebSocket>();
   const tunnels = new Map<WebSocket, boolean>();
+  let botsRun = true;
   let updatesPerSecond = 0;
   let fault: string | null = null;
   let quiet = false;
@@ -203,6 +205,7 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
       const value = url.searchParams.get('value') ?? '';
       if (parts[1] === 'rate') updatesPerSecond = Number(value);
       else if (parts[1] === 'tamper') exchange.tamper = true;
+      else if (parts[1] === 'forge') exchange.forged = value as 'balance' | 'record';
       else if (parts[1] === 'quiet') quiet = true;
       else if (parts[1] === 'trade') tell(exchange.tradeAt(first, first.market.ticksOf(value)));
       else if (parts[1] === 'refuse') exchange.refuseNext = true;
@@ -230,6 +233,8 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
     }
     const [what, one, two, three] = parts.slice(2);
     const hex = (hashes: Uint8Array[]) => hashes.map(toHex);
+    const authorised = request.headers.authorization === `Bearer ${TOKEN}`;
+    const refused = (status: number, code: string) => json({ type: 'about:blank', title: code, status, code, detail: 'The fake exchange does not answer this.' }, status);
     switch (what) {
       case 'version':
         return json({
@@ -241,6 +246,10 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
       case 'assets':
         return json({ assets: ASSETS });
       case 'demo':
+        if (one === 'bots') {
+          if (request.method === 'POST') botsRun = (JSON.parse(body) as { running: boolean }).running;
+          return json({ present: true, running: botsRun });
+        }
         return json({ account_id: String(exchange.open((JSON.parse(body) as { public_key: string }).public_key)) });
       case 'proofs': {
         const number = Number(two);
@@ -251,19 +260,31 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
         }
         const newest = exchange.proofs.length - 1;
         const proof = exchange.proofs[newest]!;
-        if (one === 'record')
-          return json({ record_no: three, frame: toBase64(exchange.frames[Number(three)]!), checkpoint: newest, log_size: String(proof.size), hashes: hex(exchange.log.inclusion(Number(three), proof.size)) });
+        const forged = (data: Uint8Array, kind: string) => toBase64(exchange.forged === kind ? data.map((byte, index) => (index === data.length - 1 ? byte ^ 1 : byte)) : data);
+        if (one === 'record') {
+          const frame = forged(exchange.frames[Number(three)]!, 'record');
+          return json({ record_no: three, frame, checkpoint: newest, log_size: String(proof.size), hashes: hex(exchange.log.inclusion(Number(three), proof.size)) });
+        }
+        if (!authorised) return refused(401, 'UNAUTHORIZED');
         const index = proof.accounts.leaves.length - 1;
         return json({
-          leaf: toBase64(proof.leaf), checkpoint: newest, state_root: toHex(proof.top.root()),
-          path: [
-            { index: String(index), size: String(index + 1), hashes: hex(proof.accounts.inclusion(index, index + 1)) },
-            { index: '1', size: '7', hashes: hex(proof.top.inclusion(1, 7)) },
-          ],
+          account_id: String(index), checkpoint: String(newest), note: '', leaf: '', hashes: [],
+          shards: [{ shard: 0, leaf: forged(proof.leaf, 'balance'), hashes: hex(proof.accounts.inclusion(index, index + 1)), subtrees: proof.subtrees }],
         });
       }
+      case 'sessions': {
+        if (one) return json({ token: TOKEN });
+        const { public_key: publicKey } = JSON.parse(body) as { public_key: string };
+        const frame = encode({
+          message: 'Establish', signature: new Uint8Array(64), publicKey: fromHex(publicKey), challenge: new Uint8Array(32), heartbeatIntervalMs: 1000, options: [], lastReportSeq: 0n,
+        });
+        return json({ session_id: '1', to_sign: toBase64(signedBytes('logon', frame, DEPLOYMENT_ID)) }, 201);
+      }
+      case 'orders':
+      case 'fills':
+        return authorised ? json({ [what]: what === 'fills' ? exchange.fills : [] }) : refused(401, 'UNAUTHORIZED');
       default:
-        return json({ type: 'about:blank', title: 'Not Found', status: 404, code: 'NOT_FOUND', detail: 'The fake exchange has no such thing.' }, 404);
+        return refused(404, 'NOT_FOUND');
     }
   }
 
@@ -321,9 +342,10 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
     toAll('checkpoints', undefined, { channel: 'checkpoints', type: 'update', checkpoints: [checkpoint] });
     toAll('ticker', undefined, { channel: 'ticker', type: 'update', tickers: [...exchange.markets.values()].map((fake) => fake.ticker()) });
     toAll('stats', undefined, {
-      channel: 'stats', type: 'update', orders_per_s: 2400 + Math.round(Math.random() * 500), records: String(exchange.frames.length), latency_us: { p50: 900 + Math.random() * 200, p99: 3800 + Math.random() * 900 },
-      queue: 3, checkpoint_age_ms: 400, shards: [{ shard: 0, markets: 3, next_record_no: String(exchange.frames.length), open_orders: 14_203 }], cpus: [38 + Math.random() * 10, 55 + Math.random() * 10],
-      ws_clients: clients.size,
+      channel: 'stats', type: 'update', commands_per_s: 2400 + Math.round(Math.random() * 500), records: String(exchange.frames.length - 1), commands: '5000', checkpoint_age_ms: 400,
+      latency_us: { p50: 900 + Math.random() * 200, p90: 2100 + Math.random() * 400, p99: 3800 + Math.random() * 900 }, cpus: [38 + Math.random() * 10, 55 + Math.random() * 10],
+      shards: [{ shard: 0, markets: MARKETS.map((one) => one.symbol), records: String(exchange.frames.length - 1), open_orders: 14_203, trades: '1200' }], ws_clients: clients.size,
+      processes: [{ name: 'matcher-0', state: 'ready', restarts: 1, cpus: [0], rss_mb: 180, cpu_share: 0.42 }],
     });
     for (const client of clients) send(client, { op: 'heartbeat', time: nowText() });
   }, 1000);

@@ -36,7 +36,7 @@ it('loads, follows the book and verifies checkpoints', async () => {
   await page.waitForSelector('.market-button .state:has-text("continuous")', { state: 'attached' });
   await page.waitForFunction(() => /verified to seq \d/.test(document.querySelector('.ladder-foot')?.textContent ?? ''));
   await page.click('#tab-operations');
-  await page.waitForSelector('.operations .shards b');
+  await page.waitForSelector('.operations table:has(caption:text-is("Shards")) td:has-text("BTC-USD")');
   await page.waitForSelector('.operations .cores meter');
   await page.waitForSelector('.operations table.data td:has-text("matcher-0")');
   expect(faults).toEqual([]);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Book, Scale, groupLevels } from '../../src/market/book';
+import { Book, Scale, groupLevels, takingTo } from '../../src/market/book';
 import type { BookMessage, LevelRow } from '../../src/market/book';
 import { crc32 } from '../../src/market/crc32';
 import { compact, formatExact, formatUnits, grouped, parseDecimal } from '../../src/market/decimal';
@@ -133,6 +133,18 @@ describe('book', () => {
     expect(groupLevels(made.bids, 2, false, 5)).toEqual([{ ticks: 120000, lots: 10000, total: 10000 }, { ticks: 119998, lots: 20000, total: 30000 }]);
     expect(groupLevels(made.asks, 4, true, 5)).toEqual([{ ticks: 120004, lots: 35000, total: 35000 }]);
     expect(groupLevels(made.asks, 1, true, 1)).toEqual([{ ticks: 120001, lots: 5000, total: 5000 }]);
+  });
+
+  it('reckons what taking everything up to a price costs', () => {
+    const { asks, bids } = book();
+    expect(takingTo(asks, 120_001, true)).toEqual({ lots: 5000, meanTicks: 120_001, slippageBps: 0 });
+    const all = takingTo(asks, 120_002, true)!;
+    expect(all.lots).toBe(35_000);
+    expect(all.meanTicks).toBeCloseTo(120_001 + 30 / 35, 6);
+    expect(all.slippageBps).toBeCloseTo((30 / 35 / 120_001) * 10_000, 9);
+    expect(takingTo(bids, 119_999, false)!.lots).toBe(30_000);
+    expect(takingTo(asks, 120_000, true)).toBeNull();
+    expect(takingTo([], 1, true)).toBeNull();
   });
 
   it('sweeps to the worst price', () => {

@@ -3,7 +3,7 @@ import { sha512 } from '@noble/hashes/sha2.js';
 import { describe, expect, it } from 'vitest';
 import { crc32 } from '../../src/market/crc32';
 import { verifyAccount } from '../../src/verification/leaves';
-import type { TreeStep } from '../../src/verification/leaves';
+import type { AccountProof } from '../../src/verification/leaves';
 import { LightClient, Mismatch, NotYet } from '../../src/verification/light';
 import type { Kept, PublishedCheckpoint } from '../../src/verification/light';
 import { CompactRange, ProofInvalid, leafHash, verifyConsistency, verifyInclusion } from '../../src/verification/merkle';
@@ -53,28 +53,41 @@ describe('merkle proofs made by the Python code', () => {
   });
 });
 
+const { state } = vectors;
+const accountProof = (): AccountProof => ({
+  shard: 0, leaf: fromHex(state.leaf), hashes: state.hashes.map(fromHex), subtrees: state.subtrees.map((one) => ({ leaves: BigInt(one.leaves), root: fromHex(one.root) })),
+});
+
 describe('state tree', () => {
-  const { state } = vectors;
-  const step = (one: { index: number; size: number; hashes: string[] }): TreeStep => ({ index: BigInt(one.index), size: BigInt(one.size), hashes: one.hashes.map(fromHex) });
+  const [accountId, stateRoot] = [BigInt(state.account_id), fromHex(state.state_root)];
 
   it('an account leads to the state root', () => {
-    const account = verifyAccount(fromHex(state.leaf), BigInt(state.account_id), step(state.accounts), step(state.top), fromHex(state.state_root));
-    expect(account.balances).toEqual([
+    expect(verifyAccount(accountId, accountProof(), stateRoot)!.balances).toEqual([
       { assetId: 1, available: 150_000_000n, held: 25_000_000n },
       { assetId: 2, available: 9_876_543_210n, held: 1n },
     ]);
   });
 
+  it('an account that is not open has an empty leaf, or none', () => {
+    const { no_entry: none } = state;
+    expect(verifyAccount(BigInt(none.account_id), { ...accountProof(), leaf: fromHex(none.leaf), hashes: none.hashes.map(fromHex) }, stateRoot)).toBeNull();
+    expect(verifyAccount(7n, { ...accountProof(), leaf: null, hashes: [] }, stateRoot)).toBeNull();
+  });
+
+  const subtrees = (change: (index: number) => object) => accountProof().subtrees.map((one, index) => ({ ...one, ...change(index) }));
   it.each([
-    ['another balance', { leaf: state.leaf.replace('01000000', '02000000') }],
-    ['a leaf without what the operator laid down', { leaf: state.leaf.slice(0, 48) + state.leaf.slice(112) }],
-    ['a leaf cut in its head', { leaf: state.leaf.slice(0, 100) }],
-    ['another account', { accountId: 6n }],
-    ['another leaf count', { accounts: { ...step(state.accounts), size: 6n } }],
-    ['another subtree', { top: { ...step(state.top), index: 2n } }],
-  ])('refuses %s', (_, change) => {
-    const whole = { leaf: state.leaf, accountId: BigInt(state.account_id), accounts: step(state.accounts), top: step(state.top), ...change };
-    expect(() => verifyAccount(fromHex(whole.leaf), whole.accountId, whole.accounts, whole.top, fromHex(state.state_root))).toThrow(ProofInvalid);
+    ['another balance', accountId, { leaf: fromHex(state.leaf.replace('01000000', '02000000')) }],
+    ['a leaf without what the operator laid down', accountId, { leaf: fromHex(state.leaf.slice(0, 48) + state.leaf.slice(112)) }],
+    ['a leaf cut in its head', accountId, { leaf: fromHex(state.leaf.slice(0, 100)) }],
+    ['another account', 6n, {}],
+    ['an account that is said to be missing', accountId, { leaf: null, hashes: [] }],
+    ['a missing account with a path', 7n, { leaf: null }],
+    ['another leaf count', accountId, { subtrees: subtrees((index) => (index === 1 ? { leaves: 6n } : {})) }],
+    ['another root of another subtree', accountId, { subtrees: subtrees((index) => (index === 3 ? { root: leafHash(new Uint8Array(1)) } : {})) }],
+    ['six subtrees', accountId, { subtrees: accountProof().subtrees.slice(1) }],
+    ['a path that is too short', accountId, { hashes: accountProof().hashes.slice(1) }],
+  ] as [string, bigint, Partial<AccountProof>][])('refuses %s', (_, id, change) => {
+    expect(() => verifyAccount(id, { ...accountProof(), ...change }, stateRoot)).toThrow(ProofInvalid);
   });
 });
 
@@ -201,10 +214,14 @@ describe('light client', () => {
     await light.take(entry(10));
     await record(frame);
     await expect(record(fromHex(checkpoints.records[6]!))).rejects.toThrow(Mismatch);
-    const { state } = vectors;
-    const step = (one: { index: number; size: number; hashes: string[] }): TreeStep => ({ index: BigInt(one.index), size: BigInt(one.size), hashes: one.hashes.map(fromHex) });
-    const account = await light.checkAccount(0, 5n, fromHex(state.leaf), step(state.accounts), step(state.top), 10n, fetchLeaf);
-    expect(account.balances[0]!.held).toBe(25_000_000n);
+    expect(await light.checkAccount(5n, [accountProof()], 10n, fetchLeaf)).toEqual([
+      { assetId: 1, available: 150_000_000n, held: 25_000_000n },
+      { assetId: 2, available: 9_876_543_210n, held: 1n },
+    ]);
+    await expect(light.checkAccount(5n, [], 10n, fetchLeaf)).rejects.toThrow(/exactly the shards/);
+    await expect(light.checkAccount(5n, [{ ...accountProof(), shard: 1 }], 10n, fetchLeaf)).rejects.toThrow(/exactly the shards/);
+    await expect(light.checkAccount(4n, [accountProof()], 10n, fetchLeaf)).rejects.toThrow(Mismatch);
+    await expect(light.checkAccount(5n, [accountProof()], 11n, fetchLeaf)).rejects.toThrow(NotYet);
   });
 });
 

@@ -1,0 +1,73 @@
+// The views beside trading: grouping of the ladder, depth, operations, and proofs that are forged.
+
+import { afterEach, describe, expect, it } from 'vitest';
+import { make, open, openAccount, sendOrder, synced, text, useBrowser } from './kit';
+
+useBrowser();
+
+it('the ladder groups prices', async () => {
+  const { page, context } = await open();
+  await page.selectOption('.grouping select', '10');
+  const prices = () => page.$$eval('.level[data-side="sell"]:not([data-empty]) .price', (cells) => cells.map((cell) => Number((cell.textContent ?? '').replace(/,/g, ''))));
+  await page.waitForFunction(() => [...document.querySelectorAll('.level:not([data-empty]) .price')].every((cell) => /[05]\.0$/.test(cell.textContent ?? '')));
+  const shown = await prices();
+  expect(shown.length).toBeGreaterThan(3);
+  // Ten ticks of 0.5.
+  shown.slice(1).forEach((price, index) => expect(shown[index]! - price).toBe(5));
+  await context.close();
+});
+
+it('the depth view tells total, mean price and slippage where one points', async () => {
+  const { page, context, faults } = await open();
+  await page.keyboard.press('c');
+  const over = await page.waitForSelector('.u-over');
+  const box = (await over.boundingBox())!;
+  await page.mouse.move(box.x + box.width * 0.9, box.y + box.height / 2);
+  await page.waitForSelector('.legend:has-text("Asks up to")');
+  expect(await text(page, '.legend')).toMatch(/^Asks up to [\d,]+\.\dTotal [\d.]+ BTCMean [\d,]+\.\dSlippage \d+\.\d bps$/);
+  await page.mouse.click(box.x + box.width * 0.9, box.y + box.height / 2);
+  expect(await page.inputValue('#price')).toMatch(/^\d+\.\d$/);
+  await page.mouse.move(box.x + box.width * 0.1, box.y + box.height / 2);
+  await page.waitForSelector('.legend:has-text("Bids down to")');
+  expect(faults).toEqual([]);
+  await context.close();
+});
+
+it('operations: rates, percentiles, what waits, checkpoint age, shards, processes and cores', async () => {
+  const { page, context, faults } = await open();
+  await page.keyboard.press('7');
+  for (const name of ['Commands per second', 'Latency p50', 'Latency p90', 'Latency p99', 'Waiting for a checkpoint', 'Checkpoint age'])
+    await page.waitForFunction((wanted) => [...document.querySelectorAll('.tiles div')].some((one) => one.querySelector('dt')?.textContent === wanted && /\d/.test(one.querySelector('dd')?.textContent ?? '')), name);
+  await page.waitForSelector('table:has(caption:text-is("Shards")) td:has-text("BTC-USD, ETH-USD, AAPL-USD")');
+  await page.waitForSelector('.operations td:has-text("1 restarts")');
+  expect(await page.locator('.cores meter').count()).toBe(2);
+  expect(faults).toEqual([]);
+  await context.close();
+});
+
+describe('a forged proof raises the red banner', () => {
+  afterEach(() => make('forge?value='));
+
+  it.each([
+    ['balance', /account \d+/],
+    ['record', /record \d+/],
+  ])('of a %s', async (what, subject) => {
+    const { page, context } = await open();
+    await make(`forge?value=${what}`);
+    await openAccount(page);
+    await page.click('.order-form [data-value="market"]');
+    await page.fill('#size', '0.01');
+    await sendOrder(page);
+    await page.waitForSelector('.banner.bad');
+    expect(await text(page, '.banner.bad')).toMatch(subject);
+    await page.waitForSelector('.badge.bad');
+    // It stays, whatever else is looked at.
+    await make('forge?value=');
+    await page.keyboard.press('Escape');
+    await page.click('#tab-verify');
+    await page.waitForSelector('.verify .problem');
+    await synced(page);
+    expect(await page.isVisible('.banner.bad')).toBe(true);
+    await context.close();
+  });
+});
