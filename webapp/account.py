@@ -11,8 +11,9 @@ import msgspec
 from msgspec import Meta
 
 from webapp.http import Handler, ReadyHandler
-from webapp.parsing import cursor_of, cursor_text, hex_of, key_of
+from webapp.parsing import batch_of, cursor_of, cursor_text, hex_of, key_of
 from webapp.problems import Problem, of_reason
+from webapp.submission import Submitted
 from webapp.views import BalanceView, FillView, OrderView
 from zexchange.log.stream import StoreRefused, StoreUnavailable
 from zexchange.runtime.exchange_info import read_exchange
@@ -22,13 +23,10 @@ from zexchange.wire import signing
 from zexchange.wire.messages import (
     ExecType,
     ExecutionReport,
-    Message,
     NotApplied,
     ReasonCode,
     SignedBatch,
     WireError,
-    decode,
-    template_of,
 )
 
 ORDER_KINDS = frozenset(
@@ -255,15 +253,22 @@ class BatchHandler(ReadyHandler):
         if self.get_query_argument("validate_only", "false") == "true":
             self.reply(self._validated(frame))
             return
-        messages = await session.submit(frame)
-        batch = decode(frame)
-        assert isinstance(batch, SignedBatch)
-        if len(messages) == 1 and isinstance(messages[0], NotApplied):
-            raise of_reason(messages[0].reason)
-        outcomes = self._outcomes(len(batch.commands), messages)
+        batch = self._verified(frame)
+        account_id = self.web.account_of_key(session.public_key)
+        if (
+            account_id is None
+            or batch.public_key != session.public_key
+            or batch.shard not in self.web.follower.engines()
+        ):
+            done = Submitted(await session.submit(frame), False, batch.nonce)  # which says what is wrong
+        else:
+            done = await self.web.submission.submit(account_id, batch, frame, session.submit)
+        if len(done.messages) == 1 and isinstance(done.messages[0], NotApplied):
+            raise of_reason(done.messages[0].reason)
+        outcomes = self._outcomes(len(batch.commands), done)
         for one in outcomes:
             self.web.metrics.orders.labels(one.code or "ACCEPTED").inc()
-        self.reply(BatchReply(str(batch.nonce), outcomes))
+        self.reply(BatchReply(str(done.nonce), outcomes))
 
     def _frame(self) -> bytes:
         media_type = self.request.headers.get("Content-Type", "").partition(";")[0].strip()
@@ -274,16 +279,18 @@ class BatchHandler(ReadyHandler):
         except binascii.Error as error:
             raise Problem("BAD_REQUEST", f"batch is no base64: {error}", field="batch") from None
 
-    def _validated(self, frame: bytes) -> BatchReply:
-        """What can be said without applying: frame, signature, key, markets and their states."""
+    def _verified(self, frame: bytes) -> SignedBatch:
+        """Raises Problem."""
+        batch = batch_of(frame)
         try:
-            if template_of(frame) != SignedBatch.TEMPLATE_ID:
-                raise Problem("BAD_REQUEST", "the body is not a SignedBatch frame")
-            batch = decode(frame)
             signing.verify_batch(frame, self.web.genesis.deployment_id)
         except WireError as error:
             raise of_reason(error.reason, str(error)) from None
-        assert isinstance(batch, SignedBatch)
+        return batch
+
+    def _validated(self, frame: bytes) -> BatchReply:
+        """What can be said without applying: frame, signature, key, markets and their states."""
+        batch = self._verified(frame)
         engine = self.web.follower.engines().get(batch.shard)
         if engine is None:
             raise of_reason(ReasonCode.SHARD_UNKNOWN)
@@ -302,14 +309,14 @@ class BatchHandler(ReadyHandler):
             outcomes.append(CommandOutcome(index=index, accepted=not code, code=code))
         return BatchReply(str(batch.nonce), outcomes, all(one.accepted for one in outcomes))
 
-    def _outcomes(self, commands: int, messages: Sequence[Message]) -> list[CommandOutcome]:
+    def _outcomes(self, commands: int, done: Submitted) -> list[CommandOutcome]:
         by_index: list[list[ExecutionReport]] = [[] for _ in range(commands)]
-        for message in messages:
+        for message in done.messages:
             if isinstance(message, ExecutionReport) and message.command_index < commands:
                 by_index[message.command_index].append(message)
-        return [self._outcome(index, reports) for index, reports in enumerate(by_index)]
+        return [self._outcome(index, reports, done.repeated) for index, reports in enumerate(by_index)]
 
-    def _outcome(self, index: int, reports: Sequence[ExecutionReport]) -> CommandOutcome:
+    def _outcome(self, index: int, reports: Sequence[ExecutionReport], repeated: bool) -> CommandOutcome:
         if not reports:
             return CommandOutcome(index=index, accepted=False, code="TIMEOUT")
         first = reports[0]
@@ -323,7 +330,7 @@ class BatchHandler(ReadyHandler):
             index=index,
             accepted=not rejected,
             code=first.reason.name if rejected else "",
-            duplicate=bool(first.flags),
+            duplicate=repeated or bool(first.flags),
             order=views.order(last) if last.order_id or rejected else None,
             fills=views.fills(one for one in own if one.exec_type is ExecType.TRADE and one.side),
             cancelled=last.qty_lots if is_mass else 0,

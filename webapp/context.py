@@ -16,6 +16,8 @@ from webapp.log_files import LogFiles
 from webapp.operator import Operator
 from webapp.problems import Problem
 from webapp.sessions import ApiSessions
+from webapp.signed_requests import SignedRequests
+from webapp.submission import Submission
 from webapp.views import Views
 from zexchange.config import Config
 from zexchange.genesis import Genesis, Market
@@ -85,6 +87,8 @@ class Web(Struct, frozen=True, kw_only=True):
     feed: Feed
     log_files: LogFiles
     sessions: ApiSessions
+    submission: Submission
+    signed_requests: SignedRequests
     operator: Operator | None
     """None where this process has no operator key: then there is no admin API."""
     metrics: Metrics
@@ -105,6 +109,14 @@ class Web(Struct, frozen=True, kw_only=True):
         if market is None:
             raise Problem("UNKNOWN_MARKET", f"no market {symbol!r}", field="market")
         return market
+
+    def account_of_key(self, public_key: bytes) -> int | None:
+        """Whose key it is, as far as the log was followed."""
+        for engine in self.follower.engines().values():
+            account_id = engine.account_of_key(public_key)
+            if account_id is not None:
+                return account_id
+        return None
 
     def not_ready(self) -> Mapping[str, str]:
         """What is missing before this process can answer, by name."""

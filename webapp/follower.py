@@ -49,6 +49,7 @@ _READ_COUNT = 64
 _TURN_NS = 20_000_000
 """Longest replay between two looks at the clients."""
 _RETRY_S = 0.5
+_REACHED_TIMEOUT_S = 5.0
 
 T = TypeVar("T")
 
@@ -82,6 +83,7 @@ class Follower:
         self.checkpoints = SettlementLog(paths.checkpoints_log, genesis.shards)
         self.records = {shard: RecordTree(genesis, shard) for shard in range(genesis.shards)}
         self.on_checkpoints: Callable[[Sequence[SignedCheckpoint]], None] = lambda _new: None
+        self._awaited: list[tuple[int, int, asyncio.Future[None]]] = []
         self.visible_ns: deque[int] = deque(maxlen=4_096)
         """Of the newest batches: from the log time to when they were seen here."""
         self.caught_up = False
@@ -171,6 +173,7 @@ class Follower:
             )
             if found is not None:
                 engine, header = found
+                self.records[shard].begin(header.next_record_no, header.epoch)
                 return Replay(
                     engine,
                     ChainState(
@@ -195,11 +198,30 @@ class Follower:
             if touched.defines:
                 self._learn(shard)
             self._on_change(shard, touched)
+            self._arrived(shard, replay.state.next_record_no)
             if self.caught_up:
                 self.visible_ns.append(max(0, time.time_ns() - replay.engine.log_time_ns))
             if time.monotonic_ns() - begun_ns > _TURN_NS:
                 await asyncio.sleep(0)
                 begun_ns = time.monotonic_ns()
+
+    async def reached(self, shard: int, record_no: int) -> None:
+        """Returns when the replica has this record. Raises TimeoutError if that takes too long."""
+        if self._replays[shard].state.next_record_no > record_no:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._awaited.append((shard, record_no, future))
+        await asyncio.wait_for(future, _REACHED_TIMEOUT_S)
+
+    def _arrived(self, shard: int, next_record_no: int) -> None:
+        left = []
+        for one in self._awaited:
+            if one[0] == shard and one[1] < next_record_no:
+                if not one[2].done():
+                    one[2].set_result(None)
+            elif not one[2].done():
+                left.append(one)
+        self._awaited = left
 
     def _learn(self, shard: int) -> None:
         """Take in what the shard has defined since the last look."""

@@ -15,20 +15,23 @@ from msgspec import Struct
 
 from webapp.candles import CandleSet
 from zexchange.limits import ACCOUNT_NONE, EXECUTION_REPORT_BYTES
-from zexchange.wire.messages import ExecType, ExecutionReport, Liquidity, Side
+from zexchange.wire.messages import ExecType, ExecutionReport, Liquidity, ReportFlags, Side
 
 TRADES_KEPT = 1_000
 """Of each market."""
 REPORTS_KEPT = 5_000
 """Of each account and shard."""
 
+_CLIENT_ORDER_ID_OFFSET = 56
 _EXEC_TYPE_OFFSET = 157
 _SIDE_OFFSET = 158
 _LIQUIDITY_OFFSET = 159
+_FLAGS_OFFSET = 160
 _ADDRESSED = struct.Struct("<Q136xI20x")
 _TRADE = struct.Struct("<24xQQ56xqQ8xQ16xI10xB9x")
 assert _ADDRESSED.size == _TRADE.size == EXECUTION_REPORT_BYTES
 _IS_TRADE, _IS_TAKER, _IS_AUCTION = int(ExecType.TRADE), int(Liquidity.TAKER), int(Liquidity.AUCTION)
+_IS_NEW, _IS_DUPLICATE = int(ExecType.NEW), int(ReportFlags.DUPLICATE)
 _IS_RESIZED = int(ExecType.MARKET_SIZES_SET)
 _DEFINES = bytes((ExecType.ASSET_ADDED, ExecType.MARKET_ADDED, ExecType.MARKET_SIZES_SET))
 
@@ -115,9 +118,11 @@ class History:
         touched = Touched(set(), set(), defines)
         reports = self._reports
         offset = 0
-        for account_id, market_id in _ADDRESSED.iter_unpack(events):
+        flags = events[_FLAGS_OFFSET::size]
+        for (account_id, market_id), flag in zip(_ADDRESSED.iter_unpack(events), flags, strict=True):
             touched.markets.add(market_id)
-            if account_id != ACCOUNT_NONE:
+            # What repeats an outcome, as a batch came twice, tells nothing new, and under its old number.
+            if account_id != ACCOUNT_NONE and not flag & _IS_DUPLICATE:
                 touched.accounts.add(account_id)
                 kept = reports.get((shard, account_id))
                 if kept is None:
@@ -163,4 +168,24 @@ class History:
             if report.report_seq <= report_seq:
                 break
             found.append(report)
+        return found[::-1]
+
+    def order_entered(self, account_id: int, shard: int, client_order_id: int) -> ExecutionReport | None:
+        """The report about the newest order of this client order id that came into the book or traded at once."""
+        wanted = client_order_id.to_bytes(8, "little")
+        end = _CLIENT_ORDER_ID_OFFSET + len(wanted)
+        for event in reversed(self._reports.get((shard, account_id), ())):
+            if event[_EXEC_TYPE_OFFSET] == _IS_NEW and event[_CLIENT_ORDER_ID_OFFSET:end] == wanted:
+                return ExecutionReport.decode_block(event)
+        return None
+
+    def reports_of_record(self, account_id: int, shard: int, record_no: int) -> list[ExecutionReport]:
+        """What the account was told of one record, oldest first."""
+        found: list[ExecutionReport] = []
+        for event in reversed(self._reports.get((shard, account_id), ())):
+            report = ExecutionReport.decode_block(event)
+            if report.record_no < record_no:
+                break
+            if report.record_no == record_no:
+                found.append(report)
         return found[::-1]

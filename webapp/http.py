@@ -115,13 +115,20 @@ class Handler(tornado.web.RequestHandler):
         return self.web.sessions.of_token(token.strip())
 
     def account(self) -> int:
-        """Of the session. Raises Problem."""
+        """Of the signature of this request, or of the session. Raises Problem."""
+        request = self.request
+        if "Zx-Signature" in request.headers:
+            return self.web.signed_requests.account(
+                request.method or "",
+                request.path,
+                request.query,
+                request.body,
+                request.headers,
+                self.web.account_of_key,
+            )
         session = self.session()
         if session.account_id is None:
-            for engine in self.web.follower.engines().values():
-                session.account_id = engine.account_of_key(session.public_key)
-                if session.account_id is not None:
-                    break
+            session.account_id = self.web.account_of_key(session.public_key)
         if session.account_id is None:
             raise Problem("UNKNOWN_KEY", "the key has no account yet")
         return session.account_id

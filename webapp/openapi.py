@@ -31,6 +31,16 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     body: Any = None
     query: Sequence[tuple[str, str, dict[str, Any]]] = ()
     private: bool = False
+    session_only: bool = False
+    """Of private ones: a signed request is not enough."""
+
+
+_SIGNED_REQUEST = (
+    ("key", "Zx-Key", "The account's public key in hex."),
+    ("time", "Zx-Timestamp", "Milliseconds since 1970."),
+    ("nonce", "Zx-Nonce", "8 to 64 characters that no other request of the minute has."),
+    ("signature", "Zx-Signature", "Of this one request, in hex: see docs/web.md."),
+)
 
 
 def _whole(low: int, high: int, default: int | None = None) -> dict[str, Any]:
@@ -167,6 +177,7 @@ OPERATIONS: tuple[Operation, ...] = (
         method="delete",
         path="/sessions/{session_id}",
         summary="Log off (the token says which session)",
+        session_only=True,
         reply=None,
         status=204,
         private=True,
@@ -191,6 +202,7 @@ OPERATIONS: tuple[Operation, ...] = (
         method="post",
         path="/orders/batch",
         summary="Submit a signed batch (as JSON, or its frame as application/octet-stream)",
+        session_only=True,
         body=account.BatchRequest,
         reply=account.BatchReply,
         query=[("validate_only", "Check it and apply nothing.", {"type": "boolean", "default": False})],
@@ -256,7 +268,13 @@ def openapi_document() -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": components,
-            "securitySchemes": {"session": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "session": {"type": "http", "scheme": "bearer"},
+                **{
+                    name: {"type": "apiKey", "in": "header", "name": header, "description": text}
+                    for name, header, text in _SIGNED_REQUEST
+                },
+            },
         },
     }
 
@@ -306,6 +324,8 @@ def _operation(operation: Operation, by_type: dict[Any, Any]) -> dict[str, Any]:
         found["requestBody"] = {"required": True, "content": content}
     if operation.private:
         found["security"] = [{"session": []}]
+        if not operation.session_only:
+            found["security"].append({name: [] for name, _, _ in _SIGNED_REQUEST})
     return found
 
 
@@ -417,7 +437,7 @@ def _docs_page() -> str:
             shown = reply.get("application/json", {}).get("schema")
             rows.append(
                 f"<section><h2><b>{method.upper()}</b> /api/v1{html.escape(path)}</h2>"
-                f"<p>{html.escape(operation['summary'])}{' (needs a session)' if 'security' in operation else ''}</p>"
+                f"<p>{html.escape(operation['summary'])}{' (private)' if 'security' in operation else ''}</p>"
                 f"<ul>{parameters}</ul>"
                 + (f"<p>Body: {_link(body)}</p>" if body else "")
                 + (f"<p>Reply: {_link(shown)}</p>" if shown else "")

@@ -7,8 +7,9 @@ import binascii
 
 import msgspec
 
-from webapp.problems import Problem
+from webapp.problems import Problem, of_reason
 from zexchange.wire import signing
+from zexchange.wire.messages import SignedBatch, WireError, decode, template_of
 
 
 def whole_of(text: str) -> int:
@@ -16,11 +17,11 @@ def whole_of(text: str) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else -1
 
 
-def key_of(text: str) -> bytes:
+def key_of(text: str, field: str = "public_key") -> bytes:
     """A public key in hex. Raises Problem."""
-    key = hex_of(text, "public_key")
+    key = hex_of(text, field)
     if len(key) != signing.PUBLIC_KEY_BYTES:
-        raise Problem("BAD_REQUEST", "a public key is 64 hex digits", field="public_key")
+        raise Problem("BAD_REQUEST", "a public key is 64 hex digits", field=field)
     return key
 
 
@@ -44,3 +45,15 @@ def cursor_of(text: str) -> dict[int, int]:
 
 def cursor_text(numbers: dict[int, int]) -> str:
     return base64.urlsafe_b64encode(msgspec.msgpack.encode(numbers)).decode("ascii")
+
+
+def batch_of(frame: bytes) -> SignedBatch:
+    """A frame as the batch that it must be. Raises Problem."""
+    try:
+        if template_of(frame) != SignedBatch.TEMPLATE_ID:
+            raise Problem("BAD_REQUEST", "the body is not a SignedBatch frame")
+        batch = decode(frame)
+    except WireError as error:
+        raise of_reason(error.reason, str(error)) from None
+    assert isinstance(batch, SignedBatch)
+    return batch

@@ -27,8 +27,10 @@ from webapp.log_files import LogFiles
 from webapp.operator import Operator
 from webapp.problems import Problem
 from webapp.sessions import ApiSessions
+from webapp.signed_requests import SignedRequests
 from webapp.sockets import MESSAGE_BYTES_MAX, FeedSocket, TunnelSocket
 from webapp.status import OperationsView
+from webapp.submission import Submission
 from webapp.views import Views
 from zexchange.client.errors import KeyFileError
 from zexchange.client.keys import load_key
@@ -212,6 +214,8 @@ def _build(context: ProcessContext) -> Web:
         feed=feed,
         log_files=LogFiles(paths, open_store(paths, config)),
         sessions=ApiSessions(host, port, genesis.deployment_id),
+        submission=Submission(follower),
+        signed_requests=SignedRequests(genesis.deployment_id, lambda: time.time_ns() // 1_000_000),
         operator=_operator(context, paths),
         metrics=Metrics(),
         rate_limit=RateLimit(),

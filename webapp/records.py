@@ -1,7 +1,7 @@
 """Proofs that a record is in the log of a shard: its execution tree (docs/formats.md), and where each record is.
 
 The tree needs every record from the first. Where the replica begins with a snapshot, because the log is long, it stays
-empty and there are no proofs. 64 bytes of memory per record.
+empty and there are no proofs; where records are is known from there on. 64 bytes of memory per record.
 """
 
 from __future__ import annotations
@@ -30,35 +30,43 @@ class RecordTree:
         self.tree.append(leaf_hash(genesis_record(genesis)))
         self._firsts = array("Q")
         self._epochs = array("Q")
+        self._begin = EntryId(0, 1)
+        self._next = 1
 
     @property
     def size(self) -> int:
-        """Number of the next record."""
+        """Leaves of the tree."""
         return self.tree.size
 
+    def begin(self, record_no: int, epoch: int) -> None:
+        """The first batch that is added begins with this record, and the one before it was of this epoch."""
+        self._begin = EntryId(epoch, record_no)
+        self._next = record_no
+
     def add(self, stored: StoredBatch) -> None:
-        """The next batch, in order; ignored unless all before it were added."""
-        if stored.id.record_no != self.size:
-            return
+        """The next batch, in order."""
         self._firsts.append(stored.id.record_no)
         self._epochs.append(stored.id.epoch)
-        for frame in _frames(stored):
-            self.tree.append(leaf_hash(frame))
+        frames = _frames(stored)
+        self._next = stored.id.record_no + len(frames)
+        if stored.id.record_no == self.tree.size:
+            for frame in frames:
+                self.tree.append(leaf_hash(frame))
 
     def epoch_before(self, record_no: int) -> int | None:
         """Epoch of the batch before the one that begins with this record, 0 if there is none; None if unknown."""
-        if record_no > self.size:
+        if not self._begin.record_no <= record_no <= self._next:
             return None
         at = bisect_right(self._firsts, record_no - 1) - 1
-        return self._epochs[at] if at >= 0 else 0
+        return self._epochs[at] if at >= 0 else self._begin.epoch
 
     def frame(self, record_no: int, paths: DataPaths, client: StreamClient) -> bytes:
         """The signed frame that is this record. Raises KeyError, Mismatch, StoreUnavailable, StoreRefused."""
         at = bisect_right(self._firsts, record_no) - 1
-        if at < 0 or record_no >= self.size:
+        if at < 0 or record_no >= self._next:
             raise KeyError(f"record {record_no}")
         first, epoch = self._firsts[at], self._epochs[at]
-        before = self._epochs[at - 1] if at else 0
+        before = self._epochs[at - 1] if at else self._begin.epoch
         history = LogHistory(paths, client, self._shard)
         for chunk in history.chunks(first, before, until=EntryId(epoch, first), count=1):
             return _frames(chunk[0])[record_no - first]

@@ -15,6 +15,7 @@ import secrets
 import time
 from collections.abc import Callable
 
+from webapp.parsing import batch_of
 from webapp.problems import Problem, of_reason
 from zexchange.limits import ACCOUNT_NONE
 from zexchange.wire import signing
@@ -33,11 +34,9 @@ from zexchange.wire.messages import (
     Sequence,
     ShardStatus,
     ShardStatusRequest,
-    SignedBatch,
     Terminate,
     WireError,
     decode,
-    template_of,
 )
 
 HEARTBEAT_INTERVAL_MS = 10_000
@@ -108,13 +107,7 @@ class ApiSession:
         """Send a signed batch; returns one report per command, or a NotApplied. Raises Problem."""
         if self.ended is not None:
             raise self.ended
-        try:
-            if template_of(frame) != SignedBatch.TEMPLATE_ID:
-                raise Problem("BAD_REQUEST", "the body is not a SignedBatch frame")
-            batch = decode(frame)
-        except WireError as error:
-            raise of_reason(error.reason, str(error)) from None
-        assert isinstance(batch, SignedBatch)
+        batch = batch_of(frame)
         if batch.public_key != self.public_key:
             raise of_reason(ReasonCode.KEY_NOT_OF_SESSION)
         if batch.nonce in self._waiting:

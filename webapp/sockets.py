@@ -105,11 +105,10 @@ class FeedSocket(_Socket):
             signing.verify_raw(signature, signed, key)
         except WireError as error:
             raise Problem(error.reason.name) from None
-        for engine in self.web.follower.engines().values():
-            account_id = engine.account_of_key(key)
-            if account_id is not None:
-                return account_id
-        raise Problem("UNKNOWN_KEY", "the key has no account")
+        account_id = self.web.account_of_key(key)
+        if account_id is None:
+            raise Problem("UNKNOWN_KEY", "the key has no account")
+        return account_id
 
 
 class TunnelSocket(_Socket):

@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -33,7 +34,7 @@ from zexchange.verification.merkle import leaf_hash, verify_consistency, verify_
 from zexchange.verification.note import NoteKey, TreeHead, open_note
 from zexchange.wire.messages import Challenge, OperatorBatch, SignedBatch, decode
 from zexchange.wire.session import ClientSession, Established, SessionSettings
-from zexchange.wire.signing import sign_batch
+from zexchange.wire.signing import request_signed_bytes, sign_batch
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -284,6 +285,37 @@ def test_orders_over_http_are_signed_by_their_owner(site: Site) -> None:
     assert (status, problem["code"]) == (422, "KEY_NOT_OF_SESSION")
     assert site.call("DELETE", "/api/v1/sessions/current", token=token)[0] == 204
     assert site.call("GET", "/api/v1/orders", token=token)[0] == 401
+
+
+def test_a_signed_request_needs_no_session(site: Site) -> None:
+    account_id = site.exchange.account("web-signer", USD="25")
+    key = site.exchange.key("web-signer")
+
+    def headers(path: str, query: str, nonce: str) -> dict[str, str]:
+        now_ms = time.time_ns() // 1_000_000
+        deployment_id = bytes.fromhex(site.get("/version")["deployment_id"])
+        message = request_signed_bytes(deployment_id, "GET", path, query, b"", now_ms, nonce)
+        return {
+            "Zx-Key": bytes(key.verify_key).hex(),
+            "Zx-Timestamp": str(now_ms),
+            "Zx-Nonce": nonce,
+            "Zx-Signature": key.sign(message).signature.hex(),
+        }
+
+    paths = ("/balances", "/orders", "/orders/history", "/fills", "/proofs/balance")
+    token, _ = site.log_on(key)
+    site.eventually("/balances", lambda body: body["balances"], token)
+    for number, path in enumerate(paths):
+        sent = headers(f"/api/v1{path}", "limit=7", f"nonce-{number:04}")
+        status, body, _ = site.call("GET", f"/api/v1{path}?limit=7", headers=sent)
+        assert status == 200, body
+        if path == "/balances":
+            assert body["account_id"] == str(account_id)
+        status, problem, _ = site.call("GET", f"/api/v1{path}?limit=7", headers=sent)
+        assert (status, problem["code"], problem["field"]) == (401, "REQUEST_REPLAYED", "Zx-Nonce")
+    sent = headers("/api/v1/fills", "limit=7", "nonce-again")
+    status, problem, _ = site.call("GET", "/api/v1/fills?limit=8", headers=sent)
+    assert (status, problem["code"]) == (401, "REQUEST_SIGNATURE_INVALID")
 
 
 def test_logon_with_a_bad_signature_is_refused(site: Site) -> None:

@@ -12,6 +12,7 @@ and R, no cofactor. `self_test()` proves that this is the rule in force.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -38,6 +39,7 @@ DEPLOYMENT_ID_BYTES = 32
 
 TAG_BATCH = b"zx.v1/batch".ljust(16, b"\0")
 TAG_LOGON = b"zx.v1/logon".ljust(16, b"\0")
+TAG_REQUEST = b"zx.v1/request".ljust(16, b"\0")
 
 _SIGNATURE_END = BODY_OFFSET + SIGNATURE_BYTES
 _PUBLIC_KEY_END = _SIGNATURE_END + PUBLIC_KEY_BYTES
@@ -54,6 +56,14 @@ def batch_signed_bytes(frame: Buffer, deployment_id: bytes) -> bytes:
 def establish_signed_bytes(frame: Buffer, deployment_id: bytes) -> bytes:
     """What the signature of an Establish frame covers."""
     return _signed_bytes(TAG_LOGON, frame, deployment_id)
+
+
+def request_signed_bytes(
+    deployment_id: bytes, method: str, path: str, query: str, body: bytes, timestamp_ms: int, nonce: str
+) -> bytes:
+    """What the signature of a single HTTP request covers (docs/web.md); path and query as sent, without the "?"."""
+    lines = (method, path, query, str(timestamp_ms), nonce, hashlib.sha256(body).hexdigest())
+    return TAG_REQUEST + deployment_id + "\n".join(lines).encode()
 
 
 def sign_batch(batch: SignedBatch | OperatorBatch, key: SigningKey, deployment_id: bytes) -> bytes:
