@@ -35,6 +35,7 @@ from zexchange.runtime.running import RunningExchange
 __all__ = ["WebLoadResult", "run_web_load"]
 
 MARKET = "BTC-USD"
+SETTINGS = {"web.enabled": "true", "web.connections_per_address": "5000"}
 DAY_NS = 86_400 * 1_000_000_000
 WARM_UP_S = 1.0
 CONNECT_TIMEOUT_S = 60.0
@@ -71,7 +72,7 @@ def run_web_load(clients: int, duration_s: float, amends_per_s: float, levels: i
     try:
         with (
             tempfile.TemporaryDirectory(prefix="zx-perf-") as folder,
-            RunningExchange(Path(folder) / "data", settings={"web.enabled": "true"}) as exchange,
+            RunningExchange(Path(folder) / "data", settings=SETTINGS) as exchange,
         ):
             return _measure(exchange, ours, clients, duration_s, amends_per_s, levels)
     finally:

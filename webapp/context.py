@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from webapp.feed import Feed
 from webapp.follower import Follower
+from webapp.limits import Connections, Proxies, RateLimit
 from webapp.log_files import LogFiles
 from webapp.operator import Operator
 from webapp.problems import Problem
@@ -22,11 +22,6 @@ from webapp.views import Views
 from zexchange.config import Config
 from zexchange.genesis import Genesis, Market
 from zexchange.runtime.paths import DataPaths
-
-RATE_PER_MINUTE = 1_200
-"""Requests of one address in a minute."""
-_RATE_WINDOW_S = 60.0
-_RATE_ADDRESSES_MAX = 10_000
 
 
 class Metrics:
@@ -55,27 +50,6 @@ class Metrics:
         )
 
 
-class RateLimit:
-    """Requests per address, in fixed windows. Pure."""
-
-    def __init__(self, per_window: int = RATE_PER_MINUTE, window_s: float = _RATE_WINDOW_S) -> None:
-        self.per_window = per_window
-        self.window_s = window_s
-        self._used: OrderedDict[str, tuple[float, int]] = OrderedDict()
-
-    def take(self, address: str, now_s: float) -> tuple[bool, int, int]:
-        """Whether one more is allowed; how many are left, and in how many seconds there are all of them again."""
-        begun_s, used = self._used.pop(address, (now_s, 0))
-        if now_s - begun_s >= self.window_s:
-            begun_s, used = now_s, 0
-        used += 1
-        self._used[address] = (begun_s, used)
-        if len(self._used) > _RATE_ADDRESSES_MAX:
-            self._used.popitem(last=False)
-        reset_s = max(1, round(begun_s + self.window_s - now_s))
-        return used <= self.per_window, max(0, self.per_window - used), reset_s
-
-
 class Web(Struct, frozen=True, kw_only=True):
     """The shared parts."""
 
@@ -93,6 +67,8 @@ class Web(Struct, frozen=True, kw_only=True):
     """None where this process has no operator key: then there is no admin API."""
     metrics: Metrics
     rate_limit: RateLimit
+    connections: Connections
+    proxies: Proxies
     page: Path | None
     """Folder of the built page."""
     origins: frozenset[str]

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import tornado.web
+from tornado.httputil import HTTPServerRequest
 
 from webapp.context import Web
 from webapp.problems import Problem
@@ -54,7 +55,8 @@ class Handler(tornado.web.RequestHandler):
         self._stand()
         if self.limited:
             limit = self.web.rate_limit
-            allowed, left, reset_s = limit.take(self.request.remote_ip or "", time.monotonic())
+            address = address_of(self.web, self.request)
+            allowed, left, reset_s = limit.take(address, time.monotonic())
             self._stand(
                 **{
                     "RateLimit-Policy": f'"default";q={limit.per_window};w={limit.window_s:.0f}',
@@ -195,6 +197,11 @@ class ReadyHandler(Handler):
         super().prepare()
         if not self.web.follower.caught_up:
             raise Problem("NOT_READY", "still replaying the log")
+
+
+def address_of(web: Web, request: HTTPServerRequest) -> str:
+    """Whose request it is."""
+    return web.proxies.client(request.remote_ip or "", request.headers.get("X-Forwarded-For", ""))
 
 
 class NotFound(Handler):

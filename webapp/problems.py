@@ -6,7 +6,9 @@ import msgspec
 
 from zexchange.wire.messages import ReasonCode
 
-_RETRYABLE = frozenset({"SERVER_BUSY", "NOT_READY", "RATE_LIMITED", "TIMEOUT", "SHARD_RESTARTED"})
+_RETRYABLE = frozenset(
+    {"SERVER_BUSY", "NOT_READY", "RATE_LIMITED", "TIMEOUT", "TOO_MANY_CONNECTIONS", "SHARD_RESTARTED"}
+)
 
 STATUS: dict[str, int] = {
     "BAD_REQUEST": 400,
@@ -31,6 +33,7 @@ STATUS: dict[str, int] = {
     "UNSUPPORTED_MEDIA_TYPE": 415,
     "RANGE_NOT_SATISFIABLE": 416,
     "RATE_LIMITED": 429,
+    "TOO_MANY_CONNECTIONS": 429,
     "INTERNAL": 500,
     "SERVER_BUSY": 503,
     "NOT_READY": 503,

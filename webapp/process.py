@@ -18,17 +18,18 @@ import tornado.netutil
 import tornado.web
 
 from webapp import account, admin, log_download, openapi, rest, status
-from webapp.context import Metrics, RateLimit, Web
+from webapp.context import Metrics, Web
 from webapp.feed import Feed
 from webapp.follower import Follower
 from webapp.history import Touched
 from webapp.http import BODY_BYTES_MAX, Handler, NotFound
+from webapp.limits import Connections, Proxies, RateLimit
 from webapp.log_files import LogFiles
 from webapp.operator import Operator
 from webapp.problems import Problem
 from webapp.sessions import ApiSessions
 from webapp.signed_requests import SignedRequests
-from webapp.sockets import MESSAGE_BYTES_MAX, FeedSocket, TunnelSocket
+from webapp.sockets import MESSAGE_BYTES_MAX, FeedSocket, TunnelSocket, publish
 from webapp.status import OperationsView
 from webapp.submission import Submission
 from webapp.views import Views
@@ -174,10 +175,7 @@ async def _tick(context: ProcessContext, web: Web) -> None:
         if not web.follower.caught_up:
             continue
         context.ready(port=context.config.web_port, admin_port=context.config.admin_port)
-        for member in web.feed.tick(time.monotonic_ns() // 1_000_000):
-            client = member.client
-            assert isinstance(client, FeedSocket)
-            client.close(1013, "too slow")
+        publish(web.feed, time.monotonic_ns() // 1_000_000)
         ticks += 1
         if ticks % _TICKS_PER_SECOND == 0:
             web.feed.heartbeat()
@@ -218,7 +216,9 @@ def _build(context: ProcessContext) -> Web:
         signed_requests=SignedRequests(genesis.deployment_id, lambda: time.time_ns() // 1_000_000),
         operator=_operator(context, paths),
         metrics=Metrics(),
-        rate_limit=RateLimit(),
+        rate_limit=RateLimit(config.web.requests_per_minute),
+        connections=Connections(config.web.connections_per_address),
+        proxies=_proxies(config),
         page=page,
         origins=origins(config),
     )
@@ -232,6 +232,14 @@ def _operator(context: ProcessContext, paths: DataPaths) -> Operator | None:
         context.log.warning("no operator key: no admin API", extra={"zx": {"reason": str(error)}})
         return None
     return Operator(config.exchange.host, config.tcp_port, key, context.genesis)
+
+
+def _proxies(config: Config) -> Proxies:
+    """Raises Refused."""
+    try:
+        return Proxies(config.web.trusted_proxies)
+    except ValueError as error:
+        raise Refused(f"web.trusted_proxies: {error}") from None
 
 
 def origins(config: Config) -> frozenset[str]:

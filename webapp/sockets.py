@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import struct
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 import tornado.websocket
 from tornado.iostream import IOStream, StreamClosedError
 
 from webapp.context import Web
-from webapp.feed import LOGON_TAG, Logon, Member
+from webapp.feed import LOGON_TAG, Feed, Logon, Member
+from webapp.http import address_of
 from webapp.parsing import hex_of, key_of
 from webapp.problems import Problem
 from zexchange import __version__
@@ -19,15 +22,31 @@ from zexchange.wire import signing
 from zexchange.wire.messages import WireError
 
 MESSAGE_BYTES_MAX = 65_536
-CLIENTS_MAX = 5_000
 TUNNEL_BUFFER_BYTES = 1_048_576
 _READ_BYTES = 65_536
 _POLICY_VIOLATION, _TRY_AGAIN = 1008, 1013
+_RETRY_S = 10
 
 
 class _Socket(tornado.websocket.WebSocketHandler):
     def initialize(self, web: Web) -> None:
         self.web = web
+
+    async def get(self, *args: Any, **kwargs: Any) -> None:
+        """The handshake; refused with a problem document where there are too many already."""
+        address = address_of(self.web, self.request)
+        try:
+            self.web.connections.take(address)
+        except Problem as problem:
+            self.set_status(problem.status)
+            self.set_header("Content-Type", "application/problem+json")
+            self.set_header("Retry-After", str(_RETRY_S))
+            self.finish(msgspec.json.encode(problem.body(secrets.token_hex(8))))
+            return
+        try:
+            await super().get(*args, **kwargs)  # until the connection is over
+        finally:
+            self.web.connections.release(address)
 
     def check_origin(self, origin: str) -> bool:
         return origin in self.web.origins
@@ -75,9 +94,6 @@ class FeedSocket(_Socket):
         return None if stream.closed() or not isinstance(stream, IOStream) else stream
 
     def open(self, *_args: str, **_kwargs: str) -> None:
-        if self.web.feed.clients >= CLIENTS_MAX:
-            self.close(_TRY_AGAIN, "too many clients")
-            return
         self.set_nodelay(True)
         self._member = self.web.feed.connect(self, __version__)
 
@@ -153,6 +169,14 @@ class TunnelSocket(_Socket):
         except (OSError, tornado.websocket.WebSocketClosedError, StreamClosedError):
             pass
         self.close(1000, "the session is over")
+
+
+def publish(feed: Feed, now_ms: int) -> None:
+    """Send to everybody what has changed, and close those that have not read for too long."""
+    for member in feed.tick(now_ms):
+        client = member.client
+        assert isinstance(client, FeedSocket)
+        client.close(_TRY_AGAIN, "too slow")
 
 
 @lru_cache(maxsize=64)

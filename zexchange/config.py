@@ -115,6 +115,9 @@ class WebSection(_Section, frozen=True):
         ),
     ] = ""
     origins: list[str] = []
+    trusted_proxies: list[str] = []
+    requests_per_minute: Annotated[int, Meta(ge=1, le=10_000_000)] = 1_200
+    connections_per_address: Annotated[int, Meta(ge=1, le=5_000)] = 100
     publish_log: bool = True
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from tests.model import kit
-from webapp.context import RateLimit
 from webapp.decimals import rfc3339
 from webapp.feed import STALL_MS, SUBSCRIPTIONS_MAX, Feed, Logon, Member
 from webapp.history import History
+from webapp.limits import RateLimit
 from webapp.problems import Problem
 from webapp.settlement_log import SettlementLog
 from webapp.views import Views, checksum

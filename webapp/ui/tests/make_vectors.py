@@ -71,7 +71,8 @@ def state() -> dict[str, object]:
     leaves[ACCOUNT_ID] = data
     hashes = [leaf_hash(leaf) for leaf in leaves]
     subtrees = [
-        (root(hashes), len(hashes)) if number == 1 else (root([leaf_hash(NO_ENTRY)]), 1) for number in range(7)
+        (root(hashes), len(hashes)) if number == 1 else (root([leaf_hash(NO_ENTRY)]), 1)
+        for number in range(7)
     ]
     tops = [
         leaf_hash(struct.pack("<4sIQ", b"ZXT1", number, count) + subtree)
