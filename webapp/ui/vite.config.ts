@@ -19,8 +19,8 @@ export default defineConfig({
   test: {
     projects: [
       { test: { name: 'unit', include: ['tests/unit/**/*.test.ts'] } },
-      { test: { name: 'browser', include: ['tests/browser/**/*.test.ts'], maxWorkers: 1, testTimeout: 60_000, hookTimeout: 60_000 } },
-      { test: { name: 'live', include: ['tests/live/**/*.test.ts'], maxWorkers: 1, testTimeout: 90_000, hookTimeout: 60_000 } },
+      { test: { name: 'browser', include: ['tests/browser/**/*.test.ts'], maxWorkers: 1, testTimeout: 180_000, hookTimeout: 120_000 } },
+      { test: { name: 'live', include: ['tests/live/**/*.test.ts'], maxWorkers: 1, testTimeout: 180_000, hookTimeout: 120_000 } },
     ],
   },
 });
