@@ -34,6 +34,7 @@ from zexchange.runtime.exchange_info import (
     take_lock,
     write_exchange,
 )
+from zexchange.runtime.figures import FigureMemory
 from zexchange.runtime.logs import begin_output, bound_output, log_to_file, log_to_terminal, tail
 from zexchange.runtime.paths import DataPaths
 from zexchange.runtime.pinning import (
@@ -123,6 +124,7 @@ class Supervisor:
             _wakeups(config.pinning.mode, cores),
         )
         self._store = EmbeddedStore(paths, config)
+        self._figures = FigureMemory(self._names)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._ready_fds: dict[int, str] = {}
         self._log_starts: dict[str, tuple[int, int]] = {}
@@ -190,6 +192,7 @@ class Supervisor:
             for descriptor in (wake_read, wake_write, lock, self._children_lock):
                 if descriptor >= 0:
                     os.close(descriptor)
+            self._figures.close()
         return self._exit_code
 
     # --- loop -----------------------------------------------------------------------------------------------
@@ -338,6 +341,7 @@ class Supervisor:
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         environment[READY_FD_ENV] = str(ready_write)
         environment[PARENT_PID_ENV] = str(os.getpid())
+        environment.update(self._figures.environment(name))
         try:
             with self._paths.output(name).open("ab") as output:
                 child = subprocess.Popen(
@@ -345,7 +349,7 @@ class Supervisor:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    pass_fds=(ready_write, self._children_lock),
+                    pass_fds=(ready_write, self._children_lock, *self._figures.descriptors(name)),
                     start_new_session=True,  # Ctrl-C in the terminal is ours to handle
                     env=environment,
                 )
