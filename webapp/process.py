@@ -36,6 +36,7 @@ from webapp.views import Views
 from zexchange.client.errors import KeyFileError
 from zexchange.client.keys import load_key
 from zexchange.config import Config
+from zexchange.runtime.figures import FigureReader
 from zexchange.runtime.paths import DataPaths
 from zexchange.runtime.process import ProcessContext, Refused, process_context
 from zexchange.runtime.store import open_store
@@ -191,7 +192,8 @@ def _build(context: ProcessContext) -> Web:
     def on_change(_shard: int, touched: Touched) -> None:
         feeds[0].touch(touched)
 
-    follower = Follower(paths, genesis, config, context.log, on_change)
+    times = context.figures.stages
+    follower = Follower(paths, genesis, config, context.log, on_change, times)
     views = Views(genesis, follower.definitions)
     follower.on_definitions = views.learned
     feed = Feed(views, follower, time.time_ns)
@@ -216,6 +218,8 @@ def _build(context: ProcessContext) -> Web:
         signed_requests=SignedRequests(genesis.deployment_id, lambda: time.time_ns() // 1_000_000),
         operator=_operator(context, paths),
         metrics=Metrics(),
+        figures=FigureReader(),
+        times=times,
         rate_limit=RateLimit(config.web.requests_per_minute),
         connections=Connections(config.web.connections_per_address),
         proxies=_proxies(config),
