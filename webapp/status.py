@@ -74,22 +74,23 @@ class StageWindow:
         self._seconds.append(second)
 
     def figures(self) -> list[dict[str, Any]]:
-        """In the order of an order's way; without stages that did not happen."""
-        times = StageTimes()
+        """In the order of an order's way, stages that have ever happened; percentiles are None of one that did not
+        lately."""
+        ever, times = StageTimes(), StageTimes()
+        for process in (self._before or {}).values():
+            ever.gather(process, _NOTHING)
         for second in self._seconds:
             times.gather(second, _NOTHING)
-        return [
-            {
-                "stage": name,
-                "per_s": round(count / len(self._seconds), 1),
-                **{
-                    f"p{share}_us": round(times.percentile_us(stage, share / 100), 1)
-                    for share in (50, 90, 99)
-                },
-            }
-            for stage, name in enumerate(COUNTED)
-            if (count := times.count(stage))
-        ]
+        found = []
+        for stage, name in enumerate(COUNTED):
+            if not ever.count(stage):
+                continue
+            count = times.count(stage)
+            one: dict[str, Any] = {"stage": name, "per_s": round(count / max(1, len(self._seconds)), 1)}
+            for share in (50, 90, 99):
+                one[f"p{share}_us"] = round(times.percentile_us(stage, share / 100), 1) if count else None
+            found.append(one)
+        return found
 
 
 class OperationsView:
