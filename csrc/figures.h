@@ -3,9 +3,10 @@
  *
  *     ingress, matcher ──plain stores──▶ [format][values][stages] ◀──loads, when it is asked── web
  *
- * The supervisor makes the memory (a memfd, zexchange/runtime/figures.py) and hands it to both at their start. So
- * telling costs nothing beyond counting: no timer, no message and no file. It is no file on a disk on purpose: while the
- * kernel writes a page of such a file back, a store to it may wait for the disk, and with it the matcher.
+ * The supervisor makes the memory (a memfd, zexchange/runtime/figures.py) and hands it to both at their start, to the
+ * reader without the right to write. So telling costs nothing beyond counting: no timer, no message and no file. It is
+ * no file on a disk on purpose: while the kernel writes a page of such a file back, a store to it may wait for the disk,
+ * and with it the matcher.
  *
  * One thread writes. Each number is stored and loaded in one piece; different ones may be a moment apart.
  */

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 import webapp
@@ -21,6 +22,7 @@ from zexchange.wire.messages import Side
 
 pytestmark = pytest.mark.timeout(240)
 MONITORING = Path(webapp.__file__).parent / "monitoring"
+ROOT = Path(webapp.__file__).parent.parent
 
 
 class Metrics:
@@ -212,10 +214,33 @@ def test_dashboard_panels_do_not_overlap_and_have_a_unit_and_a_name() -> None:
     assert len(set(ids)) == len(ids)
 
 
+def test_alerts_are_rules_that_prometheus_takes() -> None:
+    (group,) = yaml.safe_load((MONITORING / "alerts.yml").read_text(encoding="utf-8"))["groups"]
+    for rule in group["rules"]:
+        assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
+        assert re.fullmatch(r"\d+[sm]", rule["for"])
+        assert rule["labels"]["severity"] in ("page", "ticket")
+        assert rule["annotations"]["summary"].endswith((".", "it."))
+        assert re.search(r"(==|>) \d+(\.\d+)?$", rule["expr"]), "it compares with a number"
+        for opening, closing in ("()", "{}", "[]"):
+            assert rule["expr"].count(opening) == rule["expr"].count(closing)
+
+
+def test_every_metric_is_in_the_documentation(site: Site) -> None:
+    text = (ROOT / "docs" / "web.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"`(\w+)`", text[text.index("## Monitoring") : text.index("| Alert |")]))
+    for family in Metrics(site).families.values():
+        assert family.name.startswith("zexchange_")
+        name = family.name.removeprefix("zexchange_")
+        if name.endswith("_created"):
+            continue  # when counting began, which the client library adds
+        assert {name, f"{name}_total"} & documented, f"{name} is not in docs/web.md"
+        assert family.documentation.endswith("."), f"{name} is not explained"
+
+
 def test_every_alert_says_what_to_do_in_the_documentation() -> None:
     alerts = re.findall(r"alert: (\w+)", (MONITORING / "alerts.yml").read_text(encoding="utf-8"))
-    root = Path(webapp.__file__).parent.parent
-    text = (root / "docs" / "web.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "web.md").read_text(encoding="utf-8")
     assert alerts
     assert re.findall(r"^\| (Zexchange\w+) \|", text, re.MULTILINE) == alerts
 

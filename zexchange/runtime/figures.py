@@ -5,13 +5,15 @@
     web          FigureReader().read() -> {"ingress-1": Figures, ...}, copies of this moment
 
 The memory is anonymous and shared: the supervisor hands a descriptor of it to the process that counts and to the web
-process that reads. It is gone with the last of them, and nothing is left in the data folder. A process that nobody
-supervises counts for itself.
+process that reads, which cannot write there; and nobody can make it shorter, which would end whoever counts in it.
+It is gone with the last of them, and nothing is left in the data folder. A process that nobody supervises counts for
+itself.
 """
 
 from __future__ import annotations
 
 import enum
+import fcntl
 import mmap
 import os
 from collections.abc import Iterable, Mapping
@@ -48,6 +50,7 @@ class Figure(enum.IntEnum):
 
 assert len(Figure) == lib.FIGURE_COUNT
 
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _BYTES = -(-ffi.sizeof("figures") // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
@@ -117,28 +120,33 @@ class FigureMemory:
 
     def __init__(self, names: Iterable[str]) -> None:
         """Raises OSError."""
-        self._descriptors: dict[str, int] = {}
+        self._counted: dict[str, int] = {}
+        self._read: dict[str, int] = {}
+        """The same memory, through descriptors that cannot write."""
         for name in names:
             if not name.startswith(("matcher-", "ingress-")):
                 continue
-            descriptor = os.memfd_create(f"zexchange-{name}", os.MFD_CLOEXEC)
-            self._descriptors[name] = descriptor
+            descriptor = os.memfd_create(f"zexchange-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            self._counted[name] = descriptor
             os.ftruncate(descriptor, _BYTES)
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+            self._read[name] = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
 
     def descriptors(self, name: str) -> tuple[int, ...]:
         """What the process is to inherit."""
         if name == READER:
-            return tuple(self._descriptors.values())
-        return (self._descriptors[name],) if name in self._descriptors else ()
+            return tuple(self._read.values())
+        return (self._counted[name],) if name in self._counted else ()
 
     def environment(self, name: str) -> Mapping[str, str]:
         """What it is to be told about that."""
         if name == READER:
-            shared = (f"{one}={descriptor}" for one, descriptor in self._descriptors.items())
+            shared = (f"{one}={descriptor}" for one, descriptor in self._read.items())
             return {READ_FIGURES_ENV: ",".join(shared)}
-        return {FIGURES_FD_ENV: str(self._descriptors[name])} if name in self._descriptors else {}
+        return {FIGURES_FD_ENV: str(self._counted[name])} if name in self._counted else {}
 
     def close(self) -> None:
-        for descriptor in self._descriptors.values():
+        for descriptor in (*self._counted.values(), *self._read.values()):
             os.close(descriptor)
-        self._descriptors.clear()
+        self._counted.clear()
+        self._read.clear()

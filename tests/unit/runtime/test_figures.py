@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
@@ -87,12 +88,24 @@ def test_what_a_process_counts_is_read_while_it_runs_and_begins_anew_with_the_ne
 
 def test_only_those_that_count_get_memory_and_only_the_web_process_all_of_it(memory: FigureMemory) -> None:
     assert len(memory.descriptors("matcher-0")) == len(memory.descriptors("ingress-1")) == 1
-    assert memory.descriptors("web") == memory.descriptors("matcher-0") + memory.descriptors("ingress-1")
+    assert len(memory.descriptors("web")) == 2
     for name in ("store", "bots", "settlement"):
         assert memory.descriptors(name) == ()
         assert memory.environment(name) == {}
     assert set(memory.environment("matcher-0")) == {FIGURES_FD_ENV}
     assert set(memory.environment("web")) == {READ_FIGURES_ENV}
+
+
+def test_who_reads_cannot_write_and_nobody_can_take_the_memory_away(memory: FigureMemory) -> None:
+    (counted,) = memory.descriptors("matcher-0")
+    for descriptor in memory.descriptors("web"):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.pwrite(descriptor, b"x", 0)
+        with pytest.raises(PermissionError):
+            mmap.mmap(descriptor, mmap.PAGESIZE)
+    for size in (0, os.fstat(counted).st_size + mmap.PAGESIZE):
+        with pytest.raises(PermissionError):
+            os.ftruncate(counted, size)
 
 
 def test_figures_of_another_version_are_not_read(
