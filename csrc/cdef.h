@@ -330,7 +330,7 @@ void inbox_count_waits(const inbox *self, uint64_t until_ns, stages *times, enum
 #define FIGURES_FORMAT ...
 typedef struct {
     uint64_t format;
-    uint64_t values[14];
+    uint64_t values[15];
     stages stages;
 } figures;
 enum figure { FIGURE_SIGNATURES_GOOD, ... };

@@ -27,6 +27,7 @@ enum figure {
     FIGURE_FRAMES_REFUSED,      /* that no session may send */
     FIGURE_BATCHES_BUSY,        /* answered with serverBusy */
     FIGURE_SLOW_CONSUMERS,      /* sessions ended because the client did not read */
+    FIGURE_LINK_DROPS,          /* messages that an ingress worker did not take: it then ends its sessions */
     /* As it is, or was when the loop last turned. */
     FIGURE_SESSIONS,
     FIGURE_UNVERIFIED_FRAMES, /* received, for the next turn */

@@ -172,6 +172,12 @@ def _matcher(families: Families, name: str, figures: Figures) -> None:
         figures[Figure.BATCHES_IN_FLIGHT],
         process=name,
     )
+    families.counter(
+        "link_messages_dropped",
+        "Messages that an ingress worker did not take; it ends its sessions, and they begin anew.",
+        figures[Figure.LINK_DROPS],
+        process=name,
+    )
 
 
 def _ingress(families: Families, name: str, figures: Figures) -> None:

@@ -203,7 +203,9 @@ def test_dashboard_panels_do_not_overlap_and_have_a_unit_and_a_name() -> None:
     taken: dict[tuple[int, int], str] = {}
     for panel in dashboard["panels"]:
         place = panel["gridPos"]
-        assert panel["targets"] or panel["type"] == "row"
+        assert panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert panel["targets"]
         assert all(target["expr"] for target in panel["targets"])
         assert place["x"] + place["w"] <= 24
         for x in range(place["x"], place["x"] + place["w"]):

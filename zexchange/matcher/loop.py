@@ -275,6 +275,7 @@ class MatcherLoop:
             except zmq.Again:
                 # The ingress does not take its messages. It will see the gap in their numbers and end its
                 # sessions.
+                self._figures.add(Figure.LINK_DROPS)
                 self._log.error("an ingress does not keep up", extra={"zx": {"ingress": repr(identity)}})
             except zmq.ZMQError as error:
                 if error.errno != zmq.EHOSTUNREACH:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+import zmq
 from nacl.signing import SigningKey
 
 from gateway import server
@@ -23,6 +24,7 @@ from zexchange.log.journal import ChainState, EntryId, decode_batch, iter_frames
 from zexchange.log.writer import LogWriter, Retry
 from zexchange.matcher.appender import Appender
 from zexchange.matcher.core import MatcherCore
+from zexchange.matcher.link import Kind, Outbox, entry
 from zexchange.matcher.loop import MatcherLoop, RouterSocket
 from zexchange.matcher.queries import RecentTrades
 from zexchange.runtime.figures import Figure
@@ -308,6 +310,21 @@ def test_figures_say_what_was_verified_and_what_waits(shard: Shard, alice: Clien
     shard.steps()
     assert figures[Figure.BATCHES_IN_FLIGHT] == figures[Figure.QUEUED_FRAMES] == 0
     assert figures[Figure.SIGNATURES_GOOD] == good + 5
+
+
+def test_messages_that_another_worker_does_not_take_are_counted(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_release: object) -> None:
+        raise zmq.Again
+
+    monkeypatch.setattr(shard.router, "send", full)
+    outbox = Outbox(7)
+    outbox.add(entry(Kind.PING))
+    (ping,) = outbox.take()
+    shard.core.receive(b"ingress-9", ping)
+    shard.steps()
+    assert shard.context.figures[Figure.LINK_DROPS] == 1
 
 
 def test_nobody_hears_before_the_store_says_yes(shard: Shard, alice: Client) -> None:
