@@ -311,14 +311,33 @@ void frontier_append_frames(frontier *self, const uint8_t *body, size_t length, 
 #define STAGE_COUNT ...
 #define STAGES_BUCKETS ...
 typedef struct {
-    uint64_t counts[5][1024];
-    uint64_t total_ns[5];
-    uint64_t max_ns[5];
+    uint64_t counts[7][1024];
+    uint64_t total_ns[7];
+    uint64_t max_ns[7];
 } stages;
 uint64_t stages_floor_ns(uint32_t bucket);
 enum stage { STAGE_VERIFY, ... };
 void stages_add(stages *self, enum stage stage, uint64_t duration_ns);
-void inbox_count_waits(const inbox *self, uint64_t taken_ns, stages *times);
+void stages_read(stages *self, const stages *counted);
+void stages_gather(stages *self, const stages *now, const stages *before);
+uint64_t stages_count(const stages *self, enum stage stage);
+uint64_t stages_below(const stages *self, enum stage stage, uint64_t bound_ns);
+uint64_t stages_at_rank_ns(const stages *self, enum stage stage, uint64_t rank);
+void inbox_count_waits(const inbox *self, uint64_t until_ns, stages *times, enum stage stage);
+
+/* figures.h */
+#define FIGURE_COUNT ...
+#define FIGURES_FORMAT ...
+typedef struct {
+    uint64_t format;
+    uint64_t values[15];
+    stages stages;
+} figures;
+enum figure { FIGURE_SIGNATURES_GOOD, ... };
+void figures_set(figures *self, enum figure figure, uint64_t value);
+void figures_add(figures *self, enum figure figure, uint64_t more);
+void figures_begin(figures *self);
+bool figures_read(figures *self, const figures *counted);
 
 /* pump.h */
 #define PUMP_EVENTS ...
@@ -349,6 +368,7 @@ typedef struct {
     routes *routes;
     seal *seal;
     verifiers *verifiers;
+    figures *figures;
     stages *stages;
     zx_sign_open sign_open;
     const uint8_t *deployment_id;

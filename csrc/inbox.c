@@ -182,10 +182,10 @@ void inbox_commit(inbox *self, uint32_t applied) {
     }
 }
 
-void inbox_count_waits(const inbox *self, uint64_t taken_ns, stages *times) {
+void inbox_count_waits(const inbox *self, uint64_t until_ns, stages *times, enum stage stage) {
     for (uint32_t index = 0; index < self->applied; index++) {
         const uint64_t verified_ns = self->origins[index].verified_ns;
         if (verified_ns == 0) continue;
-        stages_add(times, STAGE_BUS, taken_ns > verified_ns ? taken_ns - verified_ns : 0);
+        stages_add(times, stage, until_ns > verified_ns ? until_ns - verified_ns : 0);
     }
 }

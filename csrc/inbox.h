@@ -101,8 +101,8 @@ uint32_t inbox_take(
 /* The first `applied` frames of the body leave the queue; the body is empty again. */
 void inbox_commit(inbox *self, uint32_t applied);
 
-/* After inbox_commit() of frames that were taken at `taken_ns`: counts how long each had waited since it was verified.
+/* After inbox_commit(): counts as `stage` how long it was for each frame from its verification until `until_ns`.
  * Frames of which that is not known are left out. */
-void inbox_count_waits(const inbox *self, uint64_t taken_ns, stages *times);
+void inbox_count_waits(const inbox *self, uint64_t until_ns, stages *times, enum stage stage);
 
 #endif

@@ -141,6 +141,12 @@ static void write_request(pump *self) {
         (uint32_t)snprintf((char *)self->expected, PUMP_REPLY_BYTES, "$%d\r\n%s\r\n", id_bytes, id);
 }
 
+/* Says what is waiting, before the loop sleeps. */
+static void tell_queues(const pump *self) {
+    figures_set(self->parts.figures, FIGURE_QUEUED_FRAMES, self->parts.inbox->frames);
+    figures_set(self->parts.figures, FIGURE_BATCHES_IN_FLIGHT, self->in_flight || self->waits);
+}
+
 /* Applies what is in the inbox and sends the batch. Returns attention. */
 static uint32_t seal_and_send(pump *self) {
     if (self->in_flight || !self->may_seal || self->store_fd < 0 || self->parts.inbox->frames == 0) return 0;
@@ -154,9 +160,11 @@ static uint32_t seal_and_send(pump *self) {
     ZX_ASSERT(error == ZX_OK); /* frames in the inbox are well-formed */
     write_request(self);
     self->in_flight = 1;
-    count_stage(self, STAGE_MATCH, begun_ns);
-    if (self->parts.stages != NULL) inbox_count_waits(self->parts.inbox, begun_ns, self->parts.stages);
     self->sent_ns = clock_ns(CLOCK_MONOTONIC);
+    if (self->parts.stages != NULL) {
+        stages_add(self->parts.stages, STAGE_MATCH, self->sent_ns - begun_ns);
+        inbox_count_waits(self->parts.inbox, begun_ns, self->parts.stages, STAGE_BUS);
+    }
     self->deadline_ms = self->sent_ns / 1000000u + self->parts.timeout_ms;
     if (send_request(self)) return 0;
     self->in_flight = 0;
@@ -224,11 +232,10 @@ static bool record_trades(pump *self, const uint8_t *events, uint64_t count) {
 }
 
 /* Sends the reports of the batch that is on disk, as far as there is room for what must be handed off. */
-static uint32_t land(pump *self) {
-    const uint64_t begun_ns = begin_stage(self);
+static uint32_t land(pump *self, uint64_t begun_ns) {
     const seal *const sealed = self->parts.seal;
     const uint64_t count = sealed->events_bytes / ENGINE_REPORT_BYTES;
-    const uint64_t at_ms = now_ms();
+    const uint64_t at_ms = begun_ns / 1000000u;
     uint32_t attention = 0;
     while (self->landing_at < count) {
         if (self->handoff_bytes > ROUTES_OUT_BYTES - ROUTES_OUT_BYTES_SOFT) return PUMP_HANDOFF;
@@ -255,7 +262,10 @@ static uint32_t land(pump *self) {
     }
     self->landing = 0;
     self->in_flight = 0;
-    count_stage(self, STAGE_PUBLISH, begun_ns);
+    const uint64_t ended_ns = count_stage(self, STAGE_PUBLISH, begun_ns);
+    if (self->parts.stages != NULL) {
+        inbox_count_waits(self->parts.inbox, ended_ns, self->parts.stages, STAGE_ACKNOWLEDGE);
+    }
     return attention | (self->handoff_bytes > 0 ? PUMP_HANDOFF : 0u);
 }
 
@@ -272,9 +282,8 @@ static uint32_t read_reply(pump *self) {
         return PUMP_STORE;
     }
     if (self->reply_bytes < self->expected_bytes) return 0;
-    if (self->parts.stages != NULL) {
-        stages_add(self->parts.stages, STAGE_APPEND, clock_ns(CLOCK_MONOTONIC) - self->sent_ns);
-    }
+    const uint64_t said_ns = clock_ns(CLOCK_MONOTONIC);
+    if (self->parts.stages != NULL) stages_add(self->parts.stages, STAGE_APPEND, said_ns - self->sent_ns);
     const seal *const sealed = self->parts.seal;
     self->landed_batches++;
     self->landed_first_record_no = sealed->first_record_no;
@@ -282,7 +291,7 @@ static uint32_t read_reply(pump *self) {
     memcpy(self->landed, sealed->batch, sealed->batch_bytes);
     self->landing = 1;
     self->landing_at = 0;
-    return land(self);
+    return land(self, said_ns);
 }
 
 /* ------------------------------------------------------------ from the clients */
@@ -297,6 +306,7 @@ static uint32_t verify(pump *self) {
     const uint64_t verified_ns = count_stage(self, STAGE_VERIFY, begun_ns);
     if (bad > 0) return PUMP_REFUSED;
     express_pass_on(pending, self->parts.inbox, self->link, verified_ns);
+    figures_add(self->parts.figures, FIGURE_SIGNATURES_GOOD, count);
     self->added += count;
     return 0;
 }
@@ -347,7 +357,7 @@ uint32_t pump_run(pump *self, int wait_ms) {
     self->rest_bytes = 0;
     self->added = 0;
     self->handoff_bytes = 0;
-    uint32_t attention = self->landing ? land(self) : 0;
+    uint32_t attention = self->landing ? land(self, clock_ns(CLOCK_MONOTONIC)) : 0;
     if (attention == 0) attention = seal_and_send(self);
     uint64_t until_ms = now_ms() + (uint64_t)(wait_ms > 0 ? wait_ms : 0);
     bool waited = false;
@@ -362,6 +372,7 @@ uint32_t pump_run(pump *self, int wait_ms) {
             }
             if (self->deadline_ms - at_ms < sleep_ms) sleep_ms = self->deadline_ms - at_ms;
         }
+        tell_queues(self);
         struct epoll_event ready[PUMP_EVENTS_MAX];
         const int count = epoll_wait(self->parts.epoll_fd, ready, (int)PUMP_EVENTS_MAX, (int)sleep_ms);
         waited = true;
@@ -396,5 +407,6 @@ uint32_t pump_run(pump *self, int wait_ms) {
         if (was_in_flight && !self->in_flight && !self->may_seal) attention |= PUMP_TURN;
         if (!self->in_flight && !self->waits && self->parts.inbox->frames > 0) attention |= PUMP_TURN;
     }
+    tell_queues(self);
     return attention;
 }

@@ -24,11 +24,11 @@
 #include "base.h"
 #include "engine.h"
 #include "express.h"
+#include "figures.h"
 #include "idmap.h"
 #include "inbox.h"
 #include "routes.h"
 #include "seal.h"
-#include "stages.h"
 #include "verifiers.h"
 
 #define PUMP_FDS_MAX 65536u       /* descriptors from here on are the caller's */
@@ -79,7 +79,8 @@ typedef struct pump_parts {
     routes *routes;
     seal *seal;
     verifiers *verifiers;
-    stages *stages; /* or NULL */
+    figures *figures;
+    stages *stages; /* those of `figures`, or NULL: the stages are not counted */
     zx_sign_open sign_open;
     const uint8_t *deployment_id;
     const char *log_key;   /* key of the stream */

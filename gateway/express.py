@@ -72,14 +72,16 @@ class Express:
         """Verify what was taken in this turn: True if all of it is good. Then `pass_on` it, else `take_refused`."""
         return not lib.express_verify(self._handle, self.verifiers.handle, sign_open, self.deployment_id)
 
-    def pass_on(self, verified_ns: int) -> None:
-        """Queue for the matcher what is verified and good. `verified_ns`: when that was found, 0 if nobody measures."""
+    def pass_on(self, verified_ns: int) -> int:
+        """Queue for the matcher what is verified and good; returns how many. `verified_ns`: when that was found, 0 if
+        nobody measures."""
         if self._link is None:
             self._link = self._core.link_number(self.identity)
             assert self._link is not None, "sessions are opened over the link"
-        count = self._handle.pending
+        count = int(self._handle.pending)
         lib.express_pass_on(self._handle, self._core.inbox.handle, self._link, verified_ns)
         self._core.direct_frames_added(self.identity, count)
+        return count
 
     def take_refused(self) -> list[Refused]:
         """What was verified and not queued, because not all of it is good."""

@@ -249,6 +249,11 @@ class Ingress:
         """`end_turn` has left batches or queries for the next turn."""
         return bool(self._pending)
 
+    @property
+    def waiting(self) -> int:
+        """How many batches and queries those are."""
+        return len(self._pending)
+
     def connection(self, session_id: int) -> Connection | None:
         """The connection with this number, while it is there."""
         return self._connections.get(session_id)

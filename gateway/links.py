@@ -50,6 +50,11 @@ class ShardLink:
         """The matcher is not there or does not keep up: refuse logons, batches and queries."""
         return not self.joined or bool(self.unsent) or self._in_flight_bytes >= self._max_in_flight_bytes
 
+    @property
+    def in_flight_bytes(self) -> int:
+        """Of messages that the matcher has not dealt with."""
+        return self._in_flight_bytes
+
     def add(self, kind: Kind, session_id: int, payload: bytes = b"") -> None:
         """Queue an entry for the next message."""
         self._outbox.add(link.entry(kind, session_id, payload))

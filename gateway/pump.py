@@ -15,6 +15,7 @@ from zexchange.log.journal import log_key
 from zexchange.matcher.loop import MatcherLoop
 from zexchange.matcher.sealing import NativeSeal
 from zexchange.native import ffi, lib, sign_open
+from zexchange.runtime.figures import Figures
 from zexchange.runtime.reactor import Reactor
 from zexchange.runtime.stages import StageTimes
 
@@ -56,8 +57,10 @@ class Pump:
         *,
         shard: int,
         timeout_ms: int,
+        figures: Figures,
         times: StageTimes | None,
     ) -> None:
+        """`figures` are told what is waiting; `times`, those of `figures`, count what the stages take."""
         core = matcher.core
         seal = core.seal
         assert isinstance(seal, NativeSeal), "the pump needs the engine in C"
@@ -69,7 +72,7 @@ class Pump:
         self._kept = (
             core,
             express,
-            times,
+            figures,
             ffi.new("char[]", log_key(shard).encode("ascii")),
             ffi.new("uint8_t[]", express.deployment_id),
         )
@@ -81,6 +84,7 @@ class Pump:
         parts.inbox = core.inbox.handle
         parts.routes = core.routes.handle
         parts.verifiers = express.verifiers.handle
+        parts.figures = figures.handle
         parts.stages = ffi.NULL if times is None else times.handle
         parts.sign_open = sign_open
         parts.log_key = self._kept[3]

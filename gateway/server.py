@@ -37,10 +37,11 @@ from zexchange.log.stream import StoreRefused, StoreUnavailable
 from zexchange.matcher.link import ENTRY_HEADER
 from zexchange.matcher.loop import MatcherLoop
 from zexchange.matcher.process import Companion, MakeCompanion
+from zexchange.runtime.figures import Figure
 from zexchange.runtime.pinning import physical_cores, usable_cpus
 from zexchange.runtime.process import EXIT_STORE, ProcessContext, Refused, process_context
 from zexchange.runtime.reactor import Reactor
-from zexchange.runtime.stages import StageTimes
+from zexchange.runtime.stages import VERIFY, StageTimes
 from zexchange.runtime.store import check_store, durability
 from zexchange.wire import signing
 from zexchange.wire.messages import Buffer
@@ -51,6 +52,8 @@ _ACCEPTS_PER_TURN = 64
 
 _RECEIVE_BYTES = 65_536
 _LINK_MESSAGES_PER_TURN = 64
+_TELL_INTERVAL_MS = 100
+"""Between two times that the figures are brought up to date; the links' pings make a turn at least twice a second."""
 _LAST_WORDS_MS = 1_000
 """How long a connection that is over may take to read its last message: closing at once would reset it
 unread."""
@@ -87,7 +90,6 @@ class Local(NamedTuple):
     shard: int
     matcher: MatcherLoop
     express: Express
-    times: StageTimes | None
 
 
 class Server:
@@ -108,6 +110,11 @@ class Server:
         self._log = context.log
         self._reactor = reactor
         self._ingress = ingress
+        self._figures, self._times = context.figures, context.times
+        self._tell_at_ms = 0
+        self._unsent_bytes = 0
+        """Of all peers."""
+        self._slow_consumers = 0
         self._links = links
         self._carriers = carriers
         self._local = local
@@ -121,7 +128,8 @@ class Server:
                 local.express,
                 shard=local.shard,
                 timeout_ms=context.config.store.timeout_ms,
-                times=local.times,
+                figures=context.figures,
+                times=context.times,
             )
             ingress.before_tick = self._tell_session
         self._send_buffer_bytes = context.config.ingress.send_buffer_bytes
@@ -162,8 +170,11 @@ class Server:
     def pump_refused(self, batches: list[Refused_]) -> None:
         local = self._local
         assert local is not None
-        if local.times is not None:
+        if self._times is not None:
             self._ingress.verified_ns = time.monotonic_ns()
+        good = sum(verdict for _, _, _, verdict in batches)
+        self._figures.add(Figure.SIGNATURES_GOOD, good)
+        self._figures.add(Figure.SIGNATURES_BAD, len(batches) - good)
         self._ingress.verified(local.shard, batches, _now_ms())
 
     def pump_reports(self, entries: memoryview) -> None:
@@ -208,6 +219,22 @@ class Server:
             self._announced = True
             host, port = self.address
             self._context.ready(host=host, port=port)
+        if now_ms >= self._tell_at_ms:
+            self._tell_at_ms = now_ms + _TELL_INTERVAL_MS
+            self._tell()
+
+    def _tell(self) -> None:
+        """How this worker is doing, for the web process."""
+        tell, counters = self._figures.set, self._ingress.counters
+        tell(Figure.CONNECTIONS, counters.connections)
+        tell(Figure.CONNECTIONS_REFUSED, counters.refused_connections)
+        tell(Figure.FRAMES_REFUSED, counters.refused_frames)
+        tell(Figure.BATCHES_BUSY, counters.busy)
+        tell(Figure.SLOW_CONSUMERS, self._slow_consumers)
+        tell(Figure.SESSIONS, self._ingress.connections)
+        tell(Figure.UNVERIFIED_FRAMES, self._ingress.waiting)
+        tell(Figure.LINK_BYTES, sum(link.in_flight_bytes for link in self._links))
+        tell(Figure.UNSENT_BYTES, self._unsent_bytes)
 
     def close(self) -> None:
         """Tell all clients that the server stops, and close."""
@@ -227,15 +254,15 @@ class Server:
 
     def _verify_local(self, local: Local) -> None:
         """Verify what came the quick way and pass it on; one by one if not all of it is good."""
-        express, times = local.express, local.times
+        express, times = local.express, self._times
         begun_ns = time.monotonic_ns() if times is not None else 0
         good = express.verify()
         verified_ns = 0
         if times is not None:
             verified_ns = time.monotonic_ns()
-            times.add("verify", verified_ns - begun_ns)
+            times.add(VERIFY, verified_ns - begun_ns)
         if good:
-            express.pass_on(verified_ns)
+            self._figures.add(Figure.SIGNATURES_GOOD, express.pass_on(verified_ns))
         else:
             self.pump_refused(express.take_refused())
 
@@ -390,11 +417,12 @@ class Server:
         """Send what the session has to say; carry out its end."""
         self._queue(peer, peer.connection.session.take_output())
         if peer.queued_bytes > self._send_buffer_bytes and len(peer.queue) > 1 and peer.closing_at_ms is None:
+            self._slow_consumers += 1
             self._ingress.slow_consumer(peer.connection, _now_ms())
             # Nobody waits for the rest, but a frame that was begun must be finished for the last one to be
             # read.
             while len(peer.queue) > 1:
-                peer.queued_bytes -= len(peer.queue.pop())
+                self._unsent(peer, -len(peer.queue.pop()))
             self._queue(peer, peer.connection.session.take_output())
         if peer.connection.ended is not None and peer.closing_at_ms is None:
             peer.closing_at_ms = _now_ms() + _LAST_WORDS_MS
@@ -415,16 +443,20 @@ class Server:
         if not data:
             return
         peer.queue.append(memoryview(data))
-        peer.queued_bytes += len(data)
+        self._unsent(peer, len(data))
         if not peer.writing:
             self._write(peer)
+
+    def _unsent(self, peer: _Peer, more: int) -> None:
+        peer.queued_bytes += more
+        self._unsent_bytes += more
 
     def _write(self, peer: _Peer) -> None:
         queue = peer.queue
         try:
             while queue:
                 sent = peer.sock.send(queue[0])
-                peer.queued_bytes -= sent
+                self._unsent(peer, -sent)
                 if sent < len(queue[0]):
                     queue[0] = queue[0][sent:]
                     break
@@ -434,7 +466,7 @@ class Server:
         except OSError:
             # The peer is gone; reading says so next, and closes.
             queue.clear()
-            peer.queued_bytes = 0
+            self._unsent(peer, -peer.queued_bytes)
         if bool(queue) != peer.writing:
             peer.writing = bool(queue)
             self._reactor.change(
@@ -452,6 +484,7 @@ class Server:
         self._reactor.forget(fd)
         peer.sock.close()
         peer.queue.clear()
+        self._unsent(peer, -peer.queued_bytes)
         self._ingress.disconnected(peer.connection)
 
 
@@ -469,10 +502,9 @@ def run(worker: int, data: Path, config_file: Path | None, overrides: dict[str, 
         reactor = Reactor()
         cleanup.callback(reactor.close)
         reactor.watch(context.stop_fd, lambda _events: None)
-        times = StageTimes() if context.config.measurement.stages else None
-        if times is not None:
-            cleanup.callback(times.write, context.paths.stages(context.name), context.name)
-        server = cleanup.enter_context(serving(context, reactor, worker, times=times))
+        if context.times is not None:
+            cleanup.callback(context.times.write, context.paths.stages(context.name), context.name)
+        server = cleanup.enter_context(serving(context, reactor, worker))
         # The loop makes no reference cycles; a collection would only delay everybody.
         gc.collect()
         gc.freeze()
@@ -493,12 +525,10 @@ def serving(
     reactor: Reactor,
     worker: int,
     matcher: tuple[int, MatcherLoop] | None = None,
-    times: StageTimes | None = None,
 ) -> Iterator[Server]:
     """The server of one worker, closed at the end with all it has opened.
 
-    `matcher`: shard and loop of a matcher in this thread; the others are reached over ZeroMQ. `times` counts what
-    the stages take. Raises Refused.
+    `matcher`: shard and loop of a matcher in this thread; the others are reached over ZeroMQ. Raises Refused.
     """
     from zexchange import frames
 
@@ -515,20 +545,29 @@ def serving(
     ]
     verifiers = _verifiers(verify_threads(context.config, has_company=matcher is not None))
 
-    def verify_timed(batches: Sequence[bytes], deployment_id: bytes) -> Sequence[bool]:
+    def verify_counted(batches: Sequence[bytes], deployment_id: bytes) -> Sequence[bool]:
+        verdicts = verify_timed(context.times, batches, deployment_id)
+        good = sum(verdicts)
+        context.figures.add(Figure.SIGNATURES_GOOD, good)
+        context.figures.add(Figure.SIGNATURES_BAD, len(verdicts) - good)
+        return verdicts
+
+    def verify_timed(
+        times: StageTimes | None, batches: Sequence[bytes], deployment_id: bytes
+    ) -> Sequence[bool]:
         if times is None:
             return verifiers.verify(batches, deployment_id)
         begun_ns = time.monotonic_ns()
         verdicts = verifiers.verify(batches, deployment_id)
         ingress.verified_ns = time.monotonic_ns()
-        times.add("verify", ingress.verified_ns - begun_ns)
+        times.add(VERIFY, ingress.verified_ns - begun_ns)
         return verdicts
 
     ingress = Ingress(
         settings,
         context.genesis,
         links,
-        verify=verify_timed,
+        verify=verify_counted,
         check_batch=frames.check_frame,
         scan_batches=frames.scan_batches,
     )
@@ -537,7 +576,7 @@ def serving(
     if matcher is not None:
         shard, loop = matcher
         express = Express(loop.core, identity, shard, context.genesis.deployment_id, verifiers)
-        local = Local(shard, loop, express, times)
+        local = Local(shard, loop, express)
     # Its thread is started with the first socket: none where all matchers are in this thread.
     zmq_context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
     carriers: list[Carrier] = [
@@ -573,9 +612,8 @@ def make_companion(worker: int) -> MakeCompanion:
         reactor: Reactor,
         matcher: MatcherLoop,
         shard: int,
-        times: StageTimes | None,
     ) -> AbstractContextManager[Companion]:
-        return serving(context, reactor, worker, (shard, matcher), times)
+        return serving(context, reactor, worker, (shard, matcher))
 
     return make
 

@@ -262,6 +262,7 @@ class BatchHandler(ReadyHandler):
         ):
             done = Submitted(await session.submit(frame), False, batch.nonce)  # which says what is wrong
         else:
+            self.web.follower.outcomes.submitted(account_id, batch.shard, batch.nonce)
             done = await self.web.submission.submit(account_id, batch, frame, session.submit)
         if len(done.messages) == 1 and isinstance(done.messages[0], NotApplied):
             raise of_reason(done.messages[0].reason)

@@ -21,7 +21,9 @@ from webapp.submission import Submission
 from webapp.views import Views
 from zexchange.config import Config
 from zexchange.genesis import Genesis, Market
+from zexchange.runtime.figures import FigureReader
 from zexchange.runtime.paths import DataPaths
+from zexchange.runtime.stages import StageTimes
 
 
 class Metrics:
@@ -66,6 +68,10 @@ class Web(Struct, frozen=True, kw_only=True):
     operator: Operator | None
     """None where this process has no operator key: then there is no admin API."""
     metrics: Metrics
+    figures: FigureReader
+    """Those of the other processes."""
+    times: StageTimes
+    """Counted here."""
     rate_limit: RateLimit
     connections: Connections
     proxies: Proxies

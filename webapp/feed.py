@@ -126,6 +126,15 @@ class Member:
         self.topics: set[Topic] = set()
         self.missed: set[Topic] = set()
         self.busy_since_ms: int | None = None
+        self.stalled = False
+
+
+class Waiting(NamedTuple):
+    """For clients to read: of how many the last message has not left, and how many subscriptions they have missed
+    something of."""
+
+    clients: int
+    topics: int
 
 
 class _BookState(msgspec.Struct):
@@ -157,10 +166,17 @@ class Feed:
         self._stats: dict[str, Any] = {}
         self.sent = 0
         self.conflated = 0
+        self.dropped = 0
+        """Clients that have stalled for too long."""
 
     @property
     def clients(self) -> int:
         return len(self._members)
+
+    def waiting(self) -> Waiting:
+        """How it is at the moment."""
+        members = self._members.values()
+        return Waiting(sum(one.client.busy for one in members), sum(len(one.missed) for one in members))
 
     def touch(self, touched: Touched) -> None:
         """Something happened to these."""
@@ -229,6 +245,8 @@ class Feed:
                     member.busy_since_ms = now_ms
                 elif now_ms - member.busy_since_ms >= STALL_MS:
                     stalled.append(member)
+                    self.dropped += not member.stalled
+                    member.stalled = True
                 continue
             member.busy_since_ms = None
             if member.missed:

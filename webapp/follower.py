@@ -21,6 +21,7 @@ import redis.exceptions
 
 from webapp.checkpoint_states import CheckpointStates
 from webapp.history import History, Touched
+from webapp.outcomes import Outcomes
 from webapp.records import RecordTree
 from webapp.settlement_log import SettlementLog
 from zexchange.config import Config
@@ -34,6 +35,7 @@ from zexchange.log.journal import BatchInvalid, ChainState, EntryId, LogReader
 from zexchange.log.stream import StoreRefused, StoreUnavailable
 from zexchange.runtime.paths import DataPaths
 from zexchange.runtime.process import Refused
+from zexchange.runtime.stages import VISIBLE, StageTimes
 from zexchange.runtime.store import check_store_settings, open_store
 from zexchange.verification.checkpoint import CheckpointLeaf, CheckpointLogCorrupt, SignedCheckpoint
 from zexchange.verification.replay import Replay
@@ -61,8 +63,15 @@ class Follower:
     """Engines, history and checkpoints of a deployment, as of the end of the log or a moment before."""
 
     def __init__(
-        self, paths: DataPaths, genesis: Genesis, config: Config, log: logging.Logger, on_change: OnChange
+        self,
+        paths: DataPaths,
+        genesis: Genesis,
+        config: Config,
+        log: logging.Logger,
+        on_change: OnChange,
+        times: StageTimes,
     ) -> None:
+        """`times` counts how long it was until a batch was visible here."""
         self._paths = paths
         self._genesis = genesis
         self._config = config
@@ -74,7 +83,9 @@ class Follower:
         self._prover_client = open_store(paths, config)
         self._states = CheckpointStates(paths, genesis, self._prover_client, time.monotonic)
         self._replays: dict[int, Replay] = {}
+        self._times = times
         self.history = History()
+        self.outcomes = Outcomes()
         self.definitions = Definitions(genesis)
         self._learned: dict[int, tuple[int, int]] = {}
         """By shard: how many of its assets are known, and markets as of which record."""
@@ -194,13 +205,17 @@ class Follower:
             if stored.id.record_no < replay.state.next_record_no:
                 continue  # seen before the store went away
             self.records[shard].add(stored)
-            touched = self.history.add(shard, replay.apply(stored))
+            events = replay.apply(stored)
+            touched = self.history.add(shard, events)
+            self.outcomes.add(shard, events)
             if touched.defines:
                 self._learn(shard)
             self._on_change(shard, touched)
             self._arrived(shard, replay.state.next_record_no)
             if self.caught_up:
-                self.visible_ns.append(max(0, time.time_ns() - replay.engine.log_time_ns))
+                visible_ns = max(0, time.time_ns() - replay.engine.log_time_ns)
+                self.visible_ns.append(visible_ns)
+                self._times.add(VISIBLE, visible_ns)
             if time.monotonic_ns() - begun_ns > _TURN_NS:
                 await asyncio.sleep(0)
                 begun_ns = time.monotonic_ns()

@@ -20,7 +20,7 @@ import msgspec
 
 from webapp.http import Handler
 from webapp.log_files import PAGE_BYTES
-from webapp.parsing import whole_of
+from webapp.parsing import shown, whole_of
 from webapp.problems import Problem
 from zexchange.log.archive import SegmentInvalid, SegmentRef, segment_hash
 from zexchange.log.stream import StoreRefused, StoreUnavailable
@@ -81,7 +81,7 @@ class PublishedHandler(Handler):
         """Raises Problem."""
         shard = whole_of(name)
         if not 0 <= shard < self.web.genesis.shards:
-            raise Problem("SHARD_UNKNOWN", f"no shard {name}", field="shard")
+            raise Problem("SHARD_UNKNOWN", f"no shard {shown(name)}", field="shard")
         return shard
 
     def signed_size(self, shard: int) -> int:
@@ -168,7 +168,11 @@ class SegmentHandler(PublishedHandler):
         refs = (one for one in self.web.log_files.segments(shard) if one.first_record_no == record_no)
         ref = next(refs, None)
         if ref is None:
-            raise Problem("NOT_FOUND", f"no segment of shard {shard} begins with record {record_name}")
+            raise Problem(
+                "NOT_FOUND",
+                f"no segment of shard {shard} begins with record {shown(record_name)}",
+                field="first_record_no",
+            )
         self.set_header("Content-Type", "application/octet-stream")
         self.set_header("Cache-Control", _IMMUTABLE)
         self.set_header("Accept-Ranges", "bytes")

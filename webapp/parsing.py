@@ -11,10 +11,19 @@ from webapp.problems import Problem, of_reason
 from zexchange.wire import signing
 from zexchange.wire.messages import SignedBatch, WireError, decode, template_of
 
+_SHOWN_CHARS = 40
+
 
 def whole_of(text: str) -> int:
-    """A number in a path; -1 for what is none."""
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else -1
+    """A number in a path; -1 for what is none, or is not the one way to write it."""
+    if not text.isascii() or not text.isdecimal() or len(text) >= 20 or (text[0] == "0" and text != "0"):
+        return -1
+    return int(text)
+
+
+def shown(text: str) -> str:
+    """What a client sent, short enough to be repeated to it."""
+    return repr(text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}...")
 
 
 def key_of(text: str, field: str = "public_key") -> bytes:

@@ -36,7 +36,9 @@ from webapp.views import Views
 from zexchange.client.errors import KeyFileError
 from zexchange.client.keys import load_key
 from zexchange.config import Config
+from zexchange.runtime.figures import FigureReader
 from zexchange.runtime.paths import DataPaths
+from zexchange.runtime.ports import Port, PortUnavailable, unavailable, web_ports
 from zexchange.runtime.process import ProcessContext, Refused, process_context
 from zexchange.runtime.store import open_store
 from zexchange.verification.checkpoint import SignedCheckpoint
@@ -129,12 +131,10 @@ async def _serve(context: ProcessContext) -> None:
     web = _build(context)
     try:
         public, private = applications(web)
-        servers = [
-            _listen(public, config.web.host, config.web_port),
-            _listen(private, config.web.admin_host, config.admin_port),
-        ]
-    except OSError as error:
-        raise Refused(f"the web process cannot listen: {error}; see web.port and web.admin_port") from None
+        page_port, admin_port = web_ports(config)
+        servers = [_listen(public, page_port), _listen(private, admin_port)]
+    except PortUnavailable as error:
+        raise Refused(str(error)) from None
     if web.page is None:
         context.log.warning("the trading page is not built", extra={"zx": {"command": _BUILD_COMMAND}})
     tasks = [
@@ -191,7 +191,8 @@ def _build(context: ProcessContext) -> Web:
     def on_change(_shard: int, touched: Touched) -> None:
         feeds[0].touch(touched)
 
-    follower = Follower(paths, genesis, config, context.log, on_change)
+    times = context.figures.stages
+    follower = Follower(paths, genesis, config, context.log, on_change, times)
     views = Views(genesis, follower.definitions)
     follower.on_definitions = views.learned
     feed = Feed(views, follower, time.time_ns)
@@ -216,6 +217,8 @@ def _build(context: ProcessContext) -> Web:
         signed_requests=SignedRequests(genesis.deployment_id, lambda: time.time_ns() // 1_000_000),
         operator=_operator(context, paths),
         metrics=Metrics(),
+        figures=FigureReader(),
+        times=times,
         rate_limit=RateLimit(config.web.requests_per_minute),
         connections=Connections(config.web.connections_per_address),
         proxies=_proxies(config),
@@ -271,12 +274,16 @@ def applications(web: Web) -> tuple[tornado.web.Application, tornado.web.Applica
     return tornado.web.Application(public, **settings), tornado.web.Application(private, **settings)
 
 
-def _listen(application: tornado.web.Application, host: str, port: int) -> tornado.httpserver.HTTPServer:
+def _listen(application: tornado.web.Application, port: Port) -> tornado.httpserver.HTTPServer:
+    """Raises PortUnavailable."""
     server = tornado.httpserver.HTTPServer(
         application,
         max_body_size=BODY_BYTES_MAX,
         max_buffer_size=4 * BODY_BYTES_MAX,
         idle_connection_timeout=60,
     )
-    server.add_sockets(tornado.netutil.bind_sockets(port, host))
+    try:
+        server.add_sockets(tornado.netutil.bind_sockets(port.number, port.host))
+    except OSError as error:
+        raise unavailable(port, error) from error
     return server

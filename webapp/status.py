@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import psutil
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from webapp.context import Web
+from webapp.exporter import Exporter, checkpoint_age_s, processes_of, unsigned_records
 from webapp.http import Handler
-from zexchange import __version__
 from zexchange.runtime.exchange_info import read_exchange
-from zexchange.verification.checkpoint import CheckpointLeaf
+from zexchange.runtime.figures import Figure, Figures
+from zexchange.runtime.stages import COUNTED, StageTimes
+
+WINDOW_S = 10
+"""What the latencies of the operations view are about."""
+
+_NOTHING = StageTimes()
 
 
 class LiveHandler(Handler):
@@ -43,82 +51,46 @@ class MetricsHandler(Handler):
 
     def get(self) -> None:
         registry = CollectorRegistry()
-
-        def gauge(name: str, text: str, value: float, **labels: str) -> None:
-            found = gauges.get(name)
-            if found is None:
-                found = gauges[name] = Gauge(f"zexchange_{name}", text, tuple(labels), registry=registry)
-            (found.labels(**labels) if labels else found).set(value)
-
-        gauges: dict[str, Gauge] = {}
-        web = self.web
-        gauge(
-            "build_info",
-            "Version and deployment.",
-            1,
-            version=__version__,
-            deployment=web.genesis.deployment_id.hex(),
-        )
-        gauge("ready", "1 when this process can answer.", not web.not_ready())
-        gauge("websocket_clients", "Clients of the feed.", web.feed.clients)
-        gauge("websocket_messages_sent", "Messages sent to clients of the feed.", web.feed.sent)
-        gauge("websocket_messages_conflated", "Messages that slow clients did not get.", web.feed.conflated)
-        gauge("api_sessions", "Sessions logged on over HTTP.", len(web.sessions))
-        gauge("events", "Reports seen since the start of this process.", web.follower.history.events)
-        for shard, engine in web.follower.engines().items():
-            counts = engine.counts()
-            label = {"shard": str(shard)}
-            gauge("records", "Records in the log.", engine.next_record_no - 1, **label)
-            gauge("commands", "Commands applied.", engine.next_seq - 1, **label)
-            gauge("trades", "Trades.", engine.next_trade_id - 1, **label)
-            gauge("open_orders", "Orders resting in books.", counts.open_orders, **label)
-            gauge("accounts", "Accounts.", counts.accounts, **label)
-        age_s = checkpoint_age_s(web)
-        if age_s is not None:
-            gauge("checkpoint_age_seconds", "Since the newest checkpoint was signed.", age_s)
-            gauge("checkpoints", "Checkpoints signed.", len(web.follower.checkpoints))
-        for name, process in processes_of(web).items():
-            gauge("process_up", "1 when the process is ready.", process["state"] == "ready", process=name)
-            gauge("process_restarts", "How often it was started again.", process["restarts"], process=name)
-            gauge("process_rss_bytes", "Resident memory.", process["rss"], process=name)
-            gauge("process_cpu_seconds", "Processor time used.", process["cpu_s"], process=name)
-            for cpu in process["cpus"]:
-                gauge("process_pinned", "1 for each core it is pinned to.", 1, process=name, cpu=str(cpu))
+        registry.register(Exporter(self.web))
         self.set_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-        self.finish(generate_latest(registry) + generate_latest(web.metrics.registry))
+        self.finish(generate_latest(registry) + generate_latest(self.web.metrics.registry))
 
 
-def checkpoint_age_s(web: Web) -> float | None:
-    """Since the newest checkpoint was signed; None before the first."""
-    known = web.follower.checkpoints
-    if not known:
-        return None
-    leaf = CheckpointLeaf.decode(known.get(len(known) - 1).leaf, len(known) - 1)
-    return max(0.0, (time.time_ns() - leaf.time_ns) / 1e9)
+class StageWindow:
+    """How long the stages took during the last seconds, in all processes together."""
 
+    def __init__(self) -> None:
+        self._before: dict[str, StageTimes] | None = None
+        self._seconds: deque[StageTimes] = deque(maxlen=WINDOW_S)
 
-def processes_of(web: Web) -> dict[str, dict[str, Any]]:
-    """The processes of the exchange, if it was started here."""
-    info = read_exchange(web.paths)
-    found: dict[str, dict[str, Any]] = {}
-    for name, process in ({} if info is None else info.processes).items():
-        rss, cpu_s = 0, 0.0
-        if process.pid is not None:
-            try:
-                with (one := psutil.Process(process.pid)).oneshot():
-                    rss = one.memory_info().rss
-                    times = one.cpu_times()
-                    cpu_s = times.user + times.system
-            except psutil.Error:
-                pass
-        found[name] = {
-            "state": process.state,
-            "restarts": process.restarts,
-            "cpus": list(process.cpus),
-            "rss": rss,
-            "cpu_s": cpu_s,
-        }
-    return found
+    def add(self, now: Mapping[str, StageTimes]) -> None:
+        """What the processes have counted so far, once a second. The first time only shows where they begin."""
+        before, self._before = self._before, dict(now)
+        if before is None:
+            return
+        second = StageTimes()
+        for name, times in now.items():
+            second.gather(times, before.get(name, _NOTHING))
+        self._seconds.append(second)
+
+    def figures(self) -> list[dict[str, Any]]:
+        """In the order of an order's way, stages that have ever happened; percentiles are None of one that did not
+        lately."""
+        ever, times = StageTimes(), StageTimes()
+        for process in (self._before or {}).values():
+            ever.gather(process, _NOTHING)
+        for second in self._seconds:
+            times.gather(second, _NOTHING)
+        found = []
+        for stage, name in enumerate(COUNTED):
+            if not ever.count(stage):
+                continue
+            count = times.count(stage)
+            one: dict[str, Any] = {"stage": name, "per_s": round(count / max(1, len(self._seconds)), 1)}
+            for share in (50, 90, 99):
+                one[f"p{share}_us"] = round(times.percentile_us(stage, share / 100), 1) if count else None
+            found.append(one)
+        return found
 
 
 class OperationsView:
@@ -127,6 +99,7 @@ class OperationsView:
     def __init__(self, web: Web) -> None:
         self._web = web
         self._before: tuple[float, int, int, dict[str, float]] | None = None
+        self._window = StageWindow()
         psutil.cpu_percent(percpu=True)
 
     def figures(self) -> dict[str, Any]:
@@ -136,7 +109,9 @@ class OperationsView:
         records = sum(engine.next_record_no - 1 for engine in engines.values())
         commands = sum(engine.next_seq - 1 for engine in engines.values())
         now_s = time.monotonic()
-        processes = processes_of(web)
+        processes = processes_of(read_exchange(web.paths))
+        told = web.figures.read()
+        self._window.add({name: one.stages for name, one in told.items()} | {"web": _copy(web.times)})
         cpu_s = {name: one["cpu_s"] for name, one in processes.items()}
         before, self._before = self._before, (now_s, records, commands, cpu_s)
         elapsed_s = max(1e-3, now_s - before[0]) if before else 1.0
@@ -150,6 +125,8 @@ class OperationsView:
             "checkpoints": str(len(web.follower.checkpoints)),
             # From the log time of a batch to its being seen here, durable and replayed: of those since the last call.
             "latency_us": self._latency_us(),
+            "stages": self._window.figures(),
+            "queues": self._queues(told),
             "ws_clients": web.feed.clients,
             "cpus": psutil.cpu_percent(percpu=True),
             "shards": [
@@ -179,6 +156,25 @@ class OperationsView:
             ],
         }
 
+    def _queues(self, told: Mapping[str, Figures]) -> dict[str, int]:
+        """What waits, in all processes together."""
+
+        def of_all(figure: Figure) -> int:
+            return sum(one[figure] for one in told.values())
+
+        waiting = self._web.feed.waiting()
+        return {
+            "unverified_frames": of_all(Figure.UNVERIFIED_FRAMES),
+            "matcher_frames": of_all(Figure.QUEUED_FRAMES),
+            "matcher_questions": of_all(Figure.QUEUED_OTHERS),
+            "batches_in_flight": of_all(Figure.BATCHES_IN_FLIGHT),
+            "link_bytes": of_all(Figure.LINK_BYTES),
+            "unsent_bytes": of_all(Figure.UNSENT_BYTES),
+            "unsigned_records": sum(unsigned_records(self._web).values()),
+            "ws_clients_waiting": waiting.clients,
+            "sessions": of_all(Figure.SESSIONS),
+        }
+
     def _latency_us(self) -> dict[str, int] | None:
         seen = sorted(self._web.follower.visible_ns)
         self._web.follower.visible_ns.clear()
@@ -188,6 +184,12 @@ class OperationsView:
             name: seen[min(len(seen) - 1, int(share * len(seen)))] // 1_000
             for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
         }
+
+
+def _copy(times: StageTimes) -> StageTimes:
+    copy = StageTimes()
+    copy.gather(times, _NOTHING)
+    return copy
 
 
 def routes() -> list[tuple[str, Any]]:

@@ -136,9 +136,9 @@ class LoggingSection(_Section, frozen=True):
 
 
 class MeasurementSection(_Section, frozen=True):
-    """What the processes count about themselves for `python -m perf`."""
+    """What the processes count about themselves."""
 
-    stages: bool = False
+    stages: bool = True
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

@@ -147,6 +147,74 @@ def test_what_is_not_there_is_named(site: Site, path: str, status: int, code: st
     assert (found, problem["code"]) == (status, code)
 
 
+BAD_NAMES = (
+    "0",
+    "2",  # is a record, but no segment begins with it
+    "9999999999999999999",
+    "99999999999999999999",
+    "-1",
+    "+1",
+    "01",
+    "1.0",
+    "1e0",
+    "0x1",
+    "1%20",
+    "%201",
+    "1%00",
+    "%EF%BC%91",  # a full-width 1
+    "%D9%A1",  # an Arabic one
+    "%FF",
+    "00000000000000000001.seg",
+    "..",
+    "%2e%2e",
+    "..%2f..%2fgenesis.toml",
+    "%2fetc%2fpasswd",
+    "1%2f",
+    "1%3fx",
+    "9" * 5_000,
+    "a" * 5_000,
+)
+
+
+@pytest.mark.parametrize("name", BAD_NAMES, ids=[name[:24] for name in BAD_NAMES])
+def test_bad_name_of_a_segment_is_a_problem_document(site: Site, name: str) -> None:
+    """Whatever is asked for, the answer is no file, and says what was wrong in the one form that errors have."""
+    _settled(site)
+    for path, field in ((f"0/segments/{name}", "first_record_no"), (f"{name}/segments/1", "shard")):
+        if field == "shard" and name == "0":
+            continue
+        status, problem, headers = site.call("GET", f"/api/v1/log/{path}")
+        assert headers["content-type"] == "application/problem+json"
+        if name == "%FF":  # no text at all
+            expected = (400, "BAD_REQUEST", "urn:zexchange:problem:bad-request")
+        elif field == "shard":
+            expected = (404, "SHARD_UNKNOWN", "urn:zexchange:problem:shard-unknown")
+        else:
+            expected = (404, "NOT_FOUND", "urn:zexchange:problem:not-found")
+        assert (status, problem["code"], problem["type"]) == expected
+        assert problem["status"] == status
+        assert problem["retryable"] is False
+        assert problem["title"]
+        assert problem["request_id"]
+        assert len(problem["detail"]) < 200
+        if name != "%FF":
+            assert problem["field"] == field
+        assert "etag" not in headers
+        assert headers["cache-control"] == "no-store"
+
+
+def test_segment_has_one_name_and_its_neighbours_none(site: Site) -> None:
+    _settled(site)
+    shown = site.get("/log/0/segments?limit=1000")["segments"]
+    starts = {int(one["first_record_no"]) for one in shown}
+    for number in range(1, int(shown[-1]["last_record_no"]) + 2):
+        status, _, headers = site.call("GET", f"/api/v1/log/0/segments/{number}")
+        if number in starts:
+            assert (status, headers["content-type"]) == (200, "application/octet-stream")
+        elif number <= int(shown[-1]["last_record_no"]):
+            assert (status, headers["content-type"]) == (404, "application/problem+json")
+
+
 def test_a_log_that_is_not_published_is_not_served(tmp_path: Path, command: Command) -> None:
     settings = {"web.enabled": "true", "web.publish_log": "false"}
     with RunningExchange(tmp_path / "data", settings=settings) as running:

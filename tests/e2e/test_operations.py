@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from zexchange.client import new_key
 from zexchange.config import Config
 from zexchange.runtime.exchange_info import read_exchange
 from zexchange.runtime.paths import DataPaths
-from zexchange.runtime.running import NotRunning, RunningExchange, wait_for
+from zexchange.runtime.running import NotRunning, RunningExchange, free_port_base, wait_for
 from zexchange.runtime.store import server_binary, server_command
 
 PASSWORD = "s3cret"
@@ -29,10 +30,30 @@ def test_the_port_of_a_running_exchange_is_refused_to_another(exchange: Exchange
     second = RunningExchange(tmp_path / "other", port_base=port)
     with pytest.raises(NotRunning) as raised:
         second.start()
-    said = str(raised.value).splitlines()
-    assert f"error: port {port} on 127.0.0.1 is in use; choose another with --port-base" in said
+    (said,) = [line for line in str(raised.value).splitlines() if line.startswith("error:")]
+    assert said.startswith(f"error: port {port} on 127.0.0.1 is in use")
+    assert said.endswith("; ingress needs it for order entry: choose another with --port-base")
+    assert "Traceback" not in str(raised.value)
     with exchange.client() as client:
         assert client.status().shards
+
+
+def test_ports_of_the_web_process_are_refused_before_anything_is_started(tmp_path: Path) -> None:
+    base = free_port_base()
+    for offset, setting, use in (
+        (30, "web.port", "the trading page"),
+        (90, "web.admin_port", "the admin API"),
+    ):
+        port = base + offset
+        with socket.create_server(("127.0.0.1", port)):
+            exchange = RunningExchange(tmp_path / setting, port_base=base, settings={"web.enabled": "true"})
+            with pytest.raises(NotRunning) as raised:
+                exchange.start()
+        text = str(raised.value)
+        assert f"error: port {port} on 127.0.0.1 is in use" in text
+        assert f"; web needs it for {use}: choose another with --port-base, or set {setting}\n" in text + "\n"
+        assert "Traceback" not in text
+        assert not (tmp_path / setting / "logs" / "matcher-0.jsonl").exists()
 
 
 def test_status_of_a_settlement_that_refuses(data: Path, command: Command) -> None:

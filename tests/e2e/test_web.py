@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import re
 import shlex
 import subprocess
 import sys
@@ -22,12 +21,12 @@ from nacl.signing import SigningKey
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
-import webapp
 from tests.e2e.conftest import MARKET, Exchange
 from webapp.feed import LOGON_TAG
 from webapp.views import checksum
 from zexchange.cli.main import run
 from zexchange.runtime.running import RunningExchange, wait_for
+from zexchange.runtime.stages import COUNTED
 from zexchange.verification.balance_proof import verify_balance_proof
 from zexchange.verification.checkpoint import CheckpointLeaf, origin_of
 from zexchange.verification.merkle import leaf_hash, verify_consistency, verify_inclusion
@@ -576,9 +575,23 @@ def test_operators_see_rates_processes_and_latency(site: Site) -> None:
     async def main() -> None:
         async with feed_of(site) as feed:
             await feed.subscribe({"channel": "stats"})
+            await feed.until(lambda one: one.get("channel") == "stats" and "stages" in one)
             await asyncio.to_thread(site.call, "POST", "/users", None, admin=True)
             found = await feed.until(lambda one: one.get("channel") == "stats" and one.get("latency_us"))
             assert found["latency_us"]["p50"] <= found["latency_us"]["p99"]
+            found = await feed.until(
+                lambda one: (
+                    one.get("channel") == "stats"
+                    and {stage["stage"] for stage in one["stages"] if stage["per_s"]} == set(COUNTED)
+                    and one["queues"]["sessions"] >= 1  # the web process's own, as operator
+                )
+            )
+            assert [stage["stage"] for stage in found["stages"]] == list(COUNTED)
+            for stage in found["stages"]:
+                assert 0 < stage["p50_us"] <= stage["p90_us"] <= stage["p99_us"]
+            assert {"matcher_frames", "batches_in_flight", "unsent_bytes", "unsigned_records"} <= set(
+                found["queues"]
+            )
             assert {one["name"] for one in found["processes"]} >= {"store", "settlement", "web"}
             assert found["shards"][0]["markets"][0] == MARKET
 
@@ -626,18 +639,6 @@ def test_tunnel_carries_a_session_unchanged(site: Site) -> None:
         await _closed(connection)
 
     asyncio.run(main())
-
-
-def test_dashboard_and_alerts_ask_for_figures_that_there_are(site: Site) -> None:
-    site.call("GET", "/api/v1/time")
-    text = site.call("GET", "/metrics")[1].decode()
-    there = set(re.findall(r"^(zexchange_\w+)|^# TYPE (zexchange_\w+)", text, re.MULTILINE))
-    names = {name for pair in there for name in pair if name}
-    folder = Path(webapp.__file__).parent / "monitoring"
-    for file in ("grafana.json", "alerts.yml"):
-        wanted = set(re.findall(r"zexchange_\w+", (folder / file).read_text(encoding="utf-8")))
-        assert wanted <= names, f"{file}: {sorted(wanted - names)}"
-    json.loads((folder / "grafana.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.timeout(240)

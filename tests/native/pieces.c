@@ -5,6 +5,7 @@
 #include "book.h"
 #include "definitions.h"
 #include "engine.h"
+#include "figures.h"
 #include "idmap.h"
 #include "kit.h"
 #include "lanes.h"
@@ -735,6 +736,76 @@ static void test_sizes(void) {
     CHECK(!definitions_sizes_are_sound(18, 0, UINT64_C(1) << 37, 1));
 }
 
+/* Durations of all magnitudes against a plain list of them. */
+static void test_stages_count_what_a_list_holds(uint64_t seed) {
+    enum { COUNT = 5000 };
+    static uint64_t durations[COUNT];
+    static stages counted, copy;
+    memset(&counted, 0, sizeof counted);
+    uint64_t total_ns = 0;
+    for (uint32_t at = 0; at < COUNT; at++) {
+        durations[at] = ((uint64_t)random_below(&seed, UINT32_MAX) << 8) >> random_below(&seed, 40);
+        stages_add(&counted, STAGE_MATCH, durations[at]);
+        total_ns += durations[at];
+    }
+    stages_read(&copy, &counted);
+    CHECK(memcmp(&copy, &counted, sizeof copy) == 0);
+    CHECK(stages_count(&copy, STAGE_MATCH) == COUNT && stages_count(&copy, STAGE_BUS) == 0);
+    CHECK(copy.total_ns[STAGE_MATCH] == total_ns);
+    for (uint32_t power = 0; power < 50; power++) {
+        for (uint64_t bound = UINT64_C(16) << power; bound < UINT64_C(32) << power; bound += UINT64_C(1) << power) {
+            uint64_t below = 0;
+            for (uint32_t at = 0; at < COUNT; at++) below += durations[at] < bound;
+            CHECK(stages_below(&copy, STAGE_MATCH, bound) == below);
+        }
+    }
+    for (uint64_t rank = 1; rank <= COUNT; rank += 7) {
+        const uint64_t found_ns = stages_at_rank_ns(&copy, STAGE_MATCH, rank);
+        uint64_t below = 0;
+        uint64_t within = 0;
+        for (uint32_t at = 0; at < COUNT; at++) {
+            below += durations[at] < found_ns;
+            within += stages_bucket(durations[at]) <= stages_bucket(found_ns);
+        }
+        CHECK(below < rank && rank <= within);
+    }
+    CHECK(stages_bucket(UINT64_MAX) < STAGES_BUCKETS);
+}
+
+/* What was counted between two copies; a count that was read a moment too early takes nothing away. */
+static void test_stages_gather_what_is_new(void) {
+    static stages before, now, between;
+    stages_add(&before, STAGE_APPEND, 100);
+    stages_add(&before, STAGE_APPEND, 5000);
+    now = before;
+    stages_add(&now, STAGE_APPEND, 5000);
+    stages_add(&now, STAGE_BUS, 7);
+    stages_gather(&between, &now, &before);
+    CHECK(stages_count(&between, STAGE_APPEND) == 1 && between.total_ns[STAGE_APPEND] == 5000);
+    CHECK(stages_count(&between, STAGE_BUS) == 1);
+    now.counts[STAGE_BUS][stages_bucket(7)] = 0;
+    now.counts[STAGE_BUS][stages_bucket(8)] = 2;
+    before.counts[STAGE_BUS][stages_bucket(7)] = 1;
+    stages_gather(&between, &now, &before);
+    CHECK(stages_count(&between, STAGE_BUS) == 3);
+}
+
+static void test_figures_are_read_once_they_have_begun(void) {
+    static figures counted, copy;
+    figures_add(&counted, FIGURE_SESSIONS, 5);
+    CHECK(!figures_read(&copy, &counted));
+    figures_begin(&counted);
+    CHECK(figures_read(&copy, &counted) && copy.values[FIGURE_SESSIONS] == 0);
+    figures_add(&counted, FIGURE_SIGNATURES_GOOD, 5);
+    figures_add(&counted, FIGURE_SIGNATURES_GOOD, 2);
+    figures_set(&counted, FIGURE_QUEUED_FRAMES, 9);
+    stages_add(&counted.stages, STAGE_VERIFY, 1000);
+    CHECK(figures_read(&copy, &counted) && memcmp(&copy, &counted, sizeof copy) == 0);
+    CHECK(copy.values[FIGURE_SIGNATURES_GOOD] == 7 && copy.values[FIGURE_QUEUED_FRAMES] == 9);
+    counted.format = FIGURES_FORMAT + 1;
+    CHECK(!figures_read(&copy, &counted));
+}
+
 int main(void) {
     const uint32_t capacities[] = {1, 2, 63, 64, 65, 128, 200};
     for (size_t at = 0; at < sizeof capacities / sizeof capacities[0]; at++) {
@@ -764,6 +835,9 @@ int main(void) {
     test_what_a_book_changed_is_undone(73, 20000, 1);
     test_configurations();
     test_sizes();
+    test_stages_count_what_a_list_holds(81);
+    test_stages_gather_what_is_new();
+    test_figures_are_read_once_they_have_begun();
     puts("ok");
     return 0;
 }

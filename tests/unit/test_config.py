@@ -57,9 +57,9 @@ def test_text_of_a_variable_becomes_the_type_of_the_setting(text: str, value: ob
 
 
 def test_booleans_and_digits_in_variables() -> None:
-    environ = {"ZX__MEASUREMENT__STAGES": "true", "ZX__EXCHANGE__HOST": "10"}
+    environ = {"ZX__MEASUREMENT__STAGES": "false", "ZX__EXCHANGE__HOST": "10"}
     config = load_config(None, environ=environ)
-    assert config.measurement.stages is True
+    assert config.measurement.stages is False
     assert config.exchange.host == "10"
 
 

@@ -270,6 +270,7 @@ class MatcherCore:
         assert self._drained is None, "one batch is in flight at a time"
         if self._time_passes:
             self._time_passes = False
+            self.inbox.commit(0)  # no frame of it is in this batch
             batch, first_record_no, _, events = self.seal.apply(_TIME_PASSED, now_ns)
             self._drained = [], events, first_record_no
             return Batch(first_record_no, batch)

@@ -22,8 +22,9 @@ from zexchange.matcher.appender import Appender
 from zexchange.matcher.core import MatcherCore, Release
 from zexchange.matcher.link import LinkMessageInvalid
 from zexchange.matcher.sealing import NativeSeal
+from zexchange.runtime.figures import Figure, Figures
 from zexchange.runtime.reactor import Reactor
-from zexchange.runtime.stages import StageTimes
+from zexchange.runtime.stages import ACKNOWLEDGE, APPEND, BUS, MATCH, PUBLISH, StageTimes
 
 _QUEUE_MESSAGES = 4_096
 """High-water mark of the socket, per ingress and direction. Ingress workers stop well before, by bytes not
@@ -34,6 +35,9 @@ _RECEIVES_PER_TURN = 256
 queries only."""
 
 _LONGEST_WAIT_MS = 60_000
+
+_TELL_INTERVAL_MS = 100
+"""Between two looks at the queues; pings of the ingress workers make a turn at least twice a second."""
 
 
 class RouterSocket:
@@ -87,13 +91,16 @@ class MatcherLoop:
         router: RouterSocket,
         max_queued: int,
         log: logging.Logger,
+        figures: Figures,
         times: StageTimes | None = None,
     ) -> None:
-        """`max_queued`: frames that may wait. `times` counts what the stages take."""
+        """`max_queued`: frames that may wait. `figures` are told how many do, `times` counts what the stages take."""
         self._core = core
         self._router = router
         self.max_queued = max_queued
         self._log = log
+        self._figures = figures
+        self._tell_at_ms = 0
         self._times = times
         self._begun_ns = 0
         self.busy = False
@@ -166,6 +173,15 @@ class MatcherLoop:
 
     def turn(self, now_ms: int, *, accept: bool = True) -> None:
         """Take what has arrived; send the next batch if none is in flight and `accept`."""
+        self._turn(now_ms, accept)
+        if now_ms >= self._tell_at_ms:
+            self._tell_at_ms = now_ms + _TELL_INTERVAL_MS
+            frames = len(self._core.inbox)
+            self._figures.set(Figure.QUEUED_FRAMES, frames)
+            self._figures.set(Figure.QUEUED_OTHERS, self._core.queued - frames + len(self._held))
+            self._figures.set(Figure.BATCHES_IN_FLIGHT, self.busy)
+
+    def _turn(self, now_ms: int, accept: bool) -> None:
         while self._held and self._core_has_room:
             self._receive(*self._held.popleft())
         if self._look:
@@ -184,8 +200,8 @@ class MatcherLoop:
             self.busy = True
             if self._times is not None:
                 self._begun_ns = time.monotonic_ns()
-                self._times.add("match", self._begun_ns - begun_ns)
-                self._times.add_waits(self._core.inbox.handle, begun_ns)
+                self._times.add(MATCH, self._begun_ns - begun_ns)
+                self._times.add_waits(self._core.inbox.handle, begun_ns, BUS)
             self.appender.begin(batch.first_record_no, batch.raw, now_ms)
             if self.busy:
                 return
@@ -204,9 +220,11 @@ class MatcherLoop:
             self._release()
             return
         landed_ns = time.monotonic_ns()
-        self._times.add("append", landed_ns - self._begun_ns)
+        self._times.add(APPEND, landed_ns - self._begun_ns)
         self._release()
-        self._times.add("publish", time.monotonic_ns() - landed_ns)
+        released_ns = time.monotonic_ns()
+        self._times.add(PUBLISH, released_ns - landed_ns)
+        self._times.add_waits(self._core.inbox.handle, released_ns, ACKNOWLEDGE)
 
     def _on_router(self, _events: int) -> None:
         self._look = True
@@ -257,6 +275,7 @@ class MatcherLoop:
             except zmq.Again:
                 # The ingress does not take its messages. It will see the gap in their numbers and end its
                 # sessions.
+                self._figures.add(Figure.LINK_DROPS)
                 self._log.error("an ingress does not keep up", extra={"zx": {"ingress": repr(identity)}})
             except zmq.ZMQError as error:
                 if error.errno != zmq.EHOSTUNREACH:

@@ -31,7 +31,6 @@ from zexchange.matcher.loop import MatcherLoop, RouterSocket
 from zexchange.matcher.recovery import LogUnusable, recover
 from zexchange.runtime.process import EXIT_FENCED, EXIT_STORE, ProcessContext, Refused, process_context
 from zexchange.runtime.reactor import Reactor
-from zexchange.runtime.stages import StageTimes
 from zexchange.runtime.store import check_store, durability, open_store
 
 
@@ -52,10 +51,8 @@ class Companion(Protocol):
         """Do what is to be done, after the handlers were called."""
 
 
-MakeCompanion = Callable[
-    [ProcessContext, Reactor, MatcherLoop, int, StageTimes | None], AbstractContextManager[Companion]
-]
-"""From context, reactor, loop, shard and the count of stages; ends all sessions at the end of the context."""
+MakeCompanion = Callable[[ProcessContext, Reactor, MatcherLoop, int], AbstractContextManager[Companion]]
+"""From context, reactor, loop and shard; ends all sessions at the end of the context."""
 
 
 def run(
@@ -97,7 +94,7 @@ def _run(context: ProcessContext, shard: int, make_companion: MakeCompanion | No
         writer.append(opening.first_record_no, opening.raw)
         context.paths.init_token(shard).unlink(missing_ok=True)
         with ExitStack() as cleanup:
-            times = StageTimes() if context.config.measurement.stages else None
+            times = context.times
             if times is not None:
                 cleanup.callback(times.write, context.paths.stages(context.name), context.name)
             reactor = Reactor()
@@ -106,13 +103,13 @@ def _run(context: ProcessContext, shard: int, make_companion: MakeCompanion | No
             router = RouterSocket(context.paths.matcher_address(shard))
             cleanup.callback(router.close)
             max_queued = context.config.matcher.max_queued_frames
-            loop = MatcherLoop(core, reactor, router, max_queued, context.log, times)
+            loop = MatcherLoop(core, reactor, router, max_queued, context.log, context.figures, times)
             appender = Appender(reactor, writer, client, context.config.store.timeout_ms, loop.landed)
             cleanup.callback(appender.close)
             loop.append_with(appender)
             companion = None
             if make_companion is not None:
-                companion = cleanup.enter_context(make_companion(context, reactor, loop, shard, times))
+                companion = cleanup.enter_context(make_companion(context, reactor, loop, shard))
             else:
                 context.ready(shard=shard, epoch=writer.epoch)
             _serve(context, loop, reactor, companion)

@@ -109,7 +109,7 @@ class DataPaths:
         return self.run / "bots.paused"
 
     def stages(self, name: str) -> Path:
-        """What a process counted of its stages, if it was asked to."""
+        """What a process counted of its stages until it stopped, unless it was not to."""
         return self.run / f"stages-{name}.json"
 
     def lock(self, name: str) -> Path:

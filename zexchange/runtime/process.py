@@ -13,6 +13,7 @@ What it promises:
 * SIGTERM and SIGINT ask to stop: `stopping` becomes true and `stop_fd` readable (and stays readable). Nothing
   is raised.
 * The process gets SIGTERM when its parent dies, even by kill -9, if the supervisor started it.
+* `figures` is memory that the web process reads while this one runs, if the supervisor started both.
 * `ready(**info)` writes one JSON line to the descriptor in ZX_READY_FD, if there is one, and closes it.
 * An exception that leaves the block is logged. `Refused` becomes exit status 78: the supervisor reports it
   and does not start the process again. Any other becomes exit status 1: it is started again, with growing
@@ -35,8 +36,10 @@ import msgspec
 
 from zexchange.config import Config, load_config
 from zexchange.genesis import Genesis, load_genesis
+from zexchange.runtime.figures import Figures, own_figures
 from zexchange.runtime.logs import log_to_file
 from zexchange.runtime.paths import DataPaths
+from zexchange.runtime.stages import StageTimes
 from zexchange.strict_toml import SettingError
 
 READY_FD_ENV = "ZX_READY_FD"
@@ -69,16 +72,29 @@ class ProcessContext:
     """What a process is given; see the module."""
 
     def __init__(
-        self, name: str, paths: DataPaths, config: Config, genesis: Genesis, log: logging.Logger
+        self,
+        name: str,
+        paths: DataPaths,
+        config: Config,
+        genesis: Genesis,
+        log: logging.Logger,
+        figures: Figures | None = None,
     ) -> None:
         self.name = name
         self.paths = paths
         self.config = config
         self.genesis = genesis
         self.log = log
+        self.figures = figures or Figures()
+        """Where the process says how it is doing."""
         self.stopping = False
         self._ready_sent = False
         self.stop_fd, self._stop_write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    @property
+    def times(self) -> StageTimes | None:
+        """Where it counts how long the stages take; None if it is not to."""
+        return self.figures.stages if self.config.measurement.stages else None
 
     def ready(self, **info: Any) -> None:
         """Say that the process does its work. `info` must be JSON; calls after the first do nothing."""
@@ -126,7 +142,7 @@ def process_context(
         print(f"zexchange {name}: {error}", file=sys.stderr)
         passes = isinstance(error, OSError) and error.errno in _PASSING_TROUBLE
         raise SystemExit(1 if passes else EXIT_REFUSED) from None
-    context = ProcessContext(name, paths, config, genesis, log)
+    context = ProcessContext(name, paths, config, genesis, log, own_figures())
 
     def asked_to_stop(_number: int, _frame: FrameType | None) -> None:
         context.stop()

@@ -5,20 +5,18 @@ children get SIGTERM from the kernel when it dies, and they hold an inherited lo
 they are really gone.
 """
 
-import errno
 import logging
 import os
 import selectors
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import psutil
 
@@ -34,6 +32,7 @@ from zexchange.runtime.exchange_info import (
     take_lock,
     write_exchange,
 )
+from zexchange.runtime.figures import FigureMemory
 from zexchange.runtime.logs import begin_output, bound_output, log_to_file, log_to_terminal, tail
 from zexchange.runtime.paths import DataPaths
 from zexchange.runtime.pinning import (
@@ -45,6 +44,7 @@ from zexchange.runtime.pinning import (
     pinning_plan,
     usable_cpus,
 )
+from zexchange.runtime.ports import PortUnavailable, reserve_ports
 from zexchange.runtime.process import EXIT_REFUSED, PARENT_PID_ENV, READY_FD_ENV, die_with_parent
 from zexchange.runtime.store import FOREIGN_ADVICE, EmbeddedStore, StoreDamaged, StoreFailed, store_url
 from zexchange.runtime.supervision import (
@@ -123,6 +123,7 @@ class Supervisor:
             _wakeups(config.pinning.mode, cores),
         )
         self._store = EmbeddedStore(paths, config)
+        self._figures = FigureMemory(self._names)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._ready_fds: dict[int, str] = {}
         self._log_starts: dict[str, tuple[int, int]] = {}
@@ -151,7 +152,7 @@ class Supervisor:
                 f"an exchange already runs in {paths.root} (pid {owner}); stop it, or use another --data"
             )
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        reservation: socket.socket | None = None
+        reservation = ExitStack()
         previous: dict[int, object] = {}
         try:
             self._log = log_to_file(
@@ -163,7 +164,10 @@ class Supervisor:
             )
             log_to_terminal()
             self._children_lock = self._wait_for_children_of_predecessor()
-            reservation = reserve_port(self._config.exchange.host, self._config.tcp_port)
+            try:
+                reservation.enter_context(reserve_ports(self._config))
+            except PortUnavailable as error:
+                raise CannotStart(str(error)) from error
             for name in self._names:
                 begin_output(paths.output(name))
             paths.exchange_json.unlink(missing_ok=True)
@@ -185,11 +189,11 @@ class Supervisor:
             paths.exchange_json.unlink(missing_ok=True)
             paths.remove_runtime()
             self._selector.close()
-            if reservation is not None:
-                reservation.close()
+            reservation.close()
             for descriptor in (wake_read, wake_write, lock, self._children_lock):
                 if descriptor >= 0:
                     os.close(descriptor)
+            self._figures.close()
         return self._exit_code
 
     # --- loop -----------------------------------------------------------------------------------------------
@@ -338,6 +342,7 @@ class Supervisor:
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         environment[READY_FD_ENV] = str(ready_write)
         environment[PARENT_PID_ENV] = str(os.getpid())
+        environment.update(self._figures.environment(name))
         try:
             with self._paths.output(name).open("ab") as output:
                 child = subprocess.Popen(
@@ -345,7 +350,7 @@ class Supervisor:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    pass_fds=(ready_write, self._children_lock),
+                    pass_fds=(ready_write, self._children_lock, *self._figures.descriptors(name)),
                     start_new_session=True,  # Ctrl-C in the terminal is ours to handle
                     env=environment,
                 )
@@ -490,67 +495,6 @@ class Supervisor:
             child.wait()
         for descriptor in list(self._ready_fds):
             self._close_ready(descriptor)
-
-
-def reserve_port(host: str, port: int) -> socket.socket | None:
-    """Make sure that nobody else listens there, and that no other exchange will; holds until the result is
-    closed.
-
-    Ingress workers share the port by SO_REUSEPORT, so two exchanges of one user could share it as well if
-    both looked before either listened: a client would reach one or the other. What is held against that is a
-    name in the abstract namespace of unix sockets, which the kernel keeps as long as the process lives (None
-    where there is no such namespace). Raises CannotStart.
-    """
-    try:
-        family, kind, protocol, _name, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise CannotStart(
-            f"the address {host!r} is unknown ({error.strerror}); set exchange.host to one of this machine"
-        ) from None
-    reservation: socket.socket | None = None
-    if sys.platform.startswith("linux"):
-        reservation = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            reservation.bind(f"\0zexchange/{address[0]}/{port}")
-        except OSError as error:
-            reservation.close()
-            if error.errno == errno.EADDRINUSE:
-                raise _port_in_use(host, port) from None
-            raise
-    try:
-        _check_port_free(host, port, family, kind, protocol, address)
-    except BaseException:
-        if reservation is not None:
-            reservation.close()
-        raise
-    return reservation
-
-
-def _port_in_use(host: str, port: int) -> CannotStart:
-    return CannotStart(f"port {port} on {host} is in use; choose another with --port-base")
-
-
-def _check_port_free(
-    host: str, port: int, family: int, kind: int, protocol: int, address: tuple[Any, ...]
-) -> None:
-    """Raise CannotStart if somebody listens there, even with SO_REUSEPORT, or the address is not ours."""
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # ignore connections that are merely closing
-        try:
-            probe.bind(address)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise _port_in_use(host, port) from None
-            if error.errno == errno.EACCES:
-                raise CannotStart(
-                    f"port {port} needs privileges; choose one above 1024 with --port-base"
-                ) from None
-            raise CannotStart(
-                f"cannot listen on {host}:{port} ({error.strerror}); "
-                "set exchange.host to an address of this machine"
-            ) from None
 
 
 def processes_of(paths: DataPaths) -> list[int]:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+import zmq
 from nacl.signing import SigningKey
 
 from gateway import server
@@ -23,12 +24,14 @@ from zexchange.log.journal import ChainState, EntryId, decode_batch, iter_frames
 from zexchange.log.writer import LogWriter, Retry
 from zexchange.matcher.appender import Appender
 from zexchange.matcher.core import MatcherCore
+from zexchange.matcher.link import Kind, Outbox, entry
 from zexchange.matcher.loop import MatcherLoop, RouterSocket
 from zexchange.matcher.queries import RecentTrades
+from zexchange.runtime.figures import Figure
 from zexchange.runtime.paths import DataPaths
 from zexchange.runtime.process import ProcessContext
 from zexchange.runtime.reactor import Reactor
-from zexchange.runtime.stages import StageTimes
+from zexchange.runtime.stages import COUNTED
 from zexchange.wire import signing
 from zexchange.wire.messages import (
     Balances,
@@ -88,9 +91,15 @@ class Shard:
         opening = self.core.open_epoch(kit.START_NS)
         writer.append(opening.first_record_no, opening.raw)
         self.router = RouterSocket(paths.matcher_address(0))
-        self.times = StageTimes()
+        self.times = self.context.figures.stages
         self.loop = MatcherLoop(
-            self.core, self.reactor, self.router, max_queued, self.context.log, self.times
+            self.core,
+            self.reactor,
+            self.router,
+            max_queued,
+            self.context.log,
+            self.context.figures,
+            self.times,
         )
         ours, self.wire = socket.socketpair()
         ours.setblocking(False)
@@ -99,7 +108,7 @@ class Shard:
         client = cast(Any, SimpleNamespace(connection=self.connection))
         self.appender = Appender(self.reactor, writer, client, 5_000, self.loop.landed)
         self.loop.append_with(self.appender)
-        self._serving = server.make_companion(0)(self.context, self.reactor, self.loop, 0, self.times)
+        self._serving = server.make_companion(0)(self.context, self.reactor, self.loop, 0)
         self.companion = cast(server.Server, self._serving.__enter__())
         self.received = b""
         self.clients: list[Client] = []
@@ -252,24 +261,70 @@ def test_order_goes_in_and_its_report_comes_out(shard: Shard, alice: Client) -> 
     assert alice.reports() == [(1, ExecType.NEW)]
     assert len(shard.ids) == 1
     assert EntryId.parse(shard.ids[0]).record_no > turns
-    assert {"verify", "bus", "match", "append", "publish"} <= set(shard.times.summary())
+    assert set(shard.times.summary()) == set(COUNTED) - {"visible"}
 
 
 def test_wait_of_every_frame_for_the_matcher_is_counted_once(shard: Shard, alice: Client) -> None:
     def waits() -> int:
-        return shard.times.summary()["bus"].count
+        told = shard.times.summary()
+        assert told["acknowledge"].count == told["bus"].count, "and so is the time until it was answered"
+        return told["bus"].count
 
     before = waits()
     assert before > 0, "the operator's batches came by a message"
     alice.send(*[buy(alice, nonce) for nonce in (1, 2, 3)])
     shard.steps()
     assert waits() == before + 3
+    shard.core.let_time_pass()
+    shard.steps()
+    assert waits() == before + 3, "a batch that only moves time has none of them"
     forged = bytearray(buy(alice, 5))
     forged[20] ^= 1
     alice.send(buy(alice, 4), bytes(forged), buy(alice, 6))  # the good ones go by a message
     shard.steps()
     assert len(alice.reports()) == 5
     assert waits() == before + 5
+
+
+def test_figures_say_what_was_verified_and_what_waits(shard: Shard, alice: Client) -> None:
+    figures = shard.context.figures
+    good = figures[Figure.SIGNATURES_GOOD]
+    assert good == 6, "accounts and deposits"
+    alice.send(buy(alice, 1))
+    shard.steps()
+    forged = bytearray(buy(alice, 2))
+    forged[20] ^= 1
+    alice.send(bytes(forged), buy(alice, 3))
+    shard.steps()
+    assert figures[Figure.SIGNATURES_GOOD] == good + 2
+    assert figures[Figure.SIGNATURES_BAD] == 1
+    assert figures[Figure.BATCHES_IN_FLIGHT] == figures[Figure.QUEUED_FRAMES] == 0
+    shard.answering = False
+    alice.send(buy(alice, 4))
+    shard.steps()
+    alice.send(buy(alice, 5), buy(alice, 6))
+    shard.steps()
+    assert figures[Figure.BATCHES_IN_FLIGHT] == 1
+    assert figures[Figure.QUEUED_FRAMES] == 2
+    shard.answering = True
+    shard.steps()
+    assert figures[Figure.BATCHES_IN_FLIGHT] == figures[Figure.QUEUED_FRAMES] == 0
+    assert figures[Figure.SIGNATURES_GOOD] == good + 5
+
+
+def test_messages_that_another_worker_does_not_take_are_counted(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_release: object) -> None:
+        raise zmq.Again
+
+    monkeypatch.setattr(shard.router, "send", full)
+    outbox = Outbox(7)
+    outbox.add(entry(Kind.PING))
+    (ping,) = outbox.take()
+    shard.core.receive(b"ingress-9", ping)
+    shard.steps()
+    assert shard.context.figures[Figure.LINK_DROPS] == 1
 
 
 def test_nobody_hears_before_the_store_says_yes(shard: Shard, alice: Client) -> None:
@@ -364,6 +419,8 @@ def test_client_that_does_not_read_gets_everything_once_it_does(shard: Shard, al
     bob = shard.client(BOB)
     alice.reading = False
     alice.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    for peer in shard.companion._peers.values():
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
     nonce = 0
     for _ in range(16):
         frames = []
@@ -372,6 +429,8 @@ def test_client_that_does_not_read_gets_everything_once_it_does(shard: Shard, al
             frames.append(alice.batch(nonce, *[kit.order(Side.BUY, 1, 50)] * 40))
         alice.send(*frames)
         shard.steps(4)
+    shard.companion._tell()
+    assert shard.context.figures[Figure.UNSENT_BYTES] > 0
     bob.send(buy(bob, 1, 40))
     shard.steps()
     assert bob.reports() == [(1, ExecType.NEW)]
@@ -381,6 +440,9 @@ def test_client_that_does_not_read_gets_everything_once_it_does(shard: Shard, al
         shard.step()
         numbers += [number for number, _ in alice.reports()]
     assert numbers == [n for n in range(1, nonce + 1) for _ in range(40)]
+    shard.companion._tell()
+    assert shard.context.figures[Figure.UNSENT_BYTES] == 0
+    assert shard.context.figures[Figure.SESSIONS] == 3
 
 
 @pytest.mark.parametrize("arrived", [True, False])

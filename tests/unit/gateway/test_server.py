@@ -119,7 +119,7 @@ class Exchange:
             reactor = Reactor()
             reactor.watch(context.stop_fd, lambda _events: None)
             router = RouterSocket(self.paths.matcher_address(0))
-            loop = MatcherLoop(core, reactor, router, 16_384, context.log)
+            loop = MatcherLoop(core, reactor, router, 16_384, context.log, context.figures)
             loop.append_with(cast(Any, AtOnce(self.log, loop.landed)))
             self.log.append(core.open_epoch(kit.START_NS).raw)
             matcher._serve(context, loop, reactor, None)

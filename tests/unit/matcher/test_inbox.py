@@ -10,7 +10,7 @@ from tests.model import kit
 from zexchange.matcher import link
 from zexchange.matcher.inbox import FRAMES, NO_LINK, REFUSED, Inbox
 from zexchange.matcher.link import Kind, LinkMessageInvalid, Outbox
-from zexchange.runtime.stages import StageTimes
+from zexchange.runtime.stages import BUS, StageTimes
 from zexchange.wire.messages import ReasonCode, Side
 
 
@@ -127,11 +127,11 @@ def test_waits_are_counted_for_what_was_applied_and_measured() -> None:
         inbox.receive(1, *outbox.take(verified_ns))
     assert inbox.take(4, 60_000, NO_LINK, []) == 4
     inbox.commit(3)
-    times.add_waits(inbox.handle, 10_000)
+    times.add_waits(inbox.handle, 10_000, BUS)
     assert times.summary()["bus"].count == 2, "nobody measured the third, and the fourth is still waiting"
     assert times.summary()["bus"].max_us == times.summary()["bus"].mean_us == 6.0
     assert inbox.take(1, 60_000, NO_LINK, []) == 1
     inbox.commit(1)
-    times.add_waits(inbox.handle, 8_000)
+    times.add_waits(inbox.handle, 8_000, BUS)
     assert times.summary()["bus"].count == 3, "a clock that seems to run backwards gives no wait of centuries"
     assert times.summary()["bus"].max_us == 6.0

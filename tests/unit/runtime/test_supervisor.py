@@ -1,6 +1,7 @@
 """The supervisor: its decisions with made-up time, and its shell over stub processes and a real store."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -520,13 +521,25 @@ def test_one_supervisor_for_each_folder(start: StartStub) -> None:
     assert first.end() == 0
 
 
-def test_a_busy_port_is_one_sentence_and_the_remedy(start: StartStub) -> None:
+@pytest.mark.parametrize(
+    ("setting", "needs"),
+    [
+        ("exchange.port_base", "ingress needs it for order entry: choose another with --port-base"),
+        ("web.port", "web needs it for the trading page: set another web.port"),
+        ("web.admin_port", "web needs it for the admin API: set another web.admin_port"),
+    ],
+)
+def test_a_busy_port_is_one_sentence_and_the_remedy(start: StartStub, setting: str, needs: str) -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
         port = taken.getsockname()[1]
-        stub = start(f"exchange.port_base={port}")
+        stub = start(f"{setting}={port}", "web.enabled=true")
         line = stub.wait_for("cannot start")
-        assert line == f"cannot start: port {port} on 127.0.0.1 is in use; choose another with --port-base"
+        pattern = (
+            rf"cannot start: port {port} on 127\.0\.0\.1 is in use( by \S+ \(pid {os.getpid()}\))?; {needs}"
+        )
+        assert re.fullmatch(pattern, line), line
         assert stub.result() == 1
+        assert not any("Traceback" in one for one in stub.lines)
 
 
 def test_a_port_has_one_exchange_even_before_it_listens(start: StartStub, tmp_path: Path) -> None:
@@ -536,7 +549,9 @@ def test_a_port_has_one_exchange_even_before_it_listens(start: StartStub, tmp_pa
     port = first.info.tcp.port
     second = Stub(tmp_path / "other", f"exchange.port_base={port}", "ingress.workers=1")
     line = second.wait_for("cannot start")
-    assert line == f"cannot start: port {port} on 127.0.0.1 is in use; choose another with --port-base"
+    assert line.startswith(
+        f"cannot start: port {port} on 127.0.0.1 is in use; ingress needs it for order entry"
+    )
     assert second.result() == 1
     assert first.end() == 0
     third = Stub(tmp_path / "other", f"exchange.port_base={port}", "ingress.workers=1")

@@ -163,6 +163,7 @@ def test_a_slow_client_gets_a_snapshot_and_nobody_else_notices(world: World, cli
         world.tick()
     assert [message["type"] for message in other.take()] == ["update"] * 5
     assert client.take() == []
+    assert world.feed.waiting() == (1, 1)
     client.busy = False
     world.tick()
     (message,) = client.take()
@@ -176,10 +177,15 @@ def test_a_slow_client_gets_a_snapshot_and_nobody_else_notices(world: World, cli
 
 
 def test_a_client_that_does_not_read_for_ten_seconds_is_named(world: World, client: Client) -> None:
+    assert world.feed.waiting() == (0, 0)
     client.busy = True
     assert world.tick(1_000) == []
+    assert world.feed.waiting() == (1, 0)
     assert world.tick(1_000 + STALL_MS - 1) == []
+    assert world.feed.dropped == 0
     assert world.tick(1_000 + STALL_MS) == [client.member]
+    assert world.tick(1_000 + STALL_MS) == [client.member], "until it is gone"
+    assert world.feed.dropped == 1
     client.busy = False
     assert world.tick(1_000 + STALL_MS + 1) == []
     client.busy = True

@@ -23,6 +23,97 @@ interface Process {
   cpu_share: number;
 }
 
+/** Over all processes. */
+interface Stage {
+  stage: string;
+  per_s: number;
+  /** Of the last seconds; null while it does not happen. */
+  p50_us: number | null;
+  p90_us: number | null;
+  p99_us: number | null;
+}
+
+const STAGES: Readonly<Record<string, string>> = {
+  verify: 'signatures are verified',
+  bus: 'an order waits for the matcher',
+  match: 'a batch is applied',
+  append: 'the store puts it on disk',
+  publish: 'reports are sent',
+  acknowledge: 'from verified to answered',
+  visible: 'until this page can show it',
+};
+
+const QUEUES: readonly (readonly [name: string, text: string, isBytes?: true])[] = [
+  ['unverified_frames', 'Frames to verify'],
+  ['matcher_frames', 'Frames for the matcher'],
+  ['matcher_questions', 'Logons and queries'],
+  ['batches_in_flight', 'Batches on their way to disk'],
+  ['link_bytes', 'On the way to matchers', true],
+  ['unsent_bytes', 'For clients to read', true],
+  ['unsigned_records', 'Records without a checkpoint'],
+  ['ws_clients_waiting', 'Pages that do not keep up'],
+  ['sessions', 'Sessions at order entry'],
+];
+
+function bytes(count: number): string {
+  if (count < 1024) return `${count} B`;
+  return count < 1024 ** 2 ? `${(count / 1024).toFixed(1)} KiB` : `${(count / 1024 ** 2).toFixed(1)} MiB`;
+}
+
+/** Three digits, in the unit that suits it. */
+function duration(us: number): string {
+  if (us >= 1_000_000) return `${(us / 1_000_000).toPrecision(3)} s`;
+  return us >= 1_000 ? `${(us / 1_000).toPrecision(3)} ms` : `${us.toPrecision(3)} µs`;
+}
+
+function Stages(props: { stages: readonly Stage[] }) {
+  return (
+    <table class="data">
+      <caption>Latency by stage, the last ten seconds</caption>
+      <thead>
+        <tr>
+          <th scope="col">Stage</th>
+          {['Per second', 'p50', 'p90', 'p99'].map((name) => (
+            <th key={name} scope="col" class="number">
+              {name}
+            </th>
+          ))}
+        </tr>
+      </thead>
+      <tbody>
+        {props.stages.map((one) => (
+          <tr key={one.stage}>
+            <td title={STAGES[one.stage]}>{one.stage}</td>
+            <td class="number">{grouped(one.per_s.toFixed(one.per_s < 10 ? 1 : 0))}</td>
+            {[one.p50_us, one.p90_us, one.p99_us].map((value, index) => (
+              <td key={index} class="number">
+                {value === null ? '–' : duration(value)}
+              </td>
+            ))}
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
+function Queues(props: { queues: Readonly<Record<string, number>> }) {
+  const known = QUEUES.filter(([name]) => props.queues[name] !== undefined);
+  return (
+    <table class="data">
+      <caption>What waits</caption>
+      <tbody>
+        {known.map(([name, text, isBytes]) => (
+          <tr key={name}>
+            <th scope="row">{text}</th>
+            <td class="number">{isBytes ? bytes(props.queues[name]!) : grouped(String(props.queues[name]))}</td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
 function Figure(props: { name: string; value: string }) {
   return (
     <div>
@@ -62,6 +153,8 @@ export function Operations() {
   const { latest, samples } = operations.value;
   const sample = samples.at(-1);
   const own = [...acknowledgements.value].sort((left, right) => left - right);
+  const stages = (latest?.stages ?? []) as Stage[];
+  const queues = (latest?.queues ?? {}) as Record<string, number>;
   const shards = (latest?.shards ?? []) as Shard[];
   const latency = (latest?.latency_us ?? {}) as Partial<Record<'p50' | 'p90' | 'p99', number>>;
   const tips = verification.value.checkpoint?.leaf.shards;
@@ -93,16 +186,19 @@ export function Operations() {
         <Figure name="Your orders, p50 / p99" value={`${percentile(own, 0.5)} / ${percentile(own, 0.99)}`} />
       </dl>
       <div class="operations-detail">
-        <figure>
-          <figcaption>
-            Commands per second{sample?.p50Us != null && (
-              <>
-                ; latency <span class="accent">p50</span> and <span class="warn">p99</span>
-              </>
-            )}
-          </figcaption>
-          <LatencyPlot />
-        </figure>
+        <div>
+          <figure>
+            <figcaption>
+              Commands per second{sample?.p50Us != null && (
+                <>
+                  ; latency <span class="accent">p50</span> and <span class="warn">p99</span>
+                </>
+              )}
+            </figcaption>
+            <LatencyPlot />
+          </figure>
+          {stages.length > 0 && <Stages stages={stages} />}
+        </div>
         <div>
           <h3>Cores</h3>
           <ul class="cores" aria-label="Load of each core">
@@ -183,6 +279,7 @@ export function Operations() {
               ))}
             </tbody>
           </table>
+          {Object.keys(queues).length > 0 && <Queues queues={queues} />}
         </div>
       </div>
     </div>

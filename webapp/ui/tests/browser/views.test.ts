@@ -33,13 +33,19 @@ it('the depth view tells total, mean price and slippage where one points', async
   await context.close();
 });
 
-it('operations: rates, percentiles, what waits, checkpoint age, shards, processes and cores', async () => {
+it('operations: rates, percentiles by stage, queues, what waits, checkpoint age, shards, processes and cores', async () => {
   const { page, context, faults } = await open();
   await page.keyboard.press('7');
   for (const name of ['Commands per second', 'Latency p50', 'Latency p90', 'Latency p99', 'Waiting for a checkpoint', 'Checkpoint age'])
     await page.waitForFunction((wanted) => [...document.querySelectorAll('.tiles div')].some((one) => one.querySelector('dt')?.textContent === wanted && /\d/.test(one.querySelector('dd')?.textContent ?? '')), name);
   await page.waitForSelector('table:has(caption:text-is("Shards")) td:has-text("BTC-USD, ETH-USD, AAPL-USD")');
   await page.waitForSelector('.operations td:has-text("1 restarts")');
+  const cells = async (caption: string, row: string) => page.locator(`.operations table:has(caption:text-is("${caption}")) tr:has(:text-is("${row}")) td`).allTextContents();
+  expect(await cells('Latency by stage, the last ten seconds', 'append')).toEqual(['append', '1,801', '311 µs', '492 µs', '918 µs']);
+  expect(await cells('Latency by stage, the last ten seconds', 'acknowledge')).toEqual(['acknowledge', '2,610', '459 µs', '819 µs', '1.57 ms']);
+  expect(await cells('Latency by stage, the last ten seconds', 'visible')).toEqual(['visible', '0.0', '–', '–', '–']);
+  expect(await cells('What waits', 'Frames for the matcher')).toEqual(['12']);
+  expect(await cells('What waits', 'For clients to read')).toEqual(['68.4 KiB']);
   expect(await page.locator('.cores meter').count()).toBe(2);
   expect(faults).toEqual([]);
   await context.close();

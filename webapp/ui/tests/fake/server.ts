@@ -346,6 +346,16 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
       channel: 'stats', type: 'update', commands_per_s: 2400 + Math.round(Math.random() * 500), records: String(exchange.frames.length - 1), commands: '5000', checkpoint_age_ms: 400,
       latency_us: { p50: 900 + Math.random() * 200, p90: 2100 + Math.random() * 400, p99: 3800 + Math.random() * 900 }, cpus: [38 + Math.random() * 10, 55 + Math.random() * 10],
       shards: [{ shard: 0, markets: MARKETS.map((one) => one.symbol), records: String(exchange.frames.length - 1), open_orders: 14_203, trades: '1200' }], ws_clients: clients.size,
+      stages: [
+        { stage: 'verify', per_s: 2610.4, p50_us: 95.2, p90_us: 131.1, p99_us: 253.9 },
+        { stage: 'bus', per_s: 2610.4, p50_us: 65.5, p90_us: 393.2, p99_us: 786.4 },
+        { stage: 'match', per_s: 1800.5, p50_us: 9.2, p90_us: 15.4, p99_us: 31.7 },
+        { stage: 'append', per_s: 1800.5, p50_us: 311.3, p90_us: 491.5, p99_us: 917.5 },
+        { stage: 'publish', per_s: 1800.5, p50_us: 22.5, p90_us: 36.9, p99_us: 73.7 },
+        { stage: 'acknowledge', per_s: 2610.4, p50_us: 458.8, p90_us: 819.2, p99_us: 1572.9 },
+        { stage: 'visible', per_s: 0, p50_us: null, p90_us: null, p99_us: null },
+      ],
+      queues: { unverified_frames: 0, matcher_frames: 12, matcher_questions: 1, batches_in_flight: 1, link_bytes: 0, unsent_bytes: 70_042, unsigned_records: 1204, ws_clients_waiting: 0, sessions: 9 },
       processes: [{ name: 'matcher-0', state: 'ready', restarts: 1, cpus: [0], rss_mb: 180, cpu_share: 0.42 }],
     });
     for (const client of clients) send(client, { op: 'heartbeat', time: nowText() });

@@ -38,6 +38,8 @@ it('loads, follows the book and verifies checkpoints', async () => {
   await page.click('#tab-operations');
   await page.waitForSelector('.operations table:has(caption:text-is("Shards")) td:has-text("BTC-USD")');
   await page.waitForSelector('.operations .cores meter');
+  await page.waitForSelector('.operations table:has(caption:text-is("Latency by stage, the last ten seconds")) tr:has(td:text-is("acknowledge"))');
+  await page.waitForSelector('.operations table:has(caption:text-is("What waits")) tr:has(th:text-is("Sessions at order entry"))');
   await page.waitForSelector('.operations table.data td:has-text("matcher-0")');
   expect(faults).toEqual([]);
   await context.close();
