@@ -1,7 +1,7 @@
 """The C sources under the address and undefined-behaviour sanitizers, without Python in the process.
 
 `pieces.c` tests the data structures alone. `pump.c` plays clients, store and kernel around the loop of a process that is
-ingress and matcher in one thread. `replay.c` replays generated streams with every check on, restores
+ingress and matcher in one thread. `edges.c` takes memory and threads away, fills buffers, and asks for what is not there. `replay.c` replays generated streams with every check on, restores
 snapshots, whole and damaged, and must see the same events as the extension does. `broken.c` breaks the state of an
 engine in every way, and the check must notice.
 """
@@ -48,7 +48,8 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if subprocess.run([compiler, *SANITIZE, probe, "-o", folder / "probe"], capture_output=True).returncode:
         pytest.skip(f"{compiler} has no sanitizers")
     sources = sorted(CSRC.glob("*.c"))
-    kernel = [f"-Wl,--wrap={name}" for name in ("send", "recv", "epoll_wait", "clock_gettime")]
+    kernel = wrap("send", "recv", "epoll_wait", "clock_gettime")
+    grants = wrap("calloc", "mmap", "munmap", "pthread_create", "pthread_cond_wait")
     tight = ["-DIDMAP_HASH_MASK=3", "-DROUTES_SESSIONS_MAX=64"]
     for name, program, defines, link in (
         ("pieces", "pieces", [], []),
@@ -57,6 +58,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("broken", "broken", [], []),
         ("undo", "undo", [], []),
         ("pump", "pump", tight, kernel),
+        ("edges", "edges", [], grants),
     ):
         command: list[str | Path] = [compiler, *FLAGS, *SANITIZE, *defines, f"-I{CSRC}"]
         objects = [folder / f"{source.stem}{''.join(defines)}.o" for source in sources]
@@ -67,6 +69,11 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def wrap(*names: str) -> list[str]:
+    """Options for the linker by which a program has calls of these functions to itself."""
+    return [f"-Wl,--wrap={name}" for name in names]
+
+
 def run(*command: str | Path) -> str:
     """Output of a program that must end well."""
     done = subprocess.run(command, capture_output=True, text=True)
@@ -74,7 +81,7 @@ def run(*command: str | Path) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("program", ["pieces", "pump"])
+@pytest.mark.parametrize("program", ["pieces", "pump", "edges"])
 def test_parts_alone(build: Path, program: str) -> None:
     assert run(build / program) == "ok"
 
