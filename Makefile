@@ -9,7 +9,7 @@ run:  ## start a complete exchange in ./data, with bots that trade play money
 	@scripts/run $(ARGS)
 
 test: setup  ## run the whole suite
-	@$(VENV)/python -m pytest -n auto --maxprocesses 4 --dist loadscope $(ARGS)
+	@$(VENV)/python -m pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 page: setup  ## the trading page, webapp/ui/dist
 	@scripts/build-page

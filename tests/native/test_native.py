@@ -78,6 +78,7 @@ def test_neither_optimisation_nor_process_decides_anything(tmp_path: Path, flags
     assert run(tmp_path / "replay", file, "77") == outcome(genesis, steps)
 
 
+@pytest.mark.slow
 def test_whatever_breaks_is_noticed(build: Path, tmp_path: Path) -> None:
     """Every sentence that a check can say is said for some defect, and no field of the state goes unchecked."""
     said: set[str] = set()
