@@ -1,4 +1,4 @@
-"""A shard so wide that the C engine fetches ahead what the next commands of a batch need: nothing comes of it but time."""
+"""A shard so wide that the C engine fetches ahead what the next commands of a batch need: it decides nothing."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """The C sources under the address and undefined-behaviour sanitizers, without Python in the process.
 
-`pieces.c` tests the data structures alone. `pump.c` plays clients, store and kernel around the loop of a process that is
-ingress and matcher in one thread. `edges.c` takes memory and threads away, fills buffers, and asks for what is not there.
-`replay.c` replays generated streams with every check on, restores snapshots, whole and damaged, and must see the same
-events, and come to the same state root, as the extension does. `broken.c` breaks the state of an engine in every way, and
-the check must notice. `undo.c` undoes what it tried, and every byte must be what it was.
+`pieces.c` tests the data structures alone. `pump.c` plays clients, store and kernel around the loop of a process
+that is ingress and matcher in one thread. `edges.c` takes memory and threads away, fills buffers, and asks for what is
+not there. `replay.c` replays generated streams with every check on, restores snapshots, whole and damaged, and must
+see the same events, and come to the same state root, as the extension does. `broken.c` breaks the state of an engine
+in every way, and the check must notice. `undo.c` undoes what it tried, and every byte must be what it was.
 """
 
 from __future__ import annotations
