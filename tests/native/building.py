@@ -62,7 +62,8 @@ def build_program(
     folder.mkdir(parents=True, exist_ok=True)
     wanted = sorted(CSRC.glob("*.c")) if csrc is None else list(csrc)
     objects = {
-        source: folder / f"{source.stem}-{_hash(command, version, headers, source.read_bytes())}.o" for source in wanted
+        source: folder / f"{source.stem}-{_hash(command, version, headers, source.read_bytes())}.o"
+        for source in wanted
     }
     # In an order of its own: of two processes that build at the same time each finds what the other has done.
     missing = [source for source in wanted if not _is_there(objects[source])]
