@@ -1,6 +1,6 @@
 # Each target does its own set-up; a second set-up takes no time. Arguments: make run ARGS="--port-base 9200"
 
-.PHONY: run page test bench setup lint lint-style lint-types lint-c lint-generated clean model fuzz lock
+.PHONY: run page test bench setup lint lint-style lint-types lint-c lint-generated clean model fuzz asan coverage lock
 
 VENV := .venv/bin
 ARGS ?=
@@ -9,7 +9,7 @@ run:  ## start a complete exchange in ./data, with bots that trade play money
 	@scripts/run $(ARGS)
 
 test: setup  ## run the whole suite
-	@$(VENV)/python -m pytest -n auto --maxprocesses 4 --dist loadscope $(ARGS)
+	@$(VENV)/python -m pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 page: setup  ## the trading page, webapp/ui/dist
 	@scripts/build-page
@@ -39,6 +39,12 @@ model: setup  ## drive both engines with generated commands, for as long as ARGS
 
 fuzz:  ## feed the engine with what a coverage-guided fuzzer makes up; ARGS is how many seconds
 	@scripts/fuzz $(ARGS)
+
+asan: setup  ## the tests with the C engine under sanitizers
+	@scripts/asan $(ARGS)
+
+coverage: setup  ## branch coverage of csrc/
+	@scripts/coverage $(ARGS)
 
 lock: setup  ## write requirements.lock anew from requirements.in
 	@scripts/lock $(ARGS)

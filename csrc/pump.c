@@ -113,7 +113,7 @@ static bool send_request(pump *self) {
         );
         if (sent < 0) {
             if (errno == EINTR) continue;
-            return errno == EAGAIN || errno == EWOULDBLOCK;
+            return errno == EAGAIN;
         }
         self->request_sent += (uint32_t)sent;
     }
@@ -195,7 +195,7 @@ static void send_reports(pump *self, uint8_t *entry, uint32_t length, uint64_t a
     }
     ssize_t sent = send(fd, reports, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0) {
-        if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) return; /* gone: reading says so */
+        if (errno != EAGAIN && errno != EINTR) return; /* gone: reading says so */
         sent = 0;
     }
     peer->sent_ms = at_ms;
@@ -273,7 +273,7 @@ static uint32_t read_reply(pump *self) {
     const ssize_t got = recv(
         self->store_fd, self->reply + self->reply_bytes, PUMP_REPLY_BYTES - self->reply_bytes, MSG_DONTWAIT
     );
-    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return 0;
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
     if (got > 0) self->reply_bytes += (uint32_t)got;
     const bool as_expected = got > 0 && self->reply_bytes <= self->expected_bytes &&
                              memcmp(self->reply, self->expected, self->reply_bytes) == 0;
@@ -323,7 +323,7 @@ static uint32_t read_client(pump *self, int32_t fd) {
     const ssize_t got = recv(fd, self->buffer, PUMP_RECEIVE_BYTES, MSG_DONTWAIT);
     pump_peer *const peer = &self->peers[fd];
     if (got <= 0) {
-        if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return 0;
+        if (got < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
         self->events[self->event_count++] = (pump_event){.fd = fd, .events = EPOLLIN};
         return PUMP_EVENTS;
     }

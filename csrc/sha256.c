@@ -95,14 +95,29 @@ __attribute__((target("sha,sse4.1,ssse3"))) static int hash(
     return 0;
 }
 
+zx_sha256 sha256_with(uint32_t leaf_1_ecx, uint32_t leaf_7_ebx) {
+    const uint32_t needed = bit_SSE4_1 | bit_SSSE3;
+    return (leaf_1_ecx & needed) == needed && (leaf_7_ebx & bit_SHA) != 0 ? hash : NULL;
+}
+
 zx_sha256 sha256_of_processor(void) {
-    unsigned a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & bit_SSE4_1) == 0 || (c & bit_SSSE3) == 0) return NULL;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (b & bit_SHA) == 0) return NULL;
-    return hash;
+    unsigned a, d; /* not asked for */
+    unsigned b = 0;
+    unsigned c = 0;
+    unsigned leaf_1_ecx = 0; /* and so it stays if the processor has no such leaf */
+    unsigned leaf_7_ebx = 0;
+    __get_cpuid(1, &a, &b, &leaf_1_ecx, &d);
+    __get_cpuid_count(7, 0, &a, &leaf_7_ebx, &c, &d);
+    return sha256_with(leaf_1_ecx, leaf_7_ebx);
 }
 
 #else
+
+zx_sha256 sha256_with(uint32_t leaf_1_ecx, uint32_t leaf_7_ebx) {
+    (void)leaf_1_ecx;
+    (void)leaf_7_ebx;
+    return NULL;
+}
 
 zx_sha256 sha256_of_processor(void) {
     return NULL;

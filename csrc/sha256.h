@@ -19,4 +19,7 @@
  * instructions. */
 zx_sha256 sha256_of_processor(void);
 
+/* The same for a processor that says this of itself: two registers of the instruction CPUID. */
+zx_sha256 sha256_with(uint32_t leaf_1_ecx, uint32_t leaf_7_ebx);
+
 #endif

@@ -33,6 +33,12 @@ def shared_data(name: str) -> Path:
     return found
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with slow tests first: what is given out to the last worker should be short."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """An empty data folder."""

@@ -22,7 +22,7 @@ from zexchange.runtime.paths import DataPaths
 from zexchange.runtime.running import RunningExchange
 from zexchange.verification.snapshot import snapshot_numbers
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.slow]
 
 BEFORE, AFTER = 60, 30
 """Batches of every trader that are acknowledged before and after each harm."""

@@ -10,6 +10,7 @@
 
 #include <string.h>
 
+#include "../native/commands.h"
 #include "../native/kit.h"
 #include "engine.h"
 #include "frames.h"
@@ -104,33 +105,11 @@ static void restore(world *self) {
 
 /* ------------------------------------------------------------ frames */
 
-static void put_header(uint8_t *frame, size_t length, uint16_t block_length, uint16_t template_id) {
-    frame[0] = (uint8_t)(length >> 24);
-    frame[1] = (uint8_t)(length >> 16);
-    frame[2] = (uint8_t)(length >> 8);
-    frame[3] = (uint8_t)length;
-    frame[4] = ZX_ENCODING_TYPE >> 8;
-    frame[5] = ZX_ENCODING_TYPE & 0xff;
-    zx_store_u16(frame + 6, block_length);
-    zx_store_u16(frame + 8, template_id);
-    zx_store_u16(frame + 10, ZX_SCHEMA_ID);
-    zx_store_u16(frame + 12, ZX_SCHEMA_VERSION);
-}
-
-static void apply_batch(
-    world *self, uint32_t account, uint16_t template_id, const void *commands, uint32_t count, uint16_t entry_length
-) {
+static void apply_batch(world *self, uint32_t account, uint16_t template_id, const void *commands, uint32_t count) {
     static uint8_t frame[FRAMES_LENGTH_MAX];
-    struct zx_signed_batch batch = {.nonce = ++self->nonce};
-    key_of(account, batch.public_key);
-    const size_t entries = ZX_BODY_OFFSET + ZX_SIGNED_BATCH_BLOCK_LENGTH + ZX_GROUP_HEADER_BYTES;
-    const size_t length = entries + (size_t)count * entry_length;
-    put_header(frame, length, ZX_SIGNED_BATCH_BLOCK_LENGTH, template_id);
-    memcpy(frame + ZX_BODY_OFFSET, &batch, ZX_SIGNED_BATCH_BLOCK_LENGTH);
-    zx_store_u16(frame + entries - 4, entry_length);
-    zx_store_u16(frame + entries - 2, (uint16_t)count);
-    memcpy(frame + entries, commands, (size_t)count * entry_length);
-    apply(self, frame, length);
+    uint8_t key[LEDGER_KEY_BYTES];
+    key_of(account, key);
+    apply(self, frame, put_batch(frame, key, ++self->nonce, template_id, commands, count));
 }
 
 static void pass_time(world *self) {
@@ -315,9 +294,7 @@ static void begin(world *self) {
                 .amount = 2000,
             };
         }
-        apply_batch(
-            self, ENGINE_OPERATOR_ACCOUNT, ZX_OPERATOR_BATCH_TEMPLATE_ID, commands, 4, ZX_OPERATOR_COMMAND_BLOCK_LENGTH
-        );
+        apply_batch(self, ENGINE_OPERATOR_ACCOUNT, ZX_OPERATOR_BATCH_TEMPLATE_ID, commands, 4);
     }
 }
 
@@ -336,15 +313,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             for (uint32_t index = 0; index < count; index++) {
                 commands[index] = trader_command(&self, &from, account);
             }
-            apply_batch(
-                &self, account, ZX_SIGNED_BATCH_TEMPLATE_ID, commands, count, ZX_COMMAND_BLOCK_LENGTH
-            );
+            apply_batch(&self, account, ZX_SIGNED_BATCH_TEMPLATE_ID, commands, count);
         } else if (what < 230) {
             const struct zx_operator_command command = operator_command(&self, &from);
-            apply_batch(
-                &self, ENGINE_OPERATOR_ACCOUNT, ZX_OPERATOR_BATCH_TEMPLATE_ID, &command, 1,
-                ZX_OPERATOR_COMMAND_BLOCK_LENGTH
-            );
+            apply_batch(&self, ENGINE_OPERATOR_ACCOUNT, ZX_OPERATOR_BATCH_TEMPLATE_ID, &command, 1);
         } else if (what < 240) {
             self.now_ns += (uint64_t)take(&from) * 50000000;
             pass_time(&self);

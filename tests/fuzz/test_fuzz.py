@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.native.building import CSRC, build_program
+
 HERE = Path(__file__).resolve().parent
-CSRC = HERE.parent.parent / "csrc"
-FLAGS = ["-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fno-omit-frame-pointer"]
-SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+SOURCES = sorted(HERE.glob("*.c"))
 
 
 @pytest.fixture(scope="module")
 def fuzz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The target as a program that reads files."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None:
-        pytest.skip("there is no C compiler")
-    program = tmp_path_factory.mktemp("fuzz") / "fuzz"
-    sources = [*sorted(HERE.glob("*.c")), *sorted(CSRC.glob("*.c"))]
-    command = [compiler, *FLAGS, *SANITIZE, f"-I{CSRC}", *sources, "-o", program]
-    built = subprocess.run(command, capture_output=True, text=True)
-    if "unrecognized" in built.stderr or "cannot find -l" in built.stderr:
-        pytest.skip(f"{compiler} has no sanitizers")
-    assert built.returncode == 0, built.stderr
-    return program
+    return build_program(tmp_path_factory.mktemp("fuzz") / "fuzz", SOURCES)
 
 
 def test_the_corpus(fuzz: Path) -> None:
@@ -46,18 +34,13 @@ def test_random_bytes(fuzz: Path, seed: int) -> None:
 
 def test_a_defect_is_found(tmp_path: Path) -> None:
     """A canary: an engine that forgets a unit of a hold ends the program."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None:
-        pytest.skip("there is no C compiler")
-    broken = tmp_path / "csrc"
-    shutil.copytree(CSRC, broken)
-    trading = broken / "trading.c"
+    trading = CSRC / "trading.c"
     text = trading.read_text()
     needle = "ledger_settle_hold(&self->ledger, balance, trading_hold_of(self, slot), 0);"
     assert needle in text
-    trading.write_text(text.replace(needle, needle.replace("slot), 0)", "slot), 1)")))
-    program = tmp_path / "fuzz"
-    sources = [*sorted(HERE.glob("*.c")), *sorted(broken.glob("*.c"))]
-    subprocess.run([compiler, "-std=c11", "-O1", f"-I{broken}", *sources, "-o", program], check=True)
+    broken = tmp_path / "trading.c"
+    broken.write_text(text.replace(needle, needle.replace("slot), 0)", "slot), 1)")))
+    others = [path for path in sorted(CSRC.glob("*.c")) if path != trading]
+    program = build_program(tmp_path / "fuzz", [*SOURCES, broken], csrc=others)
     done = subprocess.run([program, "--random", "50", "1"], capture_output=True, text=True)
     assert done.returncode != 0

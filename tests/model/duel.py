@@ -243,6 +243,11 @@ class Duel:
                 same_root = engine.state_root() == self.subject.state_root()
                 self._require(same_root, b"", "a replay has another root")
 
+    def fingerprint(self) -> str:
+        """Numbers, hash of all events, and state root."""
+        root = self.subject.state_root().hex()
+        return f"{numbers(self.subject)} {self._events.hexdigest()} {root}"
+
     def _require(self, holds: bool, body: bytes, otherwise: str) -> None:
         if not holds:
             raise Divergence(self._story(body, otherwise))

@@ -577,7 +577,7 @@ class Stream:
         market_id = self.market_id()
         self.operator(kit.market_state(market_id, MarketState.CLOSED))
         if self.maybe(0.9):
-            for key in {key for key in self.keys if self.duel.subject.account_of_key(key)}:
+            for key in dict.fromkeys(key for key in self.keys if self.duel.subject.account_of_key(key)):
                 self.trader(key, *[kit.cancel_all(market_id)] * 3)
         lot, tick = self.units()
         self.operator(kit.market_sizes(market_id, lot, tick), kit.reference_price(market_id, 10))

@@ -6,6 +6,8 @@ import pytest
 
 from tests.model.stream import run
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = 11_000
 SEEDS = range(100, 117)
 

@@ -1,10 +1,12 @@
 /*
  * replay.c: replays a stream of records from a file with every check on, and damages snapshots on the way.
  *
- * Prints the counters and a hash over all events, which the caller compares with another run.
+ * Prints the counters, a hash over all events, and the state root, which the caller compares with another run; "-" instead of
+ * the root if the processor has no SHA-256.
  */
 
 #include "frames.h"
+#include "sha256.h"
 #include "state.h"
 #include "stream.h"
 
@@ -94,7 +96,8 @@ int main(int count, char **arguments) {
     uint8_t *const bytes = read_file(arguments[1], &length);
     uint64_t random = strtoull(arguments[2], NULL, 10) | 1;
     input from = {.at = bytes, .end = bytes + length};
-    const engine_config config = read_config(&from, random);
+    engine_config config = read_config(&from, random);
+    if (sha256_of_processor() != NULL) config.sha256 = sha256_of_processor();
     engine *const self = make(&config);
     uint64_t events_hash = UINT64_C(0xcbf29ce484222325);
     for (uint32_t step = 0; from.at < from.end; step++) {
@@ -118,10 +121,14 @@ int main(int count, char **arguments) {
     }
     restore_and_compare(&config, self);
     printf(
-        "%llu %llu %llu %016llx\n", (unsigned long long)self->next_record_no,
+        "%llu %llu %llu %016llx ", (unsigned long long)self->next_record_no,
         (unsigned long long)self->next_seq, (unsigned long long)self->next_trade_id,
         (unsigned long long)events_hash
     );
+    uint8_t root[ZX_HASH_BYTES];
+    CHECK(state_root(self, root) == ZX_OK);
+    for (size_t at = 0; sha256_of_processor() != NULL && at < sizeof root; at++) printf("%02x", root[at]);
+    puts(sha256_of_processor() != NULL ? "" : "-");
     engine_destroy(self);
     free((void *)config.assets);
     free((void *)config.markets);

@@ -1,15 +1,15 @@
 """The C sources under the address and undefined-behaviour sanitizers, without Python in the process.
 
-`pieces.c` tests the data structures alone. `replay.c` replays generated streams with every check on, restores
-snapshots, whole and damaged, and must see the same events as the extension does. `broken.c` breaks the state of an
-engine in every way, and the check must notice.
+`pieces.c` tests the data structures alone. `pump.c` plays clients, store and kernel around the loop of a process
+that is ingress and matcher in one thread. `edges.c` takes memory and threads away, fills buffers, and asks for what is
+not there. `replay.c` replays generated streams with every check on, restores snapshots, whole and damaged, and must
+see the same events, and come to the same state root, as the extension does. `broken.c` breaks the state of an engine
+in every way, and the check must notice. `undo.c` undoes what it tried, and every byte must be what it was.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -20,57 +20,35 @@ import pytest
 from tests.model.duel import Duel, Step
 from tests.model.kit import engine_named
 from tests.model.stream import SHARD, Stream, stream_genesis
+from tests.native.building import CSRC, build_program, compiler, run, wrap
 from zexchange.engine import Engine
 from zexchange.engine_types import MalformedFrame
 from zexchange.genesis import Genesis, encode_symbol
+from zexchange.native import lib
 
 HERE = Path(__file__).resolve().parent
-CSRC = HERE.parent.parent / "csrc"
-FLAGS = ["-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fno-omit-frame-pointer"]
-SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-if "ZX_COVERAGE" in os.environ:  # see scripts/coverage
-    SANITIZE = ["--coverage", "-O0", "-Wno-maybe-uninitialized"]
+sha256_of_processor = bool(lib.sha256_of_processor())  # these programs have no other SHA-256
 FNV_OFFSET, FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
 
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the programs, and `replay-colliding` whose hashes have two bits; all with sanitizers."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None:
-        pytest.skip("there is no C compiler")
-    folder = Path("build/native") if "ZX_COVERAGE" in os.environ else tmp_path_factory.mktemp("native")
-    folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / "probe.c"
-    probe.write_text("int main(void) { return 0; }\n")
-    if subprocess.run([compiler, *SANITIZE, probe, "-o", folder / "probe"], capture_output=True).returncode:
-        pytest.skip(f"{compiler} has no sanitizers")
-    sources = sorted(CSRC.glob("*.c"))
-    for name, program, defines in (
-        ("pieces", "pieces", []),
-        ("replay", "replay", []),
-        ("replay-colliding", "replay", ["-DIDMAP_HASH_MASK=3"]),
-        ("broken", "broken", []),
-        ("undo", "undo", []),
-    ):
-        command: list[str | Path] = [compiler, *FLAGS, *SANITIZE, *defines, f"-I{CSRC}"]
-        objects = [folder / f"{source.stem}{''.join(defines)}.o" for source in sources]
-        for source, built in zip(sources, objects, strict=True):
-            if not built.exists():
-                subprocess.run([*command, "-c", source, "-o", built], check=True)
-        subprocess.run([*command, HERE / f"{program}.c", *objects, "-o", folder / name], check=True)
+    """A folder with the programs; some with tables so small that they are full, and hashes of two bits."""
+    folder = tmp_path_factory.mktemp("native")
+    tight = ["-DIDMAP_HASH_MASK=3", "-DROUTES_SESSIONS_MAX=64"]
+    for name in ("pieces", "replay", "broken", "undo"):
+        build_program(folder / name, [HERE / f"{name}.c"])
+    build_program(folder / "replay-colliding", [HERE / "replay.c"], defines=tight)
+    kernel = wrap("send", "recv", "epoll_wait", "clock_gettime")
+    build_program(folder / "pump", [HERE / "pump.c"], defines=tight, link=kernel)
+    grants = wrap("calloc", "mmap", "munmap", "pthread_create", "pthread_cond_wait")
+    build_program(folder / "edges", [HERE / "edges.c"], link=grants)
     return folder
 
 
-def run(*command: str | Path) -> str:
-    """Output of a program that must end well."""
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout.strip()
-
-
-def test_data_structures(build: Path) -> None:
-    assert run(build / "pieces") == "ok"
+@pytest.mark.parametrize("program", ["pieces", "pump", "edges"])
+def test_parts_alone(build: Path, program: str) -> None:
+    assert run(build / program) == "ok"
 
 
 @pytest.mark.parametrize(
@@ -93,16 +71,14 @@ def test_replay_sees_what_the_extension_sees(
 def test_neither_optimisation_nor_process_decides_anything(tmp_path: Path, flags: list[str]) -> None:
     genesis, steps = stream_of(4, False, 3_000)
     file = written(tmp_path, genesis, steps)
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None:
-        pytest.skip("there is no C compiler")
     sources = [HERE / "replay.c", *sorted(CSRC.glob("*.c"))]
     subprocess.run(
-        [compiler, "-std=c11", *flags, f"-I{CSRC}", *sources, "-o", tmp_path / "replay"], check=True
+        [compiler(), "-std=c11", *flags, f"-I{CSRC}", *sources, "-o", tmp_path / "replay"], check=True
     )
     assert run(tmp_path / "replay", file, "77") == outcome(genesis, steps)
 
 
+@pytest.mark.slow
 def test_whatever_breaks_is_noticed(build: Path, tmp_path: Path) -> None:
     """Every sentence that a check can say is said for some defect, and no field of the state goes unchecked."""
     said: set[str] = set()
@@ -191,7 +167,7 @@ def header(genesis: Genesis) -> bytes:
 
 def outcome(genesis: Genesis, steps: list[Step]) -> str:
     """What replay.c must print."""
-    engine = Engine(genesis, SHARD, track_state=False)
+    engine = Engine(genesis, SHARD)
     digest = FNV_OFFSET
     for body, log_time_ns in steps:
         try:
@@ -200,10 +176,11 @@ def outcome(genesis: Genesis, steps: list[Step]) -> str:
             continue
         for byte in events:
             digest = (digest ^ byte) * FNV_PRIME % 2**64
-    return f"{engine.next_record_no} {engine.next_seq} {engine.next_trade_id} {digest:016x}"
+    root = engine.state_root().hex() if sha256_of_processor else "-"
+    return f"{engine.next_record_no} {engine.next_seq} {engine.next_trade_id} {digest:016x} {root}"
 
 
-def test_example_of_the_book_alone(build: Path, tmp_path: Path) -> None:
+def test_example_of_the_book_alone(tmp_path: Path) -> None:
     """The twenty lines on the first page of lob.h, compiled and run as they stand."""
     page = (CSRC / "lob.h").read_text(encoding="utf-8").split("*/")[0]
     lines = [
@@ -219,11 +196,7 @@ def test_example_of_the_book_alone(build: Path, tmp_path: Path) -> None:
         + "\nreturn 0;\n}\n"
     )
     names = ("arena", "base", "book", "idmap", "levels", "lob", "slots", "undo")
-    objects = [build / f"{name}.o" for name in names]
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    assert compiler is not None
-    command = [compiler, *FLAGS, *SANITIZE, f"-I{CSRC}", program, *objects, "-o", tmp_path / "example"]
-    subprocess.run(command, check=True)
+    build_program(tmp_path / "example", [program], csrc=[CSRC / f"{name}.c" for name in names])
     assert run(tmp_path / "example").splitlines() == [
         "0 1 101 5",
         "0 2 102 3",

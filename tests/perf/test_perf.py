@@ -376,6 +376,14 @@ def test_result_can_be_saved_compared_and_reported(result: LoadResult, tmp_path:
     assert "differ in fsync" in refused.output
 
 
+@pytest.fixture
+def fewer_markets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A genesis file with 21,000 markets takes seconds to make."""
+    monkeypatch.setattr("perf.engine._MARKETS", 300)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fewer_markets")
 def test_bench_runs_every_case_at_tiny_sizes() -> None:
     exit_code, found = command("bench", "--smoke")
     assert exit_code == 0
@@ -496,6 +504,7 @@ def test_report_is_one_page_that_asks_for_nothing(result: LoadResult, tmp_path: 
         write_report([], [], tmp_path)
 
 
+@pytest.mark.usefixtures("fewer_markets")
 def test_engine_takes_all_figures_at_tiny_sizes() -> None:
     exit_code, found = command("engine", "--commands", "1000", "--repeat", "1")
     assert exit_code == 0

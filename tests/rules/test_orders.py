@@ -150,11 +150,15 @@ def test_post_only_is_refused_if_it_would_trade_even_with_its_own_account(shard:
     assert shard.send(BOB, order(BUY, 1, 89, post_only=True))[0].startswith("2: new")
 
 
+def offer_one_by_one(shard: Shard, lots: int) -> None:
+    """So many orders of Alice's, of one lot each at 100."""
+    for done in range(0, lots, 64):
+        shard.send(ALICE, *[order(SELL, 1, 100)] * min(64, lots - done))
+
+
 def test_match_limit(new_shard: NewShard) -> None:
     shard = new_shard(amount=BIG, max_orders=2_000)
-    for _ in range(1_040 // 65):
-        for _ in range(65):
-            rest(shard, ALICE, SELL, 1, 100)
+    offer_one_by_one(shard, 1_040)
     assert shard.book() == ([], [(100, 1_040, 1_040)])
     assert shard.send(BOB, order(BUY, 1_025, 100, tif=FOK)) == [
         "2: rejected buy 1025@100 because fok_not_fillable"
@@ -171,8 +175,7 @@ def test_match_limit(new_shard: NewShard) -> None:
 
 def test_exactly_the_match_limit_is_filled(new_shard: NewShard) -> None:
     shard = new_shard(amount=BIG, max_orders=2_000)
-    for _ in range(1_024):
-        rest(shard, ALICE, SELL, 1, 100)
+    offer_one_by_one(shard, 1_024)
     rest(shard, BOB, SELL, 1, 100)
     taker = shard.engine.next_seq
     assert shard.send(BOB, order(BUY, 1_024, 100, tif=FOK))[-1] == (
@@ -182,8 +185,7 @@ def test_exactly_the_match_limit_is_filled(new_shard: NewShard) -> None:
 
 def test_own_order_after_the_match_limit_is_a_self_trade(new_shard: NewShard) -> None:
     shard = new_shard(amount=BIG, max_orders=2_000)
-    for _ in range(1_024):
-        rest(shard, ALICE, SELL, 1, 100)
+    offer_one_by_one(shard, 1_024)
     rest(shard, BOB, SELL, 1, 100)
     assert shard.send(BOB, order(BUY, 1_025, 100))[-1].endswith("last 1 because self_trade")
 
@@ -387,8 +389,7 @@ def test_cancel_all_filters_by_market_and_side(shard: Shard) -> None:
 @pytest.mark.parametrize("everything", [cancel_all(), cancel_all(1), cancel_all(1, SELL)])
 def test_cancel_all_cancels_at_most_1024(new_shard: NewShard, everything: Command) -> None:
     shard = new_shard(amount=BIG, max_orders=2_000)
-    for _ in range(1_030):
-        rest(shard, ALICE, SELL, 1, 100)
+    offer_one_by_one(shard, 1_030)
     reports = shard.reports(ALICE, everything)
     assert len(reports) == 1_025
     assert (reports[-1].qty_lots, reports[-1].leaves_lots) == (1_024, 6)
