@@ -398,7 +398,7 @@ class Stream:
         if market_id == 8 and self.maybe(0.25):
             states = [MarketState.CLOSED, MarketState.EXPIRED]
             return kit.market_state(market_id, self.random.choice(states))
-        often = [MarketState.CONTINUOUS] * 4 + [MarketState.AUCTION] * 2 + [MarketState.CLOSING_AUCTION] * 2
+        often = [MarketState.CONTINUOUS] * 6 + [MarketState.AUCTION] * 2 + [MarketState.CLOSING_AUCTION]
         state = self.random.choice((*states, *often))
         until_ns = self.expire_time_ns() if self.maybe(0.3) else 0
         return kit.market_state(market_id, state, until_ns)
