@@ -755,7 +755,11 @@ class Stream:
         self.pass_time()
         self.wait_for_auction(at_the_open, 17)
         first, then = self.random.choice(
-            ((states.PRE_OPEN, states.CLOSED), (states.HALTED, states.CLOSING_AUCTION), (states.AUCTION, states.HALTED))
+            (
+                (states.PRE_OPEN, states.CLOSED),
+                (states.HALTED, states.CLOSING_AUCTION),
+                (states.AUCTION, states.HALTED),
+            )
         )
         for state in (first, then, states.CLOSED):
             self.operator(kit.market_state(2, state))

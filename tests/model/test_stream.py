@@ -190,7 +190,18 @@ def forgets_nonces() -> type[ReferenceEngine]:
         lambda: with_defect(TradesBeyondBands),
         forgets_nonces,
     ],
-    ids=["hold", "slices", "pairs", "overdue", "priority", "trailing", "auctions", "waiting", "bands", "nonce"],
+    ids=[
+        "hold",
+        "slices",
+        "pairs",
+        "overdue",
+        "priority",
+        "trailing",
+        "auctions",
+        "waiting",
+        "bands",
+        "nonce",
+    ],
 )
 def test_a_defect_is_found(defective: Callable[[], type[ReferenceEngine]]) -> None:
     """Canaries: if these pass unnoticed, so would a real defect."""
