@@ -180,7 +180,11 @@ static void report_state(engine *self, const engine_market *market) {
 void markets_interrupt(engine *self, engine_market *market) {
     before_market(self, market);
     market->state = ZX_MARKET_STATE_AUCTION;
-    market->until_ns = market->interruption_ns != 0 ? self->log_time_ns + market->interruption_ns : 0;
+    market->until_ns = 0;
+    if (market->interruption_ns != 0 &&
+        __builtin_add_overflow(self->log_time_ns, market->interruption_ns, &market->until_ns)) {
+        market->until_ns = UINT64_MAX;
+    }
     note(self, market);
     report_state(self, market);
 }

@@ -499,6 +499,18 @@ static bool pass_over(taker *order, book_incoming *incoming, bool is_overdue) {
     return false;
 }
 
+/* Whether the next maker would not trade with the order: `*is_overdue`, or of the same account or group. */
+static bool is_passed_over(const taker *order, bool *is_overdue) {
+    const engine *const self = order->engine;
+    const uint32_t slot = book_next_maker(&order->market->book, order->side);
+    const book_order *const maker = &self->pool.orders[slot];
+    *is_overdue = maker->flags & BOOK_TIMED && self->pool.terms[slot].expire_time_ns <= self->log_time_ns;
+    const uint32_t group = self->trade_groups[order->account];
+    const bool is_own =
+        maker->owner == order->account || (group != 0 && group == self->trade_groups[maker->owner]);
+    return *is_overdue || is_own;
+}
+
 void trading_match(taker *order) {
     engine *const self = order->engine;
     const uint64_t first_trade_id = self->next_trade_id;
@@ -528,6 +540,12 @@ void trading_match(taker *order) {
                 release(order, 0); /* by notional: what it did not spend */
             } else if (incoming.price_ticks != order->face.price_ticks &&
                        book_crosses(&order->market->book, order->side, order->face.price_ticks)) {
+                /* Only a band keeps it from the next maker; what would not trade anyway is no reason to interrupt. */
+                bool is_overdue;
+                if (is_passed_over(order, &is_overdue)) {
+                    goes_on = pass_over(order, &incoming, is_overdue);
+                    continue;
+                }
                 markets_interrupt(self, order->market);
             }
             break;
