@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))  # an isolated build does not have the project on 
 from zexchange.source_hash import source_hash  # noqa: E402
 
 MODES = {
-    "release": (["-O3", "-g"], []),
+    "release": (["-O2", "-g", "-flto", "-fvisibility=hidden"], ["-O2", "-flto"]),
     "debug": (["-O0", "-g3"], []),
     "asan": (
         ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],

@@ -56,10 +56,6 @@ void book_use_windows(book *self, const arena *memory, size_t windows, uint32_t 
     }
 }
 
-static int64_t rank_of(uint8_t side, int64_t price_ticks) {
-    return side == BOOK_BUY ? -price_ticks : price_ticks;
-}
-
 /* ------------------------------------------------------------ operations */
 
 uint32_t book_lowest_free_slot(const book_pool *pool) {
@@ -74,8 +70,10 @@ void book_take_slot(book_pool *pool, uint32_t slot) {
 }
 
 /* What a level's total counts of an order. */
-static uint64_t visible_lots(const book_pool *pool, uint32_t slot) {
-    return pool->orders[slot].flags & BOOK_HIDDEN ? 0 : book_tradable_lots(pool, slot);
+static inline uint64_t visible_lots(const book_pool *pool, uint32_t slot) {
+    const book_order *const order = &pool->orders[slot];
+    if (__builtin_expect((order->flags & (BOOK_ICEBERG | BOOK_HIDDEN)) == 0, 1)) return order->leaves_lots;
+    return order->flags & BOOK_HIDDEN ? 0 : pool->terms[slot].shown_lots;
 }
 
 /* Before an order is put between two others of a level, or taken from there. */
@@ -87,34 +85,49 @@ static inline void before_linking(const book_pool *pool, uint32_t slot, uint32_t
     if (next != ZX_NONE) book_before_order(pool, next);
 }
 
+/* What says which order follows `slot`, or is first in the level if that is ZX_NONE. Without a jump: nobody can
+ * predict where in its queue an order is. */
+static inline uint32_t *next_link(const book_pool *pool, uint32_t slot, book_level *level) {
+    const uint32_t is_order = -(uint32_t)(slot != ZX_NONE);
+    const uintptr_t order_link = (uintptr_t)&pool->orders[slot & is_order].next;
+    const uintptr_t level_link = (uintptr_t)&level->head;
+    return (uint32_t *)(level_link ^ ((order_link ^ level_link) & (uintptr_t)(intptr_t)(int32_t)is_order));
+}
+
+/* The same backwards. */
+static inline uint32_t *prev_link(const book_pool *pool, uint32_t slot, book_level *level) {
+    const uint32_t is_order = -(uint32_t)(slot != ZX_NONE);
+    const uintptr_t order_link = (uintptr_t)&pool->orders[slot & is_order].prev;
+    const uintptr_t level_link = (uintptr_t)&level->tail;
+    return (uint32_t *)(level_link ^ ((order_link ^ level_link) & (uintptr_t)(intptr_t)(int32_t)is_order));
+}
+
 bool book_restore(book *self, uint32_t slot, uint8_t side, int64_t price_ticks) {
     book_pool *const pool = self->pool;
     book_order *const order = &pool->orders[slot];
-    ZX_ASSERT(slots_is_taken(&pool->taken, slot) && order->level == ZX_NONE);
-    ZX_ASSERT(order->leaves_lots > 0 && order->leaves_lots <= order->qty_lots && price_ticks > 0);
-    const uint32_t index = levels_find_or_make(self, side, rank_of(side, price_ticks));
+    ZX_ASSERT(order->level == ZX_NONE && order->leaves_lots - 1 < order->qty_lots && price_ticks > 0);
+    const uint32_t index = levels_find_or_make(self, side, book_rank_of(side, price_ticks));
     book_level *const level = &pool->levels[index];
+    const uint64_t lots = visible_lots(pool, slot);
+    uint64_t total_lots;
+    if (__builtin_add_overflow(level->total_lots, lots, &total_lots)) return false; /* a new level cannot get here */
     const bool is_hidden = (order->flags & BOOK_HIDDEN) != 0;
     const uint32_t next = is_hidden ? ZX_NONE : level->hidden_head;
     const uint32_t prev = next == ZX_NONE ? level->tail : pool->orders[next].prev;
-    const uint64_t lots = visible_lots(pool, slot);
     before_linking(pool, slot, index, prev, next);
-    if (__builtin_add_overflow(level->total_lots, lots, &level->total_lots)) {
-        level->total_lots -= lots; /* undoes the wrap; a new level cannot get here */
-        return false;
-    }
-    if (order->flags & (BOOK_ICEBERG | BOOK_HIDDEN)) level->is_veiled = 1;
+    level->total_lots = total_lots;
+    level->order_count++;
     order->level = index;
     order->next = next;
     order->prev = prev;
-    if (order->prev != ZX_NONE) pool->orders[order->prev].next = slot;
-    else level->head = slot;
-    if (order->next != ZX_NONE) pool->orders[order->next].prev = slot;
-    else level->tail = slot;
-    level->order_count++;
-    if (is_hidden) {
-        level->hidden_count++;
-        if (level->hidden_head == ZX_NONE) level->hidden_head = slot;
+    *next_link(pool, prev, level) = slot;
+    *prev_link(pool, next, level) = slot;
+    if (__builtin_expect(order->flags & (BOOK_ICEBERG | BOOK_HIDDEN), 0)) {
+        level->is_veiled = 1;
+        if (is_hidden) {
+            level->hidden_count++;
+            if (level->hidden_head == ZX_NONE) level->hidden_head = slot;
+        }
     }
     return true;
 }
@@ -141,13 +154,13 @@ void book_unlink(book *self, uint32_t slot) {
     const uint64_t lots = visible_lots(pool, slot);
     ZX_ASSERT(level->total_lots >= lots && level->order_count > 0);
     before_linking(pool, slot, index, order->prev, order->next);
-    if (order->prev != ZX_NONE) pool->orders[order->prev].next = order->next;
-    else level->head = order->next;
-    if (order->next != ZX_NONE) pool->orders[order->next].prev = order->prev;
-    else level->tail = order->prev;
+    const uint32_t prev = order->prev;
+    const uint32_t next = order->next;
+    *next_link(pool, prev, level) = next;
+    *prev_link(pool, next, level) = prev;
     if (__builtin_expect(order->flags & BOOK_HIDDEN, 0)) {
         level->hidden_count--;
-        if (level->hidden_head == slot) level->hidden_head = order->next;
+        if (level->hidden_head == slot) level->hidden_head = next;
     }
     level->total_lots -= lots;
     level->order_count--;
@@ -188,12 +201,6 @@ void book_resize(book *self, uint32_t slot, uint64_t qty_lots) {
     }
     const bool overflows = __builtin_add_overflow(level->total_lots, visible_lots(pool, slot), &level->total_lots);
     ZX_ASSERT(!overflows);
-}
-
-bool book_crosses(const book *self, uint8_t side, int64_t price_ticks) {
-    const uint8_t other = side ^ 1;
-    const uint32_t best = self->sides[other].best;
-    return best != ZX_NONE && self->pool->levels[best].rank <= rank_of(other, price_ticks);
 }
 
 static bool is_overdue(const book_pool *pool, uint32_t slot, uint64_t now_ns) {
@@ -282,7 +289,7 @@ uint64_t book_reachable(
     if (wanted_lots == 0) return 0;
     const book_level *const levels = self->pool->levels;
     const uint8_t other = incoming->side ^ 1;
-    const int64_t rank_max = rank_of(other, incoming->price_ticks);
+    const int64_t rank_max = book_rank_of(other, incoming->price_ticks);
     reach found;
     found.book = self;
     found.incoming = incoming;
@@ -335,7 +342,7 @@ void book_fill(book *self, uint32_t slot, uint64_t qty_lots) {
 enum book_match_end book_match(book *self, book_incoming *incoming, const book_listener *listener) {
     book_pool *const pool = self->pool;
     const uint8_t other = incoming->side ^ 1;
-    const int64_t rank_max = rank_of(other, incoming->price_ticks);
+    const int64_t rank_max = book_rank_of(other, incoming->price_ticks);
     while (incoming->leaves_lots > 0) {
         const uint32_t index = self->sides[other].best;
         if (index == ZX_NONE) break;

@@ -195,8 +195,16 @@ uint32_t book_window_size(uint32_t books);
 size_t book_windows_reserve(arena *memory, uint32_t books);
 void book_use_windows(book *self, const arena *memory, size_t windows, uint32_t books, uint32_t number);
 
+/* Lower is better, on both sides. */
+static inline int64_t book_rank_of(uint8_t side, int64_t price_ticks) {
+    return side == BOOK_BUY ? -price_ticks : price_ticks;
+}
+
 /* Whether an order of `side` at `price_ticks` would trade now, whoever owns the other. */
-bool book_crosses(const book *self, uint8_t side, int64_t price_ticks);
+static inline bool book_crosses(const book *self, uint8_t side, int64_t price_ticks) {
+    const uint32_t best = self->sides[side ^ 1].best;
+    return best != ZX_NONE && self->pool->levels[best].rank <= book_rank_of(side ^ 1, price_ticks);
+}
 
 /* How much of `wanted_lots` the order would fill at once, with makers_max resting orders: orders past their time and,
  * if it `passes_own`, those of its owner are used up without a fill; otherwise the first of its owner ends it. Changes

@@ -31,18 +31,6 @@ void slots_init(slots *self, uint32_t capacity, uint64_t *words) {
     }
 }
 
-uint32_t slots_lowest_free(const slots *self) {
-    if (self->count == self->capacity) return ZX_NONE;
-    uint32_t index = 0;
-    for (uint32_t level = self->levels; level-- > 0;) {
-        const uint64_t word = self->full[level][index];
-        ZX_ASSERT(word != UINT64_MAX);
-        index = index * 64 + (uint32_t)__builtin_ctzll(~word);
-    }
-    ZX_ASSERT(index < self->capacity);
-    return index;
-}
-
 uint32_t slots_highest_taken(const slots *self) {
     if (self->count == 0) return ZX_NONE;
     uint32_t index = 0;
@@ -82,42 +70,62 @@ static inline void before_change(const slots *self, uint32_t slot) {
     }
 }
 
-void slots_take(slots *self, uint32_t slot) {
-    ZX_ASSERT(slot < self->capacity && !slots_is_taken(self, slot));
-    before_change(self, slot);
-    self->count++;
-    bool was_empty = true;
-    bool is_full = true;
-    uint32_t index = slot;
-    for (uint32_t level = 0; level < self->levels && (was_empty || is_full); level++) {
-        const uint64_t bit = UINT64_C(1) << (index % 64);
-        uint64_t *const any = &self->any[level][index / 64];
-        uint64_t *const full = &self->full[level][index / 64];
-        const bool above_was_empty = *any == 0;
-        if (was_empty) *any |= bit;
-        if (is_full) *full |= bit;
-        was_empty = was_empty && above_was_empty;
-        is_full = is_full && *full == UINT64_MAX;
-        index /= 64;
+/* Where the first word from `word` on is that is not full; there is one, or the set is full. */
+static uint32_t find_open_word(const slots *self, uint32_t word) {
+    if (self->count == self->capacity) return self->words[0];
+    uint32_t level = 0;
+    uint32_t index = word;
+    while (self->full[level][index] == UINT64_MAX) {
+        level++;
+        index /= 64; /* those before it are full: the word above says so, and of none behind it */
     }
+    for (; level > 0; level--) index = index * 64 + (uint32_t)__builtin_ctzll(~self->full[level][index]);
+    return index;
 }
 
-void slots_free(slots *self, uint32_t slot) {
-    ZX_ASSERT(slots_is_taken(self, slot));
+void slots_take_above(slots *self, uint32_t slot) {
+    before_change(self, slot);
+    self->count++;
+    uint64_t *word = &self->any[0][slot / 64];
+    const bool was_empty = *word == 0;
+    *word |= UINT64_C(1) << (slot % 64);
+    uint32_t index = slot / 64;
+    for (uint32_t level = 1; was_empty && level < self->levels; level++, index /= 64) {
+        word = &self->any[level][index / 64];
+        const bool is_known = *word != 0;
+        *word |= UINT64_C(1) << (index % 64);
+        if (is_known) break;
+    }
+    if (self->any[0][slot / 64] == UINT64_MAX) {
+        index = slot / 64;
+        for (uint32_t level = 1; level < self->levels; level++, index /= 64) {
+            word = &self->full[level][index / 64];
+            *word |= UINT64_C(1) << (index % 64);
+            if (*word != UINT64_MAX) break;
+        }
+    }
+    self->open_word = find_open_word(self, self->open_word);
+}
+
+void slots_free_above(slots *self, uint32_t slot) {
     before_change(self, slot);
     self->count--;
-    bool is_empty = true;
-    bool was_full = true;
-    uint32_t index = slot;
-    for (uint32_t level = 0; level < self->levels && (is_empty || was_full); level++) {
-        const uint64_t bit = UINT64_C(1) << (index % 64);
-        uint64_t *const any = &self->any[level][index / 64];
-        uint64_t *const full = &self->full[level][index / 64];
-        const bool above_was_full = *full == UINT64_MAX;
-        if (is_empty) *any &= ~bit;
-        if (was_full) *full &= ~bit;
-        is_empty = is_empty && *any == 0;
-        was_full = was_full && above_was_full;
-        index /= 64;
+    uint64_t *word = &self->any[0][slot / 64];
+    const bool was_full = *word == UINT64_MAX;
+    *word &= ~(UINT64_C(1) << (slot % 64));
+    uint32_t index = slot / 64;
+    for (uint32_t level = 1; was_full && level < self->levels; level++, index /= 64) {
+        word = &self->full[level][index / 64];
+        const bool is_known = *word != UINT64_MAX;
+        *word &= ~(UINT64_C(1) << (index % 64));
+        if (is_known) break;
+    }
+    if (self->any[0][slot / 64] == 0) {
+        index = slot / 64;
+        for (uint32_t level = 1; level < self->levels; level++, index /= 64) {
+            word = &self->any[level][index / 64];
+            *word &= ~(UINT64_C(1) << (index % 64));
+            if (*word != 0) break;
+        }
     }
 }

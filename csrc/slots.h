@@ -25,6 +25,7 @@ typedef struct slots {
     uint32_t levels;                  /* levels in use; the top level is one word */
     uint32_t capacity;                /* slots are 0 to capacity - 1 */
     uint32_t count;                   /* slots taken */
+    uint32_t open_word;               /* the first word of the lowest level that is not full; while there is one */
     undo *undo;                       /* told of changes, or NULL */
 } slots;
 
@@ -35,7 +36,10 @@ size_t slots_words(uint32_t capacity);
 void slots_init(slots *self, uint32_t capacity, uint64_t *words);
 
 /* Lowest free slot, or ZX_NONE when all are taken. Does not take it. */
-uint32_t slots_lowest_free(const slots *self);
+static inline uint32_t slots_lowest_free(const slots *self) {
+    if (__builtin_expect(self->count == self->capacity, 0)) return ZX_NONE;
+    return self->open_word * 64 + (uint32_t)__builtin_ctzll(~self->any[0][self->open_word]);
+}
 
 /* Highest taken slot, or ZX_NONE when none is. */
 uint32_t slots_highest_taken(const slots *self);
@@ -43,14 +47,43 @@ uint32_t slots_highest_taken(const slots *self);
 /* Lowest taken slot that is at least `from`, or ZX_NONE. */
 uint32_t slots_next_taken(const slots *self, uint32_t from);
 
-/* Takes a free slot. */
-void slots_take(slots *self, uint32_t slot);
-
-/* Frees a taken slot. */
-void slots_free(slots *self, uint32_t slot);
-
 static inline bool slots_is_taken(const slots *self, uint32_t slot) {
     return slot < self->capacity && (self->any[0][slot / 64] >> (slot % 64) & 1) != 0;
+}
+
+/* For slots_take() and slots_free(): where more than one word changes. */
+void slots_take_above(slots *self, uint32_t slot);
+void slots_free_above(slots *self, uint32_t slot);
+
+/* Takes a free slot. */
+static inline void slots_take(slots *self, uint32_t slot) {
+    ZX_ASSERT(slot < self->capacity);
+    uint64_t *const word = &self->any[0][slot / 64];
+    const uint64_t before = *word;
+    const uint64_t after = before | UINT64_C(1) << (slot % 64);
+    ZX_ASSERT(before != after);
+    if (__builtin_expect(before != 0 && after != UINT64_MAX && self->undo == NULL, 1)) {
+        *word = after;
+        self->count++;
+    } else {
+        slots_take_above(self, slot);
+    }
+}
+
+/* Frees a taken slot. */
+static inline void slots_free(slots *self, uint32_t slot) {
+    ZX_ASSERT(slot < self->capacity);
+    uint64_t *const word = &self->any[0][slot / 64];
+    const uint64_t before = *word;
+    const uint64_t after = before & ~(UINT64_C(1) << (slot % 64));
+    ZX_ASSERT(before != after);
+    if (__builtin_expect(before != UINT64_MAX && after != 0 && self->undo == NULL, 1)) {
+        *word = after;
+        self->count--;
+    } else {
+        slots_free_above(self, slot);
+    }
+    if (slot / 64 < self->open_word) self->open_word = slot / 64;
 }
 
 #endif
