@@ -12,7 +12,7 @@ static const char *check_terms(const engine *self, uint32_t slot) {
     const book_order *const order = &self->pool.orders[slot];
     const engine_terms *const terms = &self->terms[slot];
     const uint8_t time_in_force = trading_time_in_force_of(self, slot);
-    const bool is_waiting = (order->flags & ORDER_WAITING) != 0;
+    const bool has_trigger = trading_has_trigger(order);
     const bool expires = time_in_force == ZX_TIME_IN_FORCE_DAY || time_in_force == ZX_TIME_IN_FORCE_GTD;
     if (time_in_force == ZX_TIME_IN_FORCE_NONE || time_in_force > ZX_TIME_IN_FORCE_MAX ||
         expires != ((order->flags & BOOK_TIMED) != 0)) {
@@ -25,11 +25,10 @@ static const char *check_terms(const engine *self, uint32_t slot) {
     const bool is_partly_shown = trading_is_hidden(self, slot) || trading_display_of(self, slot) != 0;
     if (is_partly_shown && !trading_stays_open(time_in_force)) return "an order that never rests hides";
     if (trading_is_hidden(self, slot) && trading_display_of(self, slot) != 0) return "a hidden order is shown";
-    if (trading_is_for_auction(time_in_force) != ((order->flags & ORDER_AUCTION) != 0) ||
-        (is_waiting && order->flags & ORDER_AUCTION)) {
+    if (trading_is_for_auction(time_in_force) != ((order->flags & ORDER_AUCTION) != 0)) {
         return "an order for an auction is not known as one";
     }
-    if (is_waiting) {
+    if (has_trigger) {
         const bool is_trailing = terms->trigger == ZX_TRIGGER_TRAILING;
         if (is_trailing != ((terms->trail_ticks != 0) != (terms->trail_ppm != 0)) ||
             (!is_trailing && terms->best_ticks != 0) || terms->trail_ppm >= 1000000 || terms->trail_ticks < 0 ||
@@ -108,7 +107,8 @@ static const char *check_order(const engine *self, uint32_t slot) {
     const book_order *const order = &self->pool.orders[slot];
     const bool is_waiting = (order->flags & ORDER_WAITING) != 0;
     if (is_waiting) {
-        const char *const broken = triggers_check(self, slot);
+        const char *const broken =
+            trading_has_trigger(order) ? triggers_check(self, slot) : markets_check_waiting(self, slot);
         if (broken != NULL) return broken;
     } else if (order->level == ZX_NONE) {
         return "an open order rests nowhere";
@@ -237,8 +237,10 @@ const char *engine_check(const engine *self) {
     if (broken == NULL) broken = definitions_check(self);
     if (broken != NULL) return broken;
     uint32_t resting = 0;
+    uint32_t awaiting = 0;
     for (uint32_t index = 0; index < self->market_count; index++) {
         broken = book_check_queues(&self->markets[index].book, &resting);
+        if (broken == NULL) broken = book_check_queues(&self->markets[index].for_auctions, &awaiting);
         if (broken == NULL) broken = markets_check(self, index);
         if (broken != NULL) return broken;
     }
@@ -261,15 +263,16 @@ const char *engine_check(const engine *self) {
         if (broken != NULL) return broken;
         const uint32_t flags = self->pool.orders[slot].flags;
         timed += (flags & BOOK_TIMED) != 0;
-        for_auctions += (flags & ORDER_AUCTION) != 0;
+        for_auctions += (flags & (ORDER_AUCTION | ORDER_WAITING)) == ORDER_AUCTION;
         resting += (flags & ORDER_WAITING) != 0;
+        awaiting -= trading_awaits_auction(&self->pool.orders[slot]);
     }
     if (timed != self->expiry_count) return "orders that expire are miscounted";
     for (uint32_t index = 0; index < self->market_count; index++) {
         uint32_t listed_slot = self->markets[index].auction_head;
         for (; listed_slot != ZX_NONE; listed_slot = self->terms[listed_slot].list_next) for_auctions--;
     }
-    if (for_auctions != 0) return "orders for auctions are miscounted";
+    if (for_auctions != 0 || awaiting != 0) return "orders for auctions are miscounted";
     if (lanes_found != self->lanes.map.count) return "a lane is left without orders";
     if (taken != self->pool.taken.count || taken != resting || taken != self->order_map.count) {
         return "orders are lost between slots, books and maps";

@@ -124,6 +124,7 @@ engine_market *definitions_add_market(engine *self, const engine_market_config *
     for (uint32_t on_reference = 0; on_reference < 2; on_reference++) {
         book_init(&market->stops[on_reference], &self->pool, index);
     }
+    book_init(&market->for_auctions, &self->pool, index);
     idmap_insert(&self->market_map, engine_hash_market(self, market->market_id), index);
     idmap_insert(&self->market_symbol_map, hash_symbol(self, market->symbol), index);
     return market;

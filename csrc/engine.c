@@ -612,9 +612,9 @@ uint32_t engine_open_orders(
         const uint32_t order_market_id = self->markets[trading_market_of(self, slot)].market_id;
         if (order->order_id <= after_order_id) continue;
         if (market_id != 0 && order_market_id != market_id) continue;
-        const bool is_waiting = (order->flags & ORDER_WAITING) != 0;
+        const bool has_trigger = trading_has_trigger(order);
         const uint32_t options = (trading_is_hidden(self, slot) ? ZX_ORDER_OPTIONS_HIDDEN : 0) |
-                                 (is_waiting && terms->on_reference ? ZX_ORDER_OPTIONS_ON_REFERENCE : 0) |
+                                 (has_trigger && terms->on_reference ? ZX_ORDER_OPTIONS_ON_REFERENCE : 0) |
                                  (order->flags & ORDER_PAIRED ? ZX_ORDER_OPTIONS_OCO_WITH_PREVIOUS : 0);
         at[count++] = (struct zx_open_order){
             .order_id = order->order_id,
@@ -625,11 +625,11 @@ uint32_t engine_open_orders(
             .priority_no = order->priority_no,
             .market_id = order_market_id,
             .side = trading_wire_side(trading_side_of(self, slot)),
-            .order_type = is_waiting ? terms->order_type : (uint8_t)ZX_ORDER_TYPE_LIMIT,
+            .order_type = has_trigger ? terms->order_type : (uint8_t)ZX_ORDER_TYPE_LIMIT,
             .time_in_force = trading_time_in_force_of(self, slot),
-            .trigger = is_waiting ? terms->trigger : (uint8_t)ZX_TRIGGER_NONE,
+            .trigger = has_trigger ? terms->trigger : (uint8_t)ZX_TRIGGER_NONE,
             .display_qty_lots = trading_display_of(self, slot),
-            .trigger_ticks = is_waiting ? triggers_price_of(self, slot) : 0,
+            .trigger_ticks = has_trigger ? triggers_price_of(self, slot) : 0,
             .expire_time_ns = order->flags & BOOK_TIMED ? self->pool.terms[slot].expire_time_ns : 0,
             .options = (uint8_t)options,
         };

@@ -8,7 +8,7 @@
  *         |-- orders.c     new, cancel, amend, cancel all ------------+
  *         |-- trading.c    matching, fills, how orders end -----------+---> book.h, lanes.h
  *         |-- triggers.c   orders that wait; what time and prices do -+
- *         |-- markets.c    states of markets; auctions ---------------+
+ *         |-- markets.c    states of markets; auctions, their orders -+
  *         |-- operator.c   accounts, keys, deposits, market states ---+---> ledger.h
  *         |-- definitions.c  what assets and markets are --------------+
  *         |-- state.c      leaves of the state tree, snapshots ----------> merkle.h
@@ -141,27 +141,29 @@ typedef struct engine_market {
     uint32_t trailing_count; /* those of them that follow a price */
     uint32_t trailing_head;  /* the oldest of these, or ZX_NONE */
     uint32_t trailing_tail;  /* the newest */
-    uint32_t reserved;       /* zero */
-    uint64_t until_ns;       /* log time at which the state ends by itself; 0 for never */
+    uint32_t called_off;     /* 1 while it is uncrossing and no auction is executed */
+    uint64_t until_ns;       /* log time at which the state, or the one it comes to, ends by itself; 0 for never */
     int64_t auction_ticks;   /* while an auction is executed: its price; 0 before it is found */
     uint64_t notional_max;   /* of an order; this and the following limits: 0 is none */
     uint64_t qty_lots_max;   /* of an order */
     uint64_t interruption_ns;
-    uint32_t next_state;       /* while an auction is executed: what follows */
+    uint32_t next_state;       /* while it is uncrossing: what follows */
     uint32_t orders_max;       /* open orders of an account in this market */
     uint32_t dynamic_band_ppm; /* around the last trade */
     uint32_t static_band_ppm;  /* around the reference price */
-    uint32_t auction_head;     /* oldest order that is for an auction, or ZX_NONE */
-    uint32_t auction_tail;     /* newest */
+    uint32_t auction_head;     /* of the orders for an auction that rest: lowest priority_no, or ZX_NONE */
+    uint32_t auction_tail;     /* highest */
     uint8_t symbol[ENGINE_SYMBOL_BYTES]; /* padded with zeros */
     book book;
     book stops[2]; /* waiting orders by trigger price, for trades and for the reference price; triggers.h */
+    book for_auctions; /* orders that wait for their auction; markets.h */
 } engine_market;
 
 /* Flags of an order besides the book's. An order without any flag is plain: price and quantity are all there is. */
-#define ORDER_WAITING BOOK_USER_FLAG_1 /* for its trigger: it is in engine_market.stops, or nowhere while it has no price */
+#define ORDER_WAITING BOOK_USER_FLAG_1 /* for its trigger: it is in engine_market.stops, or nowhere while it has no price; with
+                                        * ORDER_AUCTION for its auction: it is in engine_market.for_auctions */
 #define ORDER_PAIRED BOOK_USER_FLAG_2  /* one cancels other */
-#define ORDER_AUCTION BOOK_USER_FLAG_3 /* it ends with the next auction */
+#define ORDER_AUCTION BOOK_USER_FLAG_3 /* it trades in one auction only */
 
 /* What the operator has laid down for an account; all zero for most. */
 typedef struct engine_account_rules {
@@ -183,8 +185,8 @@ typedef struct engine_terms {
     uint32_t trail_ppm;     /* trailing: distance, or 0 */
     uint32_t pair;          /* slot of the other of a pair */
     uint32_t heap_at;       /* if it expires: where it is in the heap */
-    uint32_t list_next; /* trailing, or for an auction: the next newer such one of the market, or ZX_NONE */
-    uint32_t list_prev; /* likewise, older */
+    uint32_t list_next; /* trailing, or for an auction and in the book: the next such one of the market, or ZX_NONE */
+    uint32_t list_prev; /* likewise, the one before */
     uint8_t side;           /* while it waits: enum book_side_index */
     uint8_t order_type;     /* enum zx_order_type: how it comes to the book */
     uint8_t time_in_force;  /* enum zx_time_in_force */
@@ -266,7 +268,7 @@ typedef struct engine {
     engine_account_rules *account_rules; /* by account id */
     uint32_t *trade_groups;  /* by account id; 0 is none */
     slots due_markets;       /* markets where an order may be triggered */
-    slots uncrossing_markets; /* markets whose auction is being executed */
+    slots uncrossing_markets; /* markets on their way to another state */
     slots timed_markets;     /* markets whose state ends by itself */
     uint64_t next_market_end_ns; /* the first of these times, or UINT64_MAX */
     uint64_t previous_order; /* id of the order that the command before entered in the same batch, or 0 */

@@ -39,6 +39,18 @@ uint32_t markets_after(uint32_t state) {
     }
 }
 
+uint8_t markets_collects_for(uint32_t state) {
+    switch (state) {
+    case ZX_MARKET_STATE_PRE_OPEN:
+    case ZX_MARKET_STATE_AUCTION:
+        return ZX_TIME_IN_FORCE_AT_THE_OPEN;
+    case ZX_MARKET_STATE_CLOSING_AUCTION:
+        return ZX_TIME_IN_FORCE_AT_THE_CLOSE;
+    default:
+        return ZX_TIME_IN_FORCE_NONE;
+    }
+}
+
 /* ------------------------------------------------------------ states */
 
 static uint32_t index_of(const engine *self, const engine_market *market) {
@@ -55,7 +67,9 @@ static void set_member(slots *set, uint32_t index, bool is_member) {
 static void note(engine *self, engine_market *market) {
     const uint32_t index = index_of(self, market);
     set_member(&self->uncrossing_markets, index, market->state == ZX_MARKET_STATE_UNCROSSING);
-    set_member(&self->timed_markets, index, market->until_ns != 0);
+    set_member(
+        &self->timed_markets, index, market->until_ns != 0 && market->state != ZX_MARKET_STATE_UNCROSSING
+    );
     self->next_market_end_ns = UINT64_MAX;
     for (uint32_t at = slots_next_taken(&self->timed_markets, 0); at != ZX_NONE;
          at = slots_next_taken(&self->timed_markets, at + 1)) {
@@ -74,16 +88,84 @@ static bool is_crossed(const engine_market *market) {
     return bid != ZX_NONE && ask != ZX_NONE && book_level_price(&levels[bid]) >= book_level_price(&levels[ask]);
 }
 
+/* ------------------------------------------------------------ orders for auctions */
+
+static uint8_t auction_of(const engine *self, uint32_t slot) {
+    return self->terms[slot].time_in_force;
+}
+
+/* The side of `for_auctions` in which those wait that are for the auction. */
+static uint8_t waiting_side(uint8_t time_in_force) {
+    return time_in_force == ZX_TIME_IN_FORCE_AT_THE_OPEN ? BOOK_BUY : BOOK_SELL;
+}
+
+/* The first of those that wait for the auction, or ZX_NONE. */
+static uint32_t first_waiting(const engine *self, const engine_market *market, uint8_t time_in_force) {
+    const uint32_t level = market->for_auctions.sides[waiting_side(time_in_force)].best;
+    return level == ZX_NONE ? ZX_NONE : self->pool.levels[level].head;
+}
+
+/* The same, or first of the orders for auctions that rest if they are for this one. */
+static bool has_orders_for(const engine *self, const engine_market *market, uint8_t time_in_force) {
+    const bool rests = market->auction_head != ZX_NONE && auction_of(self, market->auction_head) == time_in_force;
+    return rests || first_waiting(self, market, time_in_force) != ZX_NONE;
+}
+
+/* Whether nobody may wait for the auction in a state, because it is over. */
+static bool is_missed(uint32_t state, uint8_t time_in_force) {
+    if (state == ZX_MARKET_STATE_EXPIRED) return true;
+    if (time_in_force == ZX_TIME_IN_FORCE_AT_THE_CLOSE) return state == ZX_MARKET_STATE_CLOSED;
+    return state == ZX_MARKET_STATE_CONTINUOUS || state == ZX_MARKET_STATE_POST_ONLY ||
+           state == ZX_MARKET_STATE_CLOSING_AUCTION;
+}
+
+/* What happens next to an order for an auction while its market is uncrossing. */
+typedef struct move {
+    uint32_t slot; /* ZX_NONE if all are where they belong */
+    bool ends;     /* or else it comes to the book */
+    bool is_last;  /* it happens behind the execution */
+} move;
+
+static move next_move(const engine *self, const engine_market *market) {
+    const uint32_t next = market->next_state;
+    const uint8_t collected = markets_collects_for(next);
+    uint8_t belongs = collected; /* that is where orders for it belong in the book */
+    if (!market->called_off) {
+        belongs = next == ZX_MARKET_STATE_CLOSED ? ZX_TIME_IN_FORCE_AT_THE_CLOSE : ZX_TIME_IN_FORCE_AT_THE_OPEN;
+    }
+    const uint32_t resting = market->auction_head;
+    if (resting != ZX_NONE && auction_of(self, resting) != belongs) return (move){.slot = resting, .ends = true};
+    const uint32_t coming =
+        belongs == ZX_TIME_IN_FORCE_NONE ? ZX_NONE : first_waiting(self, market, belongs);
+    if (coming != ZX_NONE) return (move){.slot = coming};
+    move last = {.slot = ZX_NONE, .ends = true, .is_last = true};
+    if (resting != ZX_NONE && auction_of(self, resting) != collected) last.slot = resting;
+    uint8_t auction = ZX_TIME_IN_FORCE_AT_THE_OPEN;
+    for (; last.slot == ZX_NONE && auction <= ZX_TIME_IN_FORCE_AT_THE_CLOSE; auction++) {
+        if (is_missed(next, auction)) last.slot = first_waiting(self, market, auction);
+    }
+    return last;
+}
+
+static void arrive(engine_market *market) {
+    market->state = market->next_state;
+    market->next_state = ZX_MARKET_STATE_NONE;
+    market->called_off = 0;
+}
+
 void markets_enter(engine *self, engine_market *market, uint32_t state, uint64_t until_ns) {
     const bool may_trade = state == ZX_MARKET_STATE_CONTINUOUS || state == ZX_MARKET_STATE_POST_ONLY;
-    const bool opens = market->state == ZX_MARKET_STATE_AUCTION && may_trade;
+    const bool opens = may_trade && (market->state == ZX_MARKET_STATE_AUCTION || is_crossed(market) ||
+                                     has_orders_for(self, market, ZX_TIME_IN_FORCE_AT_THE_OPEN));
     const bool closes = market->state == ZX_MARKET_STATE_CLOSING_AUCTION && state == ZX_MARKET_STATE_CLOSED;
     market->until_ns = until_ns;
-    if (opens || closes || (may_trade && is_crossed(market))) {
+    if (state == ZX_MARKET_STATE_HALTED) { /* everything stays where it is */
+        market->state = state;
+    } else {
         market->state = ZX_MARKET_STATE_UNCROSSING;
         market->next_state = state;
-    } else {
-        market->state = state;
+        market->called_off = !(opens || closes);
+        if (market->called_off && next_move(self, market).slot == ZX_NONE) arrive(market);
     }
     note(self, market);
 }
@@ -98,7 +180,11 @@ static void report_state(engine *self, const engine_market *market) {
 void markets_interrupt(engine *self, engine_market *market) {
     before_market(self, market);
     market->state = ZX_MARKET_STATE_AUCTION;
-    market->until_ns = market->interruption_ns != 0 ? self->log_time_ns + market->interruption_ns : 0;
+    market->until_ns = 0;
+    if (market->interruption_ns != 0 &&
+        __builtin_add_overflow(self->log_time_ns, market->interruption_ns, &market->until_ns)) {
+        market->until_ns = UINT64_MAX;
+    }
     note(self, market);
     report_state(self, market);
 }
@@ -117,7 +203,7 @@ void markets_end_states(engine *self) {
     }
 }
 
-/* ------------------------------------------------------------ orders for auctions */
+/* ------------------------------------------------------------ orders for auctions and their queues */
 
 void markets_add_auction_order(engine *self, uint32_t slot) {
     engine_market *const market = &self->markets[self->terms[slot].market];
@@ -142,6 +228,41 @@ void markets_forget_auction_order(engine *self, uint32_t slot) {
     else market->auction_head = terms->list_next;
     if (terms->list_next != ZX_NONE) self->terms[terms->list_next].list_prev = terms->list_prev;
     else market->auction_tail = terms->list_prev;
+}
+
+void markets_wait(engine *self, uint32_t slot) {
+    const uint8_t side = waiting_side(auction_of(self, slot));
+    const bool rested = book_rest(&self->markets[self->terms[slot].market].for_auctions, slot, side, 1);
+    ZX_ASSERT(rested); /* holds bound the lots that wait: of each side to below 2^63 */
+    touch(self, TREE_ORDERS, slot);
+}
+
+void markets_wait_anew(engine *self, uint32_t slot) {
+    book_unlink(&self->markets[self->terms[slot].market].for_auctions, slot);
+    markets_wait(self, slot);
+}
+
+void markets_forget_waiting(engine *self, uint32_t slot) {
+    book_unlink(&self->markets[self->terms[slot].market].for_auctions, slot);
+    before_order(self, slot);
+    book_clear_flags(&self->pool.orders[slot], ORDER_WAITING);
+}
+
+bool markets_restore_waiting(engine *self, uint32_t slot) {
+    const uint8_t side = waiting_side(auction_of(self, slot));
+    return book_restore(&self->markets[self->terms[slot].market].for_auctions, slot, side, 1);
+}
+
+/* An order that waited comes to the book. */
+static void come(engine *self, uint32_t slot) {
+    book_order *const order = &self->pool.orders[slot];
+    const engine_terms *const terms = &self->terms[slot];
+    const order_face face = trading_face_of(self, slot);
+    markets_forget_waiting(self, slot);
+    book_set_flags(order, (terms->is_iceberg ? BOOK_ICEBERG : 0) | (terms->is_hidden ? BOOK_HIDDEN : 0));
+    report_order(report_to(self, order->owner, ZX_EXEC_TYPE_TRIGGERED), &face);
+    taker incoming = trading_taker_of(self, slot, &face, ZX_SELF_TRADE_PREVENTION_NONE);
+    trading_rest(&incoming);
 }
 
 /* ------------------------------------------------------------ price of an auction */
@@ -232,7 +353,7 @@ engine_auction markets_auction(const engine *self, const engine_market *market) 
     return (engine_auction){.price_ticks = best.price_ticks, .qty_lots = best.qty_lots};
 }
 
-/* ------------------------------------------------------------ executing auctions */
+/* ------------------------------------------------------------ between two states */
 
 static bool trades_at(const engine_market *market, int64_t price_ticks) {
     const book_level *const levels = market->book.pool->levels;
@@ -265,21 +386,32 @@ static void meet(engine *self, engine_market *market) {
     trading_fill_in_auction(self, market, buy, sell);
 }
 
-/* One fill, the end of one order, or the end of the auction. */
-static void step(engine *self, engine_market *market) {
+/* An order for an auction ends, or comes to the book. */
+static void make_move(engine *self, const move *next) {
+    if (!next->ends) come(self, next->slot);
+    else trading_end_open(self, next->slot, ZX_EXEC_TYPE_CANCELLED, ZX_REASON_AUCTION_REMAINDER, false);
+}
+
+/* One fill, or the end of one order. Returns false if nothing trades any more. */
+static bool execute(engine *self, engine_market *market) {
     if (market->auction_ticks == 0 || !trades_at(market, market->auction_ticks)) {
         market->auction_ticks = markets_auction(self, market).price_ticks;
         touch(self, TREE_MARKETS, index_of(self, market));
     }
-    if (market->auction_ticks != 0) {
-        meet(self, market);
-    } else if (market->auction_head != ZX_NONE) {
-        trading_end_open(
-            self, market->auction_head, ZX_EXEC_TYPE_CANCELLED, ZX_REASON_AUCTION_REMAINDER, false
-        );
+    if (market->auction_ticks == 0) return false;
+    meet(self, market);
+    return true;
+}
+
+/* One fill, an order that comes or ends, or the next state. */
+static void step(engine *self, engine_market *market) {
+    const move next = next_move(self, market);
+    const bool is_first = next.slot != ZX_NONE && !next.is_last;
+    if (!is_first && !market->called_off && execute(self, market)) return;
+    if (next.slot != ZX_NONE) {
+        make_move(self, &next);
     } else {
-        market->state = market->next_state;
-        market->next_state = ZX_MARKET_STATE_NONE;
+        arrive(market);
         note(self, market);
         report_state(self, market);
     }
@@ -306,21 +438,59 @@ void markets_restore(engine *self) {
     for (uint32_t index = 0; index < self->market_count; index++) note(self, &self->markets[index]);
 }
 
+/* Those that rest are listed, and both they and those that wait are where the state lets them be. */
+static const char *check_auction_orders(const engine *self, const engine_market *market, uint32_t index) {
+    uint64_t priority_no = 0;
+    const uint8_t auction = market->auction_head == ZX_NONE ? 0 : auction_of(self, market->auction_head);
+    for (uint32_t slot = market->auction_head; slot != ZX_NONE; slot = self->terms[slot].list_next) {
+        const book_order *const order = &self->pool.orders[slot];
+        if (!slots_is_taken(&self->pool.taken, slot) || !(order->flags & ORDER_AUCTION) ||
+            order->flags & ORDER_WAITING || order->priority_no <= priority_no ||
+            self->terms[slot].market != index || auction_of(self, slot) != auction) {
+            return "a market's orders for auctions are not in order";
+        }
+        priority_no = order->priority_no;
+    }
+    for (uint32_t side = 0; side < 2; side++) {
+        const uint32_t best = market->for_auctions.sides[side].best;
+        if (best == ZX_NONE) continue;
+        const book_level *const level = &self->pool.levels[best];
+        if (level->worse != ZX_NONE || book_level_price(level) != 1) {
+            return "a market's orders that wait for an auction are not in one queue";
+        }
+    }
+    if (market->state == ZX_MARKET_STATE_UNCROSSING) return NULL;
+    const uint8_t collected = markets_collects_for(market->state);
+    if (auction != 0 && auction != collected && market->state != ZX_MARKET_STATE_HALTED) {
+        return "an order for an auction rests while that is not on";
+    }
+    for (uint8_t one = ZX_TIME_IN_FORCE_AT_THE_OPEN; one <= ZX_TIME_IN_FORCE_AT_THE_CLOSE; one++) {
+        if ((is_missed(market->state, one) || one == collected) && first_waiting(self, market, one) != ZX_NONE) {
+            return "an order waits for an auction that is on, or over";
+        }
+    }
+    return NULL;
+}
+
 const char *markets_check(const engine *self, uint32_t index) {
     const engine_market *const market = &self->markets[index];
-    const bool executes = market->state == ZX_MARKET_STATE_UNCROSSING;
-    const bool follows = market->next_state == ZX_MARKET_STATE_CLOSED ||
-                         market->next_state == ZX_MARKET_STATE_CONTINUOUS ||
-                         market->next_state == ZX_MARKET_STATE_POST_ONLY;
+    const bool is_between = market->state == ZX_MARKET_STATE_UNCROSSING;
+    const bool executes = is_between && market->called_off == 0;
+    const uint32_t next = market->next_state;
+    const bool may_follow = next != ZX_MARKET_STATE_NONE && next <= ZX_MARKET_STATE_MAX &&
+                            next != ZX_MARKET_STATE_HALTED && next != ZX_MARKET_STATE_UNCROSSING;
+    const bool may_execute = next == ZX_MARKET_STATE_CLOSED || next == ZX_MARKET_STATE_CONTINUOUS ||
+                             next == ZX_MARKET_STATE_POST_ONLY;
     if (market->state == ZX_MARKET_STATE_NONE || market->state > ZX_MARKET_STATE_MAX) {
         return "a market is in no state";
     }
-    if (executes ? !follows : market->next_state != ZX_MARKET_STATE_NONE) return "a market's next state is wrong";
+    if (is_between ? !may_follow : next != ZX_MARKET_STATE_NONE) return "a market's next state is wrong";
+    if (market->called_off > is_between || (executes && !may_execute)) return "a market's auction is wrong";
     if ((!executes && market->auction_ticks != 0) || market->auction_ticks < 0 ||
         market->auction_ticks > ZX_TICKS_MAX) {
         return "the price of a market's auction is wrong";
     }
-    if (market->until_ns != 0 && markets_after(market->state) == ZX_MARKET_STATE_NONE) {
+    if (market->until_ns != 0 && markets_after(is_between ? next : market->state) == ZX_MARKET_STATE_NONE) {
         return "a market's state cannot end";
     }
     if (market->dynamic_band_ppm >= ENGINE_PPM || market->static_band_ppm >= ENGINE_PPM ||
@@ -328,22 +498,34 @@ const char *markets_check(const engine *self, uint32_t index) {
         market->interruption_ns > ENGINE_INTERRUPTION_NS_MAX) {
         return "a market's rules are out of range";
     }
-    if (slots_is_taken(&self->uncrossing_markets, index) != executes ||
-        slots_is_taken(&self->timed_markets, index) != (market->until_ns != 0) ||
-        (market->until_ns != 0 && market->until_ns < self->next_market_end_ns)) {
+    const bool is_timed = market->until_ns != 0 && !is_between;
+    if (slots_is_taken(&self->uncrossing_markets, index) != is_between ||
+        slots_is_taken(&self->timed_markets, index) != is_timed ||
+        (is_timed && market->until_ns < self->next_market_end_ns)) {
         return "a market with something ahead is forgotten";
     }
     const bool may_trade =
         market->state == ZX_MARKET_STATE_CONTINUOUS || market->state == ZX_MARKET_STATE_POST_ONLY;
     if (may_trade && is_crossed(market)) return "the book is crossed";
-    uint64_t order_id = 0;
-    for (uint32_t slot = market->auction_head; slot != ZX_NONE; slot = self->terms[slot].list_next) {
-        const book_order *const order = &self->pool.orders[slot];
-        if (!slots_is_taken(&self->pool.taken, slot) || !(order->flags & ORDER_AUCTION) ||
-            order->order_id <= order_id || self->terms[slot].market != index) {
-            return "a market's orders for auctions are not in order";
-        }
-        order_id = order->order_id;
+    return check_auction_orders(self, market, index);
+}
+
+const char *markets_check_waiting(const engine *self, uint32_t slot) {
+    const book_order *const order = &self->pool.orders[slot];
+    const engine_terms *const terms = &self->terms[slot];
+    if (order->level == ZX_NONE || terms->market >= self->market_count || terms->side > 1) {
+        return "an order that waits for its auction is nowhere";
+    }
+    const uint8_t side = waiting_side(terms->time_in_force);
+    if (self->markets[terms->market].for_auctions.sides[side].best != order->level) {
+        return "an order waits for another auction";
+    }
+    if (terms->trigger != ZX_TRIGGER_NONE || order->flags & (BOOK_ICEBERG | BOOK_HIDDEN | BOOK_TIMED)) {
+        return "an order waits for its auction as if it rested";
+    }
+    if (terms->is_iceberg > 1 || terms->is_hidden > 1 ||
+        (terms->is_iceberg && self->pool.terms[slot].display_lots == 0)) {
+        return "what an order for an auction will show is wrong";
     }
     return NULL;
 }

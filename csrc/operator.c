@@ -221,7 +221,8 @@ static int add_market(engine *self, const struct zx_operator_command *command) {
 
 static bool is_empty(const engine_market *market) {
     return market->book.sides[BOOK_BUY].best == ZX_NONE && market->book.sides[BOOK_SELL].best == ZX_NONE &&
-           market->waiting_count == 0;
+           market->waiting_count == 0 && market->for_auctions.sides[BOOK_BUY].best == ZX_NONE &&
+           market->for_auctions.sides[BOOK_SELL].best == ZX_NONE;
 }
 
 /* Prices and quantities from before would mean something else: nothing that counts ticks or lots is kept. */

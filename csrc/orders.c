@@ -29,21 +29,23 @@ static int market_closed_reason(const engine_market *market) {
 
 /* Whether orders rest in the market without trading, for an auction. */
 static bool collects(const engine_market *market) {
-    return market->state == ZX_MARKET_STATE_PRE_OPEN || market->state == ZX_MARKET_STATE_AUCTION ||
-           market->state == ZX_MARKET_STATE_CLOSING_AUCTION;
+    return markets_collects_for(market->state) != ZX_TIME_IN_FORCE_NONE;
+}
+
+/* Whether an order is for an auction for which the market does not collect yet. */
+static bool must_wait(const engine_market *market, uint8_t time_in_force) {
+    return trading_is_for_auction(time_in_force) && markets_collects_for(market->state) != time_in_force;
 }
 
 /* Section 5, rule 2: whether the state of the market allows a new order. */
 static int state_refusal(const engine_market *market, const struct zx_command *command) {
+    const bool is_for_open = command->time_in_force == ZX_TIME_IN_FORCE_AT_THE_OPEN;
+    if (is_for_open && market->state == ZX_MARKET_STATE_CLOSED) return ZX_REASON_NONE;
     const int closed = market_closed_reason(market);
     if (closed != ZX_REASON_NONE) return closed;
-    const bool opening = market->state == ZX_MARKET_STATE_PRE_OPEN || market->state == ZX_MARKET_STATE_AUCTION;
-    if (command->time_in_force == ZX_TIME_IN_FORCE_AT_THE_OPEN && !opening) return ZX_REASON_NOT_IN_AUCTION;
-    if (command->time_in_force == ZX_TIME_IN_FORCE_AT_THE_CLOSE &&
-        market->state != ZX_MARKET_STATE_CLOSING_AUCTION) {
-        return ZX_REASON_NOT_IN_AUCTION;
-    }
-    if (command->trigger != ZX_TRIGGER_NONE) return ZX_REASON_NONE;
+    const bool waits = must_wait(market, command->time_in_force);
+    if (is_for_open && waits) return ZX_REASON_NOT_IN_AUCTION;
+    if (command->trigger != ZX_TRIGGER_NONE || waits) return ZX_REASON_NONE;
     const bool may_rest = trading_stays_open(command->time_in_force);
     if (collects(market) && (!may_rest || has_option(command, ZX_ORDER_OPTIONS_POST_ONLY))) {
         return ZX_REASON_MARKET_NOT_CONTINUOUS;
@@ -134,7 +136,7 @@ static int terms_refusal(const struct zx_command *command) {
     const bool is_post_only = has_option(command, ZX_ORDER_OPTIONS_POST_ONLY);
     const bool is_hidden = has_option(command, ZX_ORDER_OPTIONS_HIDDEN);
     const bool is_for_auction = trading_is_for_auction(command->time_in_force);
-    if (is_market_order && may_rest) return ZX_REASON_MARKET_ORDER_CANNOT_REST;
+    if (is_market_order && may_rest && !is_for_auction) return ZX_REASON_MARKET_ORDER_CANNOT_REST;
     if (is_post_only && (is_market_order || !may_rest || is_waiting || is_for_auction)) {
         return ZX_REASON_POST_ONLY_MUST_REST;
     }
@@ -177,7 +179,9 @@ static uint32_t find_pair(
 }
 
 /* Takes a slot for an order that stays open, and fills in what it is. */
-static uint32_t open_order(const taker *order, const struct zx_command *command, uint64_t expire_time_ns) {
+static uint32_t open_order(
+    const taker *order, const struct zx_command *command, uint64_t expire_time_ns, bool is_waiting
+) {
     engine *const self = order->engine;
     const uint32_t slot = book_lowest_free_slot(&self->pool);
     ZX_ASSERT(slot != ZX_NONE);
@@ -188,7 +192,6 @@ static uint32_t open_order(const taker *order, const struct zx_command *command,
     open->qty_lots = order->face.qty_lots;
     open->leaves_lots = order->face.leaves_lots;
     book_set_owner(open, order->account);
-    const bool is_waiting = command->trigger != ZX_TRIGGER_NONE;
     const bool is_hidden = has_option(command, ZX_ORDER_OPTIONS_HIDDEN);
     const bool is_iceberg = command->display_qty_lots != 0;
     const bool is_for_auction = trading_is_for_auction(command->time_in_force);
@@ -228,10 +231,7 @@ static uint32_t open_order(const taker *order, const struct zx_command *command,
         touch(self, TREE_ORDERS, order->pair);
     }
     if (expire_time_ns != 0) triggers_add_expiry(self, slot);
-    if (is_for_auction) {
-        book_set_flags(open, ORDER_AUCTION);
-        markets_add_auction_order(self, slot);
-    }
+    if (is_for_auction) book_set_flags(open, ORDER_AUCTION);
     return slot;
 }
 
@@ -239,8 +239,8 @@ static int apply_new(engine *self, const struct zx_command *command, uint64_t pr
     const uint32_t account = (uint32_t)self->command.account;
     const uint8_t side = command->side == ZX_SIDE_BUY ? BOOK_BUY : BOOK_SELL;
     const bool is_by_notional = command->max_notional != 0;
-    const bool is_waiting = command->trigger != ZX_TRIGGER_NONE;
-    const bool may_stay = is_waiting || trading_stays_open(command->time_in_force);
+    const bool has_trigger = command->trigger != ZX_TRIGGER_NONE;
+    const bool may_stay = has_trigger || trading_stays_open(command->time_in_force);
 
     engine_market *const market = engine_find_market(self, command->market_id);
     if (market == NULL) return ZX_REASON_UNKNOWN_MARKET;
@@ -291,10 +291,11 @@ static int apply_new(engine *self, const struct zx_command *command, uint64_t pr
         return ZX_REASON_BALANCE_POOL_FULL;
     }
     const bool on_reference = has_option(command, ZX_ORDER_OPTIONS_ON_REFERENCE);
-    if (is_waiting && command->trigger != ZX_TRIGGER_TRAILING &&
+    if (has_trigger && command->trigger != ZX_TRIGGER_TRAILING &&
         triggers_is_met(market, side, command->trigger, on_reference, command->trigger_ticks)) {
         return ZX_REASON_TRIGGER_MET;
     }
+    const bool is_waiting = has_trigger || must_wait(market, command->time_in_force);
     const bool must_not_trade = has_option(command, ZX_ORDER_OPTIONS_POST_ONLY) ||
                                 (market->state == ZX_MARKET_STATE_POST_ONLY && !is_waiting);
     if (must_not_trade && book_crosses(&market->book, side, price_ticks)) {
@@ -345,14 +346,15 @@ static int apply_new(engine *self, const struct zx_command *command, uint64_t pr
     engine_outcome *const outcome = report_answer(self, report, order.face.order_id);
     self->previous_order = order.face.order_id;
     if (is_waiting) {
-        const uint32_t slot = open_order(&order, command, expire_time_ns);
+        const uint32_t slot = open_order(&order, command, expire_time_ns, true);
         trading_register(self, slot);
-        triggers_wait(self, slot, command->trigger_ticks);
+        if (has_trigger) triggers_wait(self, slot, command->trigger_ticks);
+        else markets_wait(self, slot);
         return ZX_REASON_NONE;
     }
     if (market->state == ZX_MARKET_STATE_CONTINUOUS) trading_match(&order);
     if (order.face.leaves_lots > 0 && may_stay) {
-        order.slot = open_order(&order, command, expire_time_ns);
+        order.slot = open_order(&order, command, expire_time_ns, false);
         trading_rest(&order);
         trading_register(self, order.slot);
     } else if (order.face.leaves_lots > 0) {
@@ -397,12 +399,13 @@ static int amend_refusal(const engine *self, uint32_t slot, const struct zx_comm
     const bool is_waiting = (flags & ORDER_WAITING) != 0;
     const engine_terms *const terms = &self->terms[slot];
     const uint8_t time_in_force = trading_time_in_force_of(self, slot);
-    const bool is_trailing = is_waiting && terms->trigger == ZX_TRIGGER_TRAILING;
+    const bool has_trigger = trading_has_trigger(&self->pool.orders[slot]);
+    const bool is_trailing = has_trigger && terms->trigger == ZX_TRIGGER_TRAILING;
     const bool is_hidden = trading_is_hidden(self, slot);
     if ((command->options & ~AMEND_OPTIONS) != 0 || (command->options != 0 && is_waiting) ||
         (command->display_qty_lots != 0 && (is_hidden || !trading_stays_open(time_in_force))) ||
         (command->expire_time_ns != 0 && time_in_force != ZX_TIME_IN_FORCE_GTD) ||
-        (command->trigger_ticks != 0 && !is_waiting) || (command->trail_ppm != 0 && !is_trailing) ||
+        (command->trigger_ticks != 0 && !has_trigger) || (command->trail_ppm != 0 && !is_trailing) ||
         (command->trigger_ticks != 0 && is_trailing && terms->trail_ticks == 0) ||
         (command->trail_ppm != 0 && terms->trail_ppm == 0)) { /* it is trailing */
         return ZX_REASON_AMEND_INVALID;
@@ -425,7 +428,18 @@ static void amend_terms(engine *self, uint32_t slot, const struct zx_command *co
     if (command->expire_time_ns != 0) triggers_move_expiry(self, slot, command->expire_time_ns);
 }
 
-/* An amended order that waits goes on waiting. */
+/* An amended order that waits for its auction goes on waiting, if it `is_smaller` in its place. */
+static void amend_for_auction(engine *self, uint32_t slot, const order_face *face, bool is_smaller) {
+    book_order *const order = &self->pool.orders[slot];
+    before_order(self, slot);
+    self->terms[slot].price_ticks = face->price_ticks;
+    book_resize(&self->markets[self->terms[slot].market].for_auctions, slot, face->qty_lots);
+    order->qty_lots = face->qty_lots;
+    order->leaves_lots = face->leaves_lots;
+    if (!is_smaller) markets_wait_anew(self, slot);
+}
+
+/* An amended order with a trigger goes on waiting. */
 static void amend_waiting(engine *self, uint32_t slot, const struct zx_command *command, const order_face *face) {
     engine_terms *const terms = &self->terms[slot];
     before_order(self, slot);
@@ -454,7 +468,9 @@ static int apply_amend(engine *self, const struct zx_command *command) {
     engine_market *const market = &self->markets[trading_market_of(self, slot)];
     const uint8_t side = trading_side_of(self, slot);
     if (command->sizes_no != (uint8_t)market->sizes_no) return ZX_REASON_SIZES_CHANGED;
-    const int closed = market_closed_reason(market);
+    const bool awaits_auction = trading_awaits_auction(open);
+    const bool is_next = awaits_auction && market->state == ZX_MARKET_STATE_CLOSED; /* it waits for the open */
+    const int closed = is_next ? ZX_REASON_NONE : market_closed_reason(market);
     if (closed != ZX_REASON_NONE) return closed;
     const int refusal = amend_refusal(self, slot, command);
     if (refusal != ZX_REASON_NONE) return refusal;
@@ -500,8 +516,9 @@ static int apply_amend(engine *self, const struct zx_command *command) {
         )) {
         return ZX_REASON_TRIGGER_MET;
     }
-    const bool keeps_place = is_waiting || (price_ticks == face.price_ticks && qty_lots <= face.qty_lots &&
-                                            display_lots == old_display_lots);
+    const bool is_smaller =
+        price_ticks == face.price_ticks && qty_lots <= face.qty_lots && display_lots == old_display_lots;
+    const bool keeps_place = is_waiting || is_smaller;
     const bool must_not_trade = post_only || market->state == ZX_MARKET_STATE_POST_ONLY;
     if (must_not_trade && !keeps_place && book_crosses(&market->book, side, price_ticks)) {
         return ZX_REASON_POST_ONLY_WOULD_CROSS;
@@ -514,9 +531,11 @@ static int apply_amend(engine *self, const struct zx_command *command) {
     face.price_ticks = price_ticks;
     face.qty_lots = qty_lots;
     face.leaves_lots = leaves_lots;
-    if (is_waiting) amend_waiting(self, slot, command, &face);
+    if (awaits_auction) amend_for_auction(self, slot, &face, is_smaller);
+    else if (is_waiting) amend_waiting(self, slot, command, &face);
     else if (keeps_place) book_resize(&market->book, slot, qty_lots);
     else book_unlink(&market->book, slot);
+    if (!keeps_place && open->flags & ORDER_AUCTION) markets_forget_auction_order(self, slot);
     amend_terms(self, slot, command);
     touch(self, TREE_ORDERS, slot);
     struct zx_execution_report *const report = report_to(self, open->owner, ZX_EXEC_TYPE_REPLACED);

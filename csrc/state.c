@@ -120,7 +120,7 @@ static size_t market_leaf(const void *context, uint32_t index, uint8_t *out) {
     at = put_u32(at, market->dynamic_band_ppm);
     at = put_u32(at, market->static_band_ppm);
     at = put_u32(at, market->sizes_no);
-    at = put_u32(at, 0);
+    at = put_u32(at, market->called_off);
     at = put_u64(at, self->market_defined[index]);
     at = put_bytes(at, market->symbol, ENGINE_SYMBOL_BYTES);
     return (size_t)(at - out);
@@ -141,7 +141,7 @@ static size_t asset_leaf(const void *context, uint32_t index, uint8_t *out) {
 static uint8_t *put_terms(const engine *self, uint32_t slot, uint8_t *at) {
     const book_order *const order = &self->pool.orders[slot];
     const engine_terms *const terms = &self->terms[slot];
-    const bool is_waiting = (order->flags & ORDER_WAITING) != 0;
+    const bool is_waiting = trading_has_trigger(order);
     at = put_u64(at, trading_display_of(self, slot));
     at = put_u64(at, order->flags & BOOK_ICEBERG ? self->pool.terms[slot].shown_lots : 0);
     at = put_u64(at, order->flags & BOOK_TIMED ? self->pool.terms[slot].expire_time_ns : 0);
@@ -156,8 +156,9 @@ static uint8_t *put_terms(const engine *self, uint32_t slot, uint8_t *at) {
     *at++ = is_waiting ? terms->trigger : (uint8_t)ZX_TRIGGER_NONE;
     *at++ = trading_is_hidden(self, slot);
     *at++ = is_waiting && terms->on_reference;
-    memset(at, 0, 6);
-    return at + 6;
+    *at++ = trading_awaits_auction(order);
+    memset(at, 0, 5);
+    return at + 5;
 }
 
 static size_t order_leaf(const void *context, uint32_t index, uint8_t *out) {
@@ -452,6 +453,7 @@ static const char *read_market(engine *self, uint32_t index, const uint8_t *leaf
     market->dynamic_band_ppm = zx_load_u32(leaf + 108);
     market->static_band_ppm = zx_load_u32(leaf + 112);
     market->sizes_no = zx_load_u32(leaf + 116);
+    market->called_off = zx_load_u32(leaf + 120);
     self->market_defined[index] = zx_load_u64(leaf + 124);
     /* All else of a market of the genesis file is as it says there; the comparison at the end covers it. */
     return NULL;
@@ -506,8 +508,11 @@ static const char *read_terms(engine *self, uint32_t slot, const uint8_t *at) {
     if (trigger_ticks > ticks_max || trail_ticks > ticks_max || best_ticks > ticks_max) {
         return "an order's trigger is out of range";
     }
-    if (small[3] > ZX_TRIGGER_MAX || small[4] > 1 || small[5] > 1) return "an order's terms are unknown";
-    const bool is_waiting = small[3] != ZX_TRIGGER_NONE;
+    if (small[3] > ZX_TRIGGER_MAX || small[4] > 1 || small[5] > 1 || small[6] > 1) return "an order's terms are unknown";
+    const bool is_for_auction = trading_is_for_auction(small[1]);
+    const bool has_trigger = small[3] != ZX_TRIGGER_NONE;
+    if (is_for_auction ? has_trigger : small[6] != 0) return "an order waits for what it is not for";
+    const bool is_waiting = has_trigger || small[6] != 0;
     self->pool.terms[slot] = (book_terms){
         .display_lots = display_lots,
         .shown_lots = zx_load_u64(at + 8),
@@ -538,7 +543,7 @@ static const char *read_terms(engine *self, uint32_t slot, const uint8_t *at) {
     }
     if (expire_time_ns != 0) book_set_flags(order, BOOK_TIMED);
     if (pair_id != 0) book_set_flags(order, ORDER_PAIRED);
-    if (trading_is_for_auction(small[1])) book_set_flags(order, ORDER_AUCTION);
+    if (is_for_auction) book_set_flags(order, ORDER_AUCTION);
     return NULL;
 }
 
@@ -662,6 +667,18 @@ static const char *rebuild_pairs(engine *self, uint32_t count) {
     return NULL;
 }
 
+static bool is_auction_order(const book_order *order) {
+    return (order->flags & (ORDER_AUCTION | ORDER_WAITING)) == ORDER_AUCTION;
+}
+
+/* Lists the orders for auctions that rest, lowest priority_no first. */
+static void rebuild_auction_orders(engine *self) {
+    const uint32_t count = sort_slots(self, number_of_priority);
+    for (uint32_t at = 0; at < count; at++) {
+        if (is_auction_order(&self->pool.orders[self->work[at]])) markets_add_auction_order(self, self->work[at]);
+    }
+}
+
 /* Puts the parked orders into their queues, lowest priority_no first, and then into the lists of their owners and of
  * what they wait for, oldest id first. */
 static const char *rebuild_queues(engine *self) {
@@ -670,7 +687,9 @@ static const char *rebuild_queues(engine *self) {
         const uint32_t slot = self->work[at];
         const book_order *const order = &self->pool.orders[slot];
         const int64_t price_ticks = parked_price(order);
-        if (order->flags & ORDER_WAITING) {
+        if (trading_awaits_auction(order)) {
+            if (!markets_restore_waiting(self, slot)) return "too much waits for one auction";
+        } else if (order->flags & ORDER_WAITING) {
             if (!triggers_restore(self, slot, price_ticks)) return "too much waits for one price";
         } else if (!book_restore(
                        &self->markets[order->owner_next].book, slot, (uint8_t)order->owner_prev, price_ticks
@@ -692,15 +711,16 @@ static const char *rebuild_queues(engine *self) {
     }
     const char *const broken = rebuild_pairs(self, count);
     if (broken != NULL) return broken;
+    bool has_auction_orders = false;
     for (uint32_t at = 0; at < count; at++) {
         const uint32_t slot = self->work[at];
-        const uint32_t flags = self->pool.orders[slot].flags;
-        if (flags & ORDER_WAITING && self->terms[slot].trigger == ZX_TRIGGER_TRAILING) {
+        const book_order *const order = &self->pool.orders[slot];
+        if (trading_has_trigger(order) && self->terms[slot].trigger == ZX_TRIGGER_TRAILING) {
             triggers_restore_trailing(self, slot);
-        } else if (flags & ORDER_AUCTION) {
-            markets_add_auction_order(self, slot);
         }
+        has_auction_orders = has_auction_orders || is_auction_order(order);
     }
+    if (has_auction_orders) rebuild_auction_orders(self);
     markets_restore(self);
     return NULL;
 }

@@ -131,7 +131,9 @@ void trading_unregister(engine *self, uint32_t slot) {
     account->order_count--;
     lanes_remove(&self->lanes, slot);
     if (__builtin_expect(order->flags & BOOK_TIMED, 0)) triggers_remove_expiry(self, slot);
-    if (__builtin_expect(order->flags & ORDER_AUCTION, 0)) markets_forget_auction_order(self, slot);
+    if (__builtin_expect((order->flags & (ORDER_AUCTION | ORDER_WAITING)) == ORDER_AUCTION, 0)) {
+        markets_forget_auction_order(self, slot);
+    }
     touch(self, TREE_ORDERS, slot);
 }
 
@@ -190,7 +192,8 @@ void trading_end_open(engine *self, uint32_t slot, uint8_t exec_type, int reason
         trading_unpair(self, slot);
     }
     trading_unregister(self, slot);
-    if (order->flags & ORDER_WAITING) triggers_forget(self, slot);
+    if (trading_has_trigger(order)) triggers_forget(self, slot);
+    else if (order->flags & ORDER_WAITING) markets_forget_waiting(self, slot);
     else book_unlink(&market->book, slot);
     book_free_slot(&self->pool, slot);
     const struct zx_execution_report *const report = report_end(self, account, &face, exec_type, reason);
@@ -362,7 +365,13 @@ void trading_fill_in_auction(engine *self, engine_market *market, uint32_t buy, 
         }
         touch(self, TREE_ORDERS, slot);
         if (face.leaves_lots == 0) trading_unregister(self, slot);
+        const uint64_t priority_no = order->priority_no;
         book_fill(&market->book, slot, qty_lots);
+        /* An iceberg's next slice is behind all others. */
+        if (face.leaves_lots > 0 && order->flags & ORDER_AUCTION && order->priority_no != priority_no) {
+            markets_forget_auction_order(self, slot);
+            markets_add_auction_order(self, slot);
+        }
     }
     self->next_trade_id++;
     for (uint32_t at = 0; at < 2; at++) {
@@ -490,6 +499,18 @@ static bool pass_over(taker *order, book_incoming *incoming, bool is_overdue) {
     return false;
 }
 
+/* Whether the next maker would not trade with the order: `*is_overdue`, or of the same account or group. */
+static bool is_passed_over(const taker *order, bool *is_overdue) {
+    const engine *const self = order->engine;
+    const uint32_t slot = book_next_maker(&order->market->book, order->side);
+    const book_order *const maker = &self->pool.orders[slot];
+    *is_overdue = maker->flags & BOOK_TIMED && self->pool.terms[slot].expire_time_ns <= self->log_time_ns;
+    const uint32_t group = self->trade_groups[order->account];
+    const bool is_own =
+        maker->owner == order->account || (group != 0 && group == self->trade_groups[maker->owner]);
+    return *is_overdue || is_own;
+}
+
 void trading_match(taker *order) {
     engine *const self = order->engine;
     const uint64_t first_trade_id = self->next_trade_id;
@@ -519,6 +540,12 @@ void trading_match(taker *order) {
                 release(order, 0); /* by notional: what it did not spend */
             } else if (incoming.price_ticks != order->face.price_ticks &&
                        book_crosses(&order->market->book, order->side, order->face.price_ticks)) {
+                /* Only a band keeps it from the next maker; what would not trade anyway is no reason to interrupt. */
+                bool is_overdue;
+                if (is_passed_over(order, &is_overdue)) {
+                    goes_on = pass_over(order, &incoming, is_overdue);
+                    continue;
+                }
                 markets_interrupt(self, order->market);
             }
             break;
@@ -559,5 +586,6 @@ void trading_rest(taker *order) {
     resting->leaves_lots = order->face.leaves_lots;
     const bool rested = book_rest(&order->market->book, order->slot, order->side, order->face.price_ticks);
     ZX_ASSERT(rested); /* holds bound the lots of a level: each holds at least one unit */
+    if (__builtin_expect(resting->flags & ORDER_AUCTION, 0)) markets_add_auction_order(self, order->slot);
     touch(self, TREE_ORDERS, order->slot);
 }

@@ -8,7 +8,7 @@
  *
  * Shared by the commands of traders (orders.c) and by what happens by itself (triggers.c). An order that is in no
  * queue is a `taker`: new, amended, or just triggered. An open order has a slot: it rests in its market's book or
- * waits for its trigger. Whatever ends an order ends the other of its pair too.
+ * waits for its trigger or its auction. Whatever ends an order ends the other of its pair too.
  */
 #ifndef ZX_TRADING_H
 #define ZX_TRADING_H
@@ -51,6 +51,14 @@ static inline int trading_remainder_reason(const engine_market *market) {
 }
 
 /* ---- an open order, resting or waiting */
+
+static inline bool trading_has_trigger(const book_order *order) {
+    return (order->flags & (ORDER_WAITING | ORDER_AUCTION)) == ORDER_WAITING;
+}
+
+static inline bool trading_awaits_auction(const book_order *order) {
+    return (order->flags & (ORDER_WAITING | ORDER_AUCTION)) == (ORDER_WAITING | ORDER_AUCTION);
+}
 
 static inline uint32_t trading_market_of(const engine *self, uint32_t slot) {
     const book_order *const order = &self->pool.orders[slot];

@@ -9,7 +9,8 @@
  *     trailing     o-o-o                                                per market, oldest first: moved with the price
  *
  * A waiting order has a slot like any open order, and is found, cancelled and listed as such; only it is in no queue
- * of the market's book. A trailing order that has no trigger price yet is in no queue at all.
+ * of the market's book. A trailing order that has no trigger price yet is in no queue at all. Orders that wait for their
+ * auction are no matter of this file: markets.h.
  *
  * After each command the waiting orders that are due come to the book one after the other, in a loop until none is, at
  * most ENGINE_TRIGGERED_MAX and none once they used ENGINE_MAKERS_MAX resting orders; the rest goes on after the

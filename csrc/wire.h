@@ -79,8 +79,8 @@ enum zx_time_in_force {
     ZX_TIME_IN_FORCE_FOK = 3, /* fill or kill */
     ZX_TIME_IN_FORCE_DAY = 4, /* good till the next midnight UTC in log time */
     ZX_TIME_IN_FORCE_GTD = 5, /* good till expireTimeNs */
-    ZX_TIME_IN_FORCE_AT_THE_OPEN = 6, /* only for the auction that opens the market; what is left is cancelled */
-    ZX_TIME_IN_FORCE_AT_THE_CLOSE = 7, /* only for the auction that closes the market; what is left is cancelled */
+    ZX_TIME_IN_FORCE_AT_THE_OPEN = 6, /* only for the auction that opens the market; waits while that is closed; what is left is cancelled */
+    ZX_TIME_IN_FORCE_AT_THE_CLOSE = 7, /* only for the auction that closes the market; waits until that begins; what is left is cancelled */
 };
 #define ZX_TIME_IN_FORCE_MAX 7u
 
@@ -114,15 +114,15 @@ enum zx_trigger {
 /* MarketState: values of uint8 */
 enum zx_market_state {
     ZX_MARKET_STATE_NONE = 0,
-    ZX_MARKET_STATE_CLOSED = 1, /* only cancels */
-    ZX_MARKET_STATE_CONTINUOUS = 2, /* everything */
+    ZX_MARKET_STATE_CLOSED = 1, /* only cancels, and orders at the open */
+    ZX_MARKET_STATE_CONTINUOUS = 2, /* everything but orders at the open */
     ZX_MARKET_STATE_HALTED = 3, /* only cancels */
     ZX_MARKET_STATE_PRE_OPEN = 4, /* orders are collected for the auction that follows; nothing trades */
     ZX_MARKET_STATE_AUCTION = 5, /* orders are collected; what they would trade at is known; it opens the market */
     ZX_MARKET_STATE_CLOSING_AUCTION = 6, /* likewise; it closes the market */
     ZX_MARKET_STATE_POST_ONLY = 7, /* orders that do not trade */
     ZX_MARKET_STATE_EXPIRED = 8, /* only cancels, for ever */
-    ZX_MARKET_STATE_UNCROSSING = 9, /* an auction is being executed; only cancels */
+    ZX_MARKET_STATE_UNCROSSING = 9, /* on the way to the state that follows: an auction is executed, orders for auctions come and end; only cancels */
 };
 #define ZX_MARKET_STATE_MAX 9u
 
@@ -222,11 +222,11 @@ enum zx_reason_code {
     ZX_REASON_OPERATOR_ONLY = 206, /* Only a key of the operator's account may sign operator commands. */
     ZX_REASON_TRADERS_ONLY = 207, /* The operator's account cannot trade. */
     ZX_REASON_UNKNOWN_MARKET = 301, /* No such market on this shard. */
-    ZX_REASON_MARKET_CLOSED = 302, /* The market is closed: only cancels. */
+    ZX_REASON_MARKET_CLOSED = 302, /* The market is closed: only cancels, and orders at the open. */
     ZX_REASON_MARKET_HALTED = 303, /* The market is halted: only cancels. */
     ZX_REASON_PRICE_TICKS_OUT_OF_RANGE = 304, /* The price is not a whole number of ticks in 1 to 2^53-1. */
     ZX_REASON_QTY_LOTS_OUT_OF_RANGE = 305, /* The quantity is not a whole number of lots in 1 to 2^53-1. */
-    ZX_REASON_MARKET_ORDER_CANNOT_REST = 306, /* A market order must be immediate or cancel, or fill or kill. */
+    ZX_REASON_MARKET_ORDER_CANNOT_REST = 306, /* A market order must be immediate or cancel, fill or kill, or for an auction. */
     ZX_REASON_POST_ONLY_MUST_REST = 307, /* A post-only order must be a limit order, good till cancelled. */
     ZX_REASON_NOTIONAL_OVERFLOW = 308, /* The order's worst case does not fit in 63 bits. */
     ZX_REASON_CLIENT_ORDER_ID_IN_USE = 309, /* The account has an open order with this client order id. */
@@ -249,9 +249,9 @@ enum zx_reason_code {
     ZX_REASON_AMEND_INVALID = 340, /* The amend changes what the order does not have, or carries an option that only a new order takes. */
     ZX_REASON_MARKET_NOT_CONTINUOUS = 341, /* The market does not trade now: only orders that stay and are not post-only. */
     ZX_REASON_MARKET_POST_ONLY = 342, /* The market takes only orders that stay and do not trade. */
-    ZX_REASON_NOT_IN_AUCTION = 343, /* An order for an auction needs that auction: at the open before and in the opening one, at the close in the closing one. */
+    ZX_REASON_NOT_IN_AUCTION = 343, /* An order at the open is taken while the market is closed, in pre-open or in an auction. */
     ZX_REASON_MARKET_EXPIRED = 344, /* The market is over: only cancels. */
-    ZX_REASON_MARKET_UNCROSSING = 345, /* An auction is being executed: only cancels. */
+    ZX_REASON_MARKET_UNCROSSING = 345, /* The market is on its way to another state: only cancels. */
     ZX_REASON_ORDER_TOO_LARGE = 346, /* The quantity is above the market's limit. */
     ZX_REASON_NOTIONAL_TOO_LARGE = 347, /* The notional is above the market's limit. */
     ZX_REASON_OPEN_ORDERS_LIMIT = 348, /* The account has as many open orders, here or on the shard, as it may. */
@@ -269,7 +269,7 @@ enum zx_reason_code {
     ZX_REASON_ONE_CANCELS_OTHER = 327, /* Its pair traded, was triggered or ended. */
     ZX_REASON_MAX_NOTIONAL_REACHED = 328, /* No further lot fits in the maximum notional. */
     ZX_REASON_PRICE_BAND = 329, /* The next trade would have left the price band; the market has gone into an auction. */
-    ZX_REASON_AUCTION_REMAINDER = 350, /* The auction that the order was for is over. */
+    ZX_REASON_AUCTION_REMAINDER = 350, /* The auction that the order was for is over, or is not held. */
     ZX_REASON_UNKNOWN_ACCOUNT = 401, /* No such account on this shard. */
     ZX_REASON_UNKNOWN_ASSET = 402, /* No such asset. */
     ZX_REASON_ACCOUNT_EXISTS = 403, /* The account id is taken. */

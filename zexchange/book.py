@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 from msgspec import Struct
 
@@ -40,11 +40,13 @@ __all__ = [
     "Rejected",
     "SelfTradePrevention",
     "Side",
+    "Terms",
     "TimeInForce",
     "Trade",
 ]
 
 U64_MAX = 2**64 - 1
+TICKS_MAX = LOTS_MAX = 2**53 - 1
 ACCOUNT_MAX = 2**26 - 1
 ORDERS_MAX: int = lib.LOB_ORDERS_MAX
 _EVENTS_BESIDE_ORDERS: int = lib.LOB_EVENTS_BESIDE_ORDERS
@@ -131,7 +133,10 @@ class EventKind(IntEnum):
 
 
 class Reason(IntEnum):
-    """Why an order was rejected (1 to 9, in order of precedence) or cancelled (10 to 14)."""
+    """Why an order was rejected (1 to 9, in order of precedence) or cancelled (10 to 14).
+
+    From 101 on: `submit` rejected its terms, before the book was asked.
+    """
 
     NONE = 0
     MALFORMED = 1
@@ -148,6 +153,12 @@ class Reason(IntEnum):
     SELF_TRADE = 12
     AMENDED_BELOW_FILLED = 13
     LEVEL_FULL = 14
+    NEEDS_EXCHANGE = 101
+    """The book alone has no such orders: the exchange has."""
+    SLIDE_WITHOUT_POST_ONLY = 102
+    MIN_QTY_INVALID = 103
+    """A minimum above the quantity, or of an order that may rest or is fill-or-kill."""
+    MIN_QTY_NOT_FILLABLE = 104
 
 
 class Accepted(Struct, frozen=True, gc=False):
@@ -203,16 +214,36 @@ class Order(Struct, frozen=True, gc=False):
 Event: TypeAlias = Accepted | Rejected | Trade | Cancelled | Amended
 SideName: TypeAlias = Literal["buy", "sell"]
 OrderTypeName: TypeAlias = Literal["limit", "market"]
-TimeInForceName: TypeAlias = Literal["gtc", "ioc", "fok"]
+TimeInForceName: TypeAlias = Literal["gtc", "ioc", "fok", "day", "gtd", "at_the_open", "at_the_close"]
+"""Behind the first three: rejected, they need a clock or an auction."""
 StpName: TypeAlias = Literal["none", "cancel_newest", "cancel_oldest", "cancel_both", "decrement"]
 
 _SIDES: dict[str, int] = {"buy": 0, "sell": 1}
 _ORDER_TYPES: dict[str, int] = {"limit": 0, "market": 1}
 _TIMES_IN_FORCE: dict[str, int] = {"gtc": 0, "ioc": 1, "fok": 2}
 _STPS: dict[str, int] = {"none": 0, "cancel_newest": 1, "cancel_oldest": 2, "cancel_both": 3, "decrement": 4}
+_EXCHANGE_TIMES = {"day", "gtd", "at_the_open", "at_the_close"}
 _REASONS = list(Reason)
 _EVENT = struct.Struct("<QQqQIBBBx")
 assert _EVENT.size == EVENT_BYTES
+
+
+class Terms(TypedDict, total=False):
+    """What only some orders have. All but the first two are rejected: NEEDS_EXCHANGE."""
+
+    slide: bool
+    """With `post_only`: take the price one tick before the best opposite one instead of being rejected."""
+    min_qty_lots: int
+    """Of an immediate order: rejected if less would be filled at once."""
+    display_lots: int
+    hidden: bool
+    trigger: Literal["stop", "take_profit", "trailing"]
+    trigger_ticks: int
+    trail_ticks: int
+    trail_ppm: int
+    on_reference: bool
+    expire_time_ns: int
+    max_notional: int
 
 
 def _event(one: tuple[int, int, int, int, int, int, int, int]) -> Event:
@@ -259,13 +290,21 @@ class Book:
         post_only: bool = False,
         account: int = 0,
         stp: StpName = "none",
+        **terms: Unpack[Terms],
     ) -> list[Event]:
         """Enter an order; returns what happened, in order.
 
-        `price_ticks` None is any price, for market orders only. A market order never rests, whatever `tif` says.
-        `account`: 0 to 2^26-1, 0 for none; `stp` says what happens instead of a trade with the same account. Raises
-        ValueError and TypeError for what is no command; a command that is refused gives `Rejected`.
+        `price_ticks` None is any price, for market orders only; with a price that is the worst that one takes. A
+        market order never rests, whatever `tif` says. `account`: 0 to 2^26-1, 0 for none; `stp` says what happens
+        instead of a trade with the same account. Raises ValueError and TypeError for what is no command; a command
+        that is refused gives `Rejected`.
         """
+        if terms or tif in _EXCHANGE_TIMES:
+            reason, price_ticks = self._with_terms(
+                order_id, side, price_ticks, qty_lots, order_type, tif, post_only, account, stp, terms
+            )
+            if reason is not None:
+                return [Rejected(order_id, reason)]
         try:
             events = _do(
                 self._lob,
@@ -285,6 +324,68 @@ class Book:
         except OverflowError:
             return self._out_of_range(order_id, price_ticks, qty_lots, account)
         return self._happened(events)
+
+    def _with_terms(
+        self,
+        order_id: int,
+        side: str,
+        price_ticks: int | None,
+        qty_lots: int,
+        order_type: str,
+        tif: str,
+        post_only: bool,
+        account: int,
+        stp: str,
+        terms: Terms,
+    ) -> tuple[Reason | None, int | None]:
+        """Why the terms of an order are rejected, if they are, and its price after sliding."""
+        unknown = terms.keys() - Terms.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"submit has no argument {min(unknown)!r}")
+        slides, min_qty_lots = terms.get("slide", False), terms.get("min_qty_lots", 0)
+        if tif in _EXCHANGE_TIMES or any(
+            value for name, value in terms.items() if name not in ("slide", "min_qty_lots")
+        ):
+            return Reason.NEEDS_EXCHANGE, price_ticks
+        if slides and not post_only:
+            return Reason.SLIDE_WITHOUT_POST_ONLY, price_ticks
+        is_immediate = tif == "ioc" or (order_type == "market" and tif == "gtc")
+        if min_qty_lots and not (is_immediate and 1 <= min_qty_lots <= qty_lots):
+            return Reason.MIN_QTY_INVALID, price_ticks
+        any_price = price_ticks is None and order_type == "market"
+        has_price = any_price or (price_ticks is not None and 1 <= price_ticks <= TICKS_MAX)
+        if side not in _SIDES or not has_price or not 1 <= qty_lots <= LOTS_MAX or self.rests(order_id):
+            return None, price_ticks  # the book says what is wrong
+        if slides and price_ticks is not None:
+            best = self.best_ask if side == "buy" else self.best_bid
+            if best is not None and (price_ticks >= best if side == "buy" else price_ticks <= best):
+                slid = best - 1 if side == "buy" else best + 1
+                return None, slid if 1 <= slid <= TICKS_MAX else price_ticks
+        if min_qty_lots and self._reaches(side, price_ticks, min_qty_lots, account, stp) < min_qty_lots:
+            return Reason.MIN_QTY_NOT_FILLABLE, price_ticks
+        return None, price_ticks
+
+    def _reaches(self, side: str, price_ticks: int | None, wanted_lots: int, account: int, stp: str) -> int:
+        """How many lots the order would fill at once; it need not count further than what is wanted."""
+        is_buy, reached = side == "buy", 0
+
+        def agrees(price: int) -> bool:
+            return price_ticks is None or (price <= price_ticks if is_buy else price >= price_ticks)
+
+        if account and stp != "none":
+            for order in self.orders("sell" if is_buy else "buy"):
+                is_own = order.account == account
+                if not agrees(order.price_ticks) or (is_own and stp != "cancel_oldest"):
+                    break
+                reached += 0 if is_own else order.leaves_lots
+            return reached
+        levels = 8
+        while True:
+            found = self.depth(levels)[1 if is_buy else 0]
+            reached = sum(lots for price, lots, _ in found if agrees(price))
+            if reached >= wanted_lots or len(found) < levels or not agrees(found[-1][0]):
+                return reached
+            levels *= 4
 
     def cancel(self, order_id: int) -> list[Event]:
         """Take an order away; rejected if it does not rest."""

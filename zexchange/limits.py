@@ -16,6 +16,9 @@ PRICE_TICKS_MAX: Final = 2**53 - 1
 QTY_LOTS_MAX: Final = 2**53 - 1
 """Largest quantity; same reason as for prices."""
 
+TIME_NS_MAX: Final = 2**64 - 1
+"""The last log time; as a time at which something ends it is never."""
+
 AMOUNT_MAX: Final = 2**63 - 1
 """Largest amount or supply in base units: a signed 64-bit column of any database can store it."""
 

@@ -15,7 +15,16 @@ import pytest
 from msgspec import structs
 
 from tests.e2e.conftest import MARKET, Command, Exchange, verify
-from zexchange.client import CancelAll, Client, MarketNeeded, NewOrder, OrderResult, OutcomeUnknown, new_key
+from zexchange.client import (
+    CancelAll,
+    Client,
+    MarketClosed,
+    MarketNeeded,
+    NewOrder,
+    OrderResult,
+    OutcomeUnknown,
+    new_key,
+)
 from zexchange.client.types import Fill, OrderUpdate
 from zexchange.runtime.running import RunningExchange
 from zexchange.wire.messages import Command as WireCommand
@@ -256,6 +265,53 @@ def test_what_happens_by_itself(data: Path, colocate: str, command: Command) -> 
             assert [getattr(one, "kind", "fill") for one in told] == ["fill", "fill", "triggered"]
             assert isinstance(told[2], OrderUpdate)
             assert told[2].order_id == waits.order_id
+    verify(command, data)
+
+
+def test_a_day_that_opens_and_closes_with_auctions(data: Path, command: Command) -> None:
+    """Orders for both auctions are entered before them, and wait out of the book."""
+    with started(data) as exchange:
+        exchange.account("seller", BTC="2")
+        exchange.account("buyer", USD="200000")
+        with (
+            exchange.client() as operator,
+            exchange.client("seller") as seller,
+            exchange.client("buyer") as buyer,
+        ):
+            operator.set_market_state(MARKET, "closed")
+            offer = NewOrder(
+                market=MARKET, side="sell", quantity="0.2", price="50000", time_in_force="at_the_open"
+            )
+            wish = NewOrder(
+                market=MARKET, side="buy", quantity="0.1", price="51000", time_in_force="at_the_open"
+            )
+            opening = seller.enter(offer)
+            buyer.enter(wish)
+            with pytest.raises(MarketClosed):
+                seller.enter(structs.replace(offer, time_in_force="at_the_close"))
+            assert operator.set_market_state(MARKET, "auction").state == "uncrossing"
+            book = operator.book(MARKET)
+            assert (book.indicative_price, book.indicative_quantity) == (50000, Decimal("0.1"))
+            operator.set_market_state(MARKET, "continuous")
+            told = [next(seller.events()) for _ in range(3)]
+            assert [getattr(one, "kind", "fill") for one in told] == ["triggered", "fill", "cancelled"]
+            assert isinstance(told[2], OrderUpdate)
+            assert (told[2].order_id, told[2].reason) == (opening.order_id, "auction_remainder")
+
+            closing = structs.replace(offer, time_in_force="at_the_close", order_type="market", price="40000")
+            seller.enter(closing)
+            (waits,) = seller.open_orders()
+            assert (waits.time_in_force, waits.price) == ("at_the_close", 40000)
+            buyer.enter(structs.replace(wish, time_in_force="at_the_close", quantity="0.3"))
+            book = operator.book(MARKET)
+            assert (book.bids, book.asks) == ((), ())
+            operator.set_market_state(MARKET, "closing_auction")
+            operator.set_market_state(MARKET, "closed")
+            told = [next(seller.events()) for _ in range(2)]
+            assert isinstance(told[1], Fill)
+            assert (told[1].quantity, told[1].price) == (Decimal("0.2"), 50000)
+            assert [seller.open_orders(), buyer.open_orders()] == [[], []]
+            assert all(row.held == 0 for client in (seller, buyer) for row in client.balances())
     verify(command, data)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 
 from tests.model.kit import EngineClass, decode_events, engine_named, line
@@ -36,6 +37,29 @@ from zexchange.wire.messages import (
 Step = tuple[bytes, int]
 """A body and its log time in nanoseconds."""
 
+_OF_ORDERS = {
+    ExecType.NEW,
+    ExecType.REPLACED,
+    ExecType.CANCELLED,
+    ExecType.EXPIRED,
+    ExecType.TRADE,
+    ExecType.SELF_TRADE_PREVENTED,
+    ExecType.TRIGGERED,
+}
+
+
+@dataclass
+class Asked:
+    """What became of the quantity of an order, by the reports about it."""
+
+    qty_lots: int
+    """As the last report says it; a decrement lowers it."""
+    asked_lots: int
+    """When it was entered, and by amends since."""
+    filled_lots: int = 0
+    prevented_lots: int = 0
+    cancelled_lots: int = 0
+
 
 class Divergence(AssertionError):
     """The engines disagree, or one of them broke a standing truth."""
@@ -59,6 +83,7 @@ class Duel:
         self.commands = 0
         self._events = hashlib.sha256()
         self._last_report_seq: dict[int, int] = defaultdict(int)
+        self._asked: dict[int, Asked] = {}
 
     @property
     def subject(self) -> MatchingEngine:
@@ -148,6 +173,8 @@ class Duel:
                     f"report {report.report_seq} of account {report.account_id} instead of {expected}",
                 )
                 self._last_report_seq[report.account_id] = expected
+                if report.exec_type in _OF_ORDERS:
+                    self._follow(body, report)
         trades = [report for report in reports if report.exec_type is ExecType.TRADE]
         for maker, taker in zip(trades[::2], trades[1::2], strict=True):
             in_auction = maker.liquidity is taker.liquidity is Liquidity.AUCTION
@@ -163,11 +190,37 @@ class Duel:
             self._require(maker.account_id != taker.account_id, body, "an account traded with itself")
             self._require(maker.side is not taker.side, body, "a trade of two orders of one side")
             self._require(maker.trade_id == taker.trade_id, body, "two numbers for one trade")
+            self._require(maker.fee + taker.fee >= 0, body, "a rebate above what the taker pays")
+
+    def _follow(self, body: bytes, report: ExecutionReport) -> None:
+        """Filled, prevented, cancelled and open are together what was asked for, after each report."""
+        if report.exec_type is ExecType.NEW:
+            self._asked[report.order_id] = Asked(report.qty_lots, report.qty_lots)
+        order = self._asked.get(report.order_id)
+        if order is None:  # its beginning was lost with a malformed frame
+            return
+        if report.exec_type is ExecType.REPLACED:
+            order.asked_lots += report.qty_lots - order.qty_lots
+        elif report.exec_type is ExecType.TRADE:
+            order.filled_lots += report.last_qty_lots
+        elif report.exec_type is ExecType.SELF_TRADE_PREVENTED:
+            order.prevented_lots += report.last_qty_lots
+        else:
+            order.cancelled_lots += report.last_qty_lots
+        order.qty_lots = report.qty_lots
+        gone = order.filled_lots + order.prevented_lots + order.cancelled_lots
+        self._require(
+            order.asked_lots == gone + report.leaves_lots, body, "quantity of an order was made or lost"
+        )
+        self._require(order.filled_lots == report.cum_qty_lots, body, "an order's fills are miscounted")
+        if report.leaves_lots == 0 and report.exec_type is not ExecType.NEW:
+            del self._asked[report.order_id]
 
     def _forget_report_numbers(self) -> None:
         """After a malformed frame the events of the frames before it are not to be had."""
         for account_id in range(self.genesis.limits.max_accounts):
             self._last_report_seq[account_id] = self.subject.report_seq(account_id)
+        self._asked.clear()
 
     def check_from_outside(self) -> None:
         """The standing truths, by queries alone."""

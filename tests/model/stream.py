@@ -225,7 +225,7 @@ class Stream:
                 TimeInForce.AT_THE_OPEN,
             )
         )
-        if self.maybe(0.03):
+        if self.maybe(0.08):
             tif = TimeInForce.AT_THE_CLOSE
         if self.maybe(0.05):
             return kit.order(
@@ -398,7 +398,8 @@ class Stream:
         if market_id == 8 and self.maybe(0.25):
             states = [MarketState.CLOSED, MarketState.EXPIRED]
             return kit.market_state(market_id, self.random.choice(states))
-        state = self.random.choice((*states, *[MarketState.CONTINUOUS] * 4, *[MarketState.AUCTION] * 2))
+        often = [MarketState.CONTINUOUS] * 6 + [MarketState.AUCTION] * 2 + [MarketState.CLOSING_AUCTION]
+        state = self.random.choice((*states, *often))
         until_ns = self.expire_time_ns() if self.maybe(0.3) else 0
         return kit.market_state(market_id, state, until_ns)
 
@@ -595,16 +596,21 @@ class Stream:
         self.deep_book()
         self.deep_waiting()
         self.deep_auction()
+        self.deep_orders_for_auctions()
 
-    def deep_book(self) -> None:
-        """More than 1,024 resting orders, then commands that reach the limits of one command."""
-        maker, taker, other = self.keys[:3]
+    def clear(self) -> None:
+        """No rules, no orders, money for all three accounts, and markets that trade."""
         self.operator(*(kit.market_rules(market_id) for market_id in (1, 2, 8)))
         self.operator(*(kit.account_rules(account_id) for account_id in (1, 2, 3)))
         self.reopen_markets()
         self.operator(*(kit.deposit(account, asset, 10**6) for account in (1, 2, 3) for asset in (10, 3)))
-        for key in (maker, taker, other):
-            self.trader(key, kit.cancel_all())
+        for key in self.keys[:3]:
+            self.trader(key, *[kit.cancel_all()] * 3)
+
+    def deep_book(self) -> None:
+        """More than 1,024 resting orders, then commands that reach the limits of one command."""
+        maker, taker, other = self.keys[:3]
+        self.clear()
         side, opposite = self.random.choice(((Side.BUY, Side.SELL), (Side.SELL, Side.BUY)))
         resting = kit.order(side, 1, 10, market_id=2)
         for _ in range(17):
@@ -643,12 +649,7 @@ class Stream:
     def deep_waiting(self) -> None:
         """More orders that wait or expire than one command or record may handle, and slices without end."""
         maker, taker, other = self.keys[:3]
-        self.operator(*(kit.market_rules(market_id) for market_id in (1, 2, 8)))
-        self.operator(*(kit.account_rules(account_id) for account_id in (1, 2, 3)))
-        self.reopen_markets()
-        self.operator(*(kit.deposit(account, asset, 10**6) for account in (1, 2, 3) for asset in (10, 3)))
-        for key in (maker, taker, other):
-            self.trader(key, kit.cancel_all())
+        self.clear()
         ioc, gtd = TimeInForce.IOC, TimeInForce.GTD
         resting = kit.order(Side.SELL, 1, 10, market_id=2)
         trailing = kit.order(Side.BUY, 1, 20, market_id=2, trigger=Trigger.TRAILING, trigger_ticks=3)
@@ -699,12 +700,7 @@ class Stream:
     def deep_auction(self) -> None:
         """An auction that takes more steps than one command may: it goes on with the records that follow."""
         maker, taker, other = self.keys[:3]
-        self.operator(*(kit.market_rules(market_id) for market_id in (1, 2, 8)))
-        self.operator(*(kit.account_rules(account_id) for account_id in (1, 2, 3)))
-        self.reopen_markets()
-        self.operator(*(kit.deposit(account, asset, 10**6) for account in (1, 2, 3) for asset in (10, 3)))
-        for key in (maker, taker, other):
-            self.trader(key, kit.cancel_all())
+        self.clear()
         self.operator(kit.market_state(2, MarketState.AUCTION))
         for _ in range(16):
             self.trader(maker, *[kit.order(Side.SELL, 1, self.random.randint(8, 9), market_id=2)] * 64)
@@ -726,6 +722,63 @@ class Stream:
         self.duel.restore()
         for key in (maker, taker, other):
             self.trader(key, kit.cancel_all(), kit.cancel_all())
+
+    def wait_for_auction(self, tif: TimeInForce, batches: int) -> None:
+        """So many times 64 orders that wait for their auction, some amended, an iceberg and a hidden one."""
+        maker, taker, other = self.keys[:3]
+        for number in range(batches):
+            side, key = (Side.SELL, maker) if number % 2 else (Side.BUY, taker)
+            self.trader(key, *[kit.order(side, 1, self.random.randint(8, 11), market_id=2, tif=tif)] * 64)
+        self.trader(
+            other,
+            kit.order(Side.SELL, 9, 9, market_id=2, tif=tif, display_qty_lots=2, client_order_id=91),
+            kit.order(Side.BUY, 3, 11, market_id=2, tif=tif, options=OrderOptions.HIDDEN),
+            kit.amend(client_order_id=91, qty_lots=self.random.choice((8, 9, 10))),
+        )
+
+    def pass_time(self) -> None:
+        """Until no market is between two states, and from a snapshot in the middle."""
+        self.duel.restore()
+        while self.duel.subject.depth(2, 0).state is MarketState.UNCROSSING:
+            self.trader(self.keys[2], kit.order(Side.BUY, 1, 9, market_id=2, tif=TimeInForce.AT_THE_CLOSE))
+            self.apply(kit.time_passed())
+
+    def deep_orders_for_auctions(self) -> None:
+        """More orders for an auction than may come to the book, or end, after one command."""
+        self.clear()
+        states, at_the_open, at_the_close = MarketState, TimeInForce.AT_THE_OPEN, TimeInForce.AT_THE_CLOSE
+        self.wait_for_auction(at_the_close, 18)
+        self.operator(kit.market_state(2, states.CLOSING_AUCTION, self.now_ns + 20_000_000))
+        self.pass_time()
+        self.now_ns += self.random.choice((0, 20_000_000))
+        self.operator(kit.market_state(2, states.CLOSED))
+        self.pass_time()
+        self.wait_for_auction(at_the_open, 17)
+        first, then = self.random.choice(
+            (
+                (states.PRE_OPEN, states.CLOSED),
+                (states.HALTED, states.CLOSING_AUCTION),
+                (states.AUCTION, states.HALTED),
+            )
+        )
+        for state in (first, then, states.CLOSED):
+            self.operator(kit.market_state(2, state))
+            self.pass_time()
+        self.wait_for_auction(at_the_open, 17)
+        self.operator(kit.market_state(2, self.random.choice((states.CONTINUOUS, states.POST_ONLY))))
+        self.pass_time()
+        self.wait_for_auction(at_the_close, 17)
+        for state in self.random.choice(
+            (
+                (states.CLOSED,),
+                (states.CLOSING_AUCTION, states.HALTED, states.CONTINUOUS),
+                (states.HALTED, states.AUCTION, states.CONTINUOUS, states.CLOSED),
+            )
+        ):
+            self.operator(kit.market_state(2, state))
+            self.pass_time()
+        for key in self.keys[:3]:
+            self.trader(key, *[kit.cancel_all()] * 3)
 
     def end(self) -> None:
         """A market is over."""

@@ -29,8 +29,8 @@ from zexchange.reference.state import Key, Market, Order, State
 from zexchange.reference.triggers import Triggers
 from zexchange.wire.messages import MarketState, ReasonCode, TimeInForce
 
-RUNS = [(seed, 1_800, False) for seed in range(1, 11)] + [(seed, 4_500, True) for seed in range(2)]
-"""(seed, commands, deep): some 27,000 commands."""
+RUNS = [(seed, 1_800, False) for seed in range(1, 14)] + [(seed, 4_500, True) for seed in range(2)]
+"""(seed, commands, deep): some 32,000 commands."""
 
 
 def test_engines_agree_everywhere() -> None:
@@ -123,6 +123,17 @@ class ForgetsOrdersForAuctions(Markets):
         super().run(context)
 
 
+class BringsTheNewestFirst(Markets):
+    """Those that wait for an auction come to the book in the wrong order."""
+
+    def wait(self, market: Market, order: Order) -> None:
+        super().wait(market, order)
+        waiting = [one for one in market.waiting if one.awaits_auction]
+        numbers = sorted((one.priority_no for one in waiting), reverse=True)
+        for one, number in zip(waiting, numbers, strict=True):
+            one.priority_no = number
+
+
 class TradesBeyondBands(Matching):
     """A price band stops nobody."""
 
@@ -146,8 +157,8 @@ def with_defect(
             super()._use_state(state)
             made = matching(state, self._reporter)
             self._triggers = triggers(state, self._reporter, made)
-            self._orders = orders(state, self._reporter, made, self._triggers)
             self._markets = markets(state, self._reporter, made, self._triggers)
+            self._orders = orders(state, self._reporter, made, self._triggers, self._markets)
             self._operator = OperatorRules(state, self._reporter, self._markets, self._triggers)
 
     return Defective
@@ -175,10 +186,22 @@ def forgets_nonces() -> type[ReferenceEngine]:
         lambda: with_defect(orders=KeepsPriority),
         lambda: with_defect(triggers=FollowsBackwards),
         lambda: with_defect(markets=ForgetsOrdersForAuctions),
+        lambda: with_defect(markets=BringsTheNewestFirst),
         lambda: with_defect(TradesBeyondBands),
         forgets_nonces,
     ],
-    ids=["hold", "slices", "pairs", "overdue", "priority", "trailing", "auctions", "bands", "nonce"],
+    ids=[
+        "hold",
+        "slices",
+        "pairs",
+        "overdue",
+        "priority",
+        "trailing",
+        "auctions",
+        "waiting",
+        "bands",
+        "nonce",
+    ],
 )
 def test_a_defect_is_found(defective: Callable[[], type[ReferenceEngine]]) -> None:
     """Canaries: if these pass unnoticed, so would a real defect."""

@@ -63,6 +63,8 @@ static const field of_market[] = {
     F(engine_market, notional_max, AMOUNT),    F(engine_market, qty_lots_max, AMOUNT),
     F(engine_market, interruption_ns, AMOUNT), F(engine_market, next_state, COUNT),
     F(engine_market, dynamic_band_ppm, WORD),  F(engine_market, static_band_ppm, WORD),
+    F(engine_market, called_off, COUNT),       F(engine_market, for_auctions.sides[0].best, INDEX),
+    F(engine_market, for_auctions.sides[1].best, INDEX),
     F(engine_market, auction_head, INDEX),     F(engine_market, book.sides[0].root, INDEX),
     F(engine_market, book.sides[0].best, INDEX), F(engine_market, book.sides[1].best, INDEX),
     F(engine_market, book.windows[0].base, AMOUNT), F(engine_market, book.windows[1].count, COUNT),

@@ -155,6 +155,37 @@ def test_an_auction_is_executed_in_steps(wide: Shard) -> None:
     assert wide.money(ALICE)[USD] == (1_000_000_000 - 100 * pairs, 0)
 
 
+def test_orders_come_to_an_auction_in_steps(wide: Shard) -> None:
+    """Until all are there the market takes cancels alone; then it is in its auction, for as long as was asked for."""
+    waiting = LIMIT + 40
+    send_many(wide, ALICE, [order(BUY, 1, 100, tif=TimeInForce.AT_THE_CLOSE)] * waiting)
+    assert wide.book() == ([], [])
+    held = wide.money(ALICE)[USD][1]
+    assert held == 100 * waiting
+    until_ns = wide.now_ns + 60_000_000_000
+    wide.operator(market_state(1, MarketState.CLOSING_AUCTION, until_ns))
+    assert state_of(wide) is MarketState.UNCROSSING
+    assert is_due(wide)
+    assert wide.book() == ([(100, LIMIT, LIMIT)], [])
+    (refused, *came) = wide.reports(BOB, order(SELL, 1, 100, tif=TimeInForce.AT_THE_CLOSE))
+    assert refused.reason is ReasonCode.MARKET_UNCROSSING
+    assert [one.exec_type for one in came] == [ExecType.TRIGGERED] * 40 + [ExecType.MARKET_STATE_SET]
+    assert state_of(wide) is MarketState.CLOSING_AUCTION
+    assert wide.engine.next_due_ns == until_ns
+    assert wide.money(ALICE)[USD][1] == held
+
+
+def test_orders_that_missed_their_auction_end_in_steps(wide: Shard) -> None:
+    send_many(wide, ALICE, [order(BUY, 1, 100, tif=TimeInForce.AT_THE_CLOSE)] * (LIMIT + 6))
+    wide.operator(market_state(1, MarketState.CLOSED))
+    assert state_of(wide) is MarketState.UNCROSSING
+    assert is_due(wide)
+    ended = wide.apply(time_passed())
+    assert [one.reason for one in ended] == [ReasonCode.AUCTION_REMAINDER] * 6 + [ReasonCode.NONE]
+    assert state_of(wide) is MarketState.CLOSED
+    assert wide.money(ALICE)[USD] == (1_000_000_000, 0)
+
+
 def test_an_auction_goes_on_with_time_alone(wide: Shard) -> None:
     wide.operator(market_state(1, MarketState.AUCTION))
     send_many(wide, ALICE, [order(BUY, 1, 100)] * (LIMIT + 6))

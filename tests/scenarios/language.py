@@ -161,10 +161,15 @@ class World:
         self.shard = Shard.funded(engine_class(genesis, 0), accounts=3, amount=MONEY)
         self.shard.operator(kit.open_account(public_key(4)))
         self.orders: dict[str, int] = {}
+        self.last_frame = b""
 
     def run(self, text: str) -> list[str]:
         """What is said after a line. Raises ValueError for a line that means nothing."""
         who, _, rest = text.partition(" ")
+        if who == "count":
+            return _counted(self.run(rest))
+        if text == "again":
+            return self._lines(self.shard.apply(self.last_frame))
         if who == "book":
             return self._book(int(rest or 1))
         if who == "money":
@@ -174,24 +179,41 @@ class World:
         if who == "wait":
             self.shard.now_ns += _span_ns(rest) - 1_000
             return self._lines(self.shard.apply(kit.time_passed()))
-        if who == "operator":
+        key = OPERATOR_KEY if who == "operator" else public_key(ACCOUNTS.get(who, 99))
+        terms: dict[str, Any] = {}
+        nonce = self.shard.next_nonce()
+        while (word := rest.split(" ", 1)[0]) in ("all", "shard", "nonce"):
+            rest = rest.removeprefix(word).lstrip()
+            if word == "all":
+                terms["flags"] = BatchFlags.ALL_OR_NOTHING
+                continue
+            number, rest = rest.split(" ", 1)
+            if word == "shard":
+                terms["shard"] = int(number)
+            else:
+                nonce = int(number)
+        is_operators = who == "operator"
+        if rest.startswith(("as-operator ", "as-trader ")):
+            is_operators = rest.startswith("as-operator ")
+            rest = rest.split(" ", 1)[1]
+        if is_operators:
             orders = [self._operator(one.split()) for one in rest.split(";")]
-            frame = kit.batch(OPERATOR_KEY, self.shard.next_nonce(), orders)
-            return self._lines(self.shard.apply(frame))
-        flags = BatchFlags.NONE
-        if rest.startswith("all "):
-            flags, rest = BatchFlags.ALL_OR_NOTHING, rest.removeprefix("all ")
+            return self._send(kit.batch(key, nonce, orders, **terms))
         labels: list[str] = []
-        parts = [self._labelled(one.strip(), labels) for one in rest.split(";")]
+        parts = [self._labelled(one.strip(), labels) for one in rest.split(";") for _ in range(_times(one))]
         first_seq = self.shard.engine.next_seq
         for index, label in enumerate(labels):
             if label:
                 self.orders[label] = first_seq + index
         commands = [self._command(part.split()) for part in parts]
-        reports = self.shard.reports(ACCOUNTS[who], *commands, flags=flags)
-        return self._lines(reports)
+        return self._send(kit.batch(key, nonce, commands, **terms))
+
+    def _send(self, frame: bytes) -> list[str]:
+        self.last_frame = frame
+        return self._lines(self.shard.apply(frame))
 
     def _labelled(self, text: str, labels: list[str]) -> str:
+        text = re.sub(r"^\d+ times ", "", text)
         found = re.match(r"(\w+): (.*)", text)
         labels.append(found[1] if found else "")
         return found[2] if found else text
@@ -246,8 +268,8 @@ class World:
         if kind == "rules":
             rules = dict(zip(words[1::2], words[2::2], strict=True))
             numbers = {_RULES[name]: _number(value) for name, value in rules.items()}
-            if words[0] in ACCOUNTS:
-                return kit.account_rules(ACCOUNTS[words[0]], **numbers)
+            if words[0] in ACCOUNTS or words[0] == "account":
+                return kit.account_rules(ACCOUNTS.get(words[0], 77), **numbers)
             return kit.market_rules(int(words[0]), **numbers)
         if kind == "asset":
             return kit.add_asset(int(words[0]), words[1].encode(), int(words[2]))
@@ -267,9 +289,13 @@ class World:
         if kind == "sizes":
             return kit.market_sizes(int(words[0]), int(words[1]), int(words[2]))
         if kind == "deposit":
-            return kit.deposit(ACCOUNTS[words[0]], int(words[1]), int(words[2]))
+            return kit.deposit(_account(words[0]), int(words[1]), int(words[2]))
         if kind == "withdraw":
-            return kit.withdraw(ACCOUNTS[words[0]], int(words[1]), int(words[2]))
+            return kit.withdraw(_account(words[0]), int(words[1]), int(words[2]))
+        if kind == "account":
+            return kit.open_account(_key(words[2]), int(words[0]))
+        if kind == "key":
+            return kit.register_key(_key(words[1]), _account(words[0]))
         raise ValueError(f"no operator's command is called {kind}")
 
     # -------------------------------------------------------------- what is said
@@ -280,7 +306,8 @@ class World:
         for report in reports:
             who, _, rest = line(report).partition(": ")
             words = [names.get(word, word) for word in rest.split(" ")]
-            said.append(f"{NAMES.get(int(who), who)}: {' '.join(words)}")
+            name = NAMES.get(int(who), who) if who.isdigit() else who
+            said.append(f"{name}: {' '.join(words)}")
         return said
 
     def _book(self, market_id: int) -> list[str]:
@@ -322,6 +349,25 @@ class World:
             )
             for one in self.shard.engine.open_orders(ACCOUNTS[who], 0, 0, 100)
         ] or ["none"]
+
+
+def _counted(said: list[str]) -> list[str]:
+    """How often each kind of line was said, in the order of first ones: who, what and why."""
+    kinds = [re.sub(r"^(\w+: \w+).*?( because \w+)?$", r"\1\2", text) for text in said]
+    return [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
+
+
+def _times(text: str) -> int:
+    found = re.match(r"(\d+) times ", text.strip())
+    return int(found[1]) if found else 1
+
+
+def _account(text: str) -> int:
+    return ACCOUNTS[text] if text in ACCOUNTS else int(text)
+
+
+def _key(text: str) -> bytes:
+    return bytes(32) if text == "none" else public_key(int(text))
 
 
 def _number(text: str) -> int:

@@ -418,3 +418,89 @@ def test_no_room_for_one_command_applies_none() -> None:
     assert book.apply(command, bytearray(4 * EVENT_BYTES)) == (1, 1)
     with pytest.raises(BufferError):
         book.apply(command, bytes(40 * EVENT_BYTES))
+
+
+@pytest.mark.parametrize(
+    ("side", "price", "expected"), [("buy", 103, 100), ("buy", 100, 100), ("sell", 90, 96), ("sell", 98, 98)]
+)
+def test_a_post_only_order_slides(side: Any, price: int, expected: int) -> None:
+    book = Book(max_orders=8)
+    book.submit(1, "sell", 101, 5)
+    book.submit(2, "buy", 95, 5)
+    assert book.submit(3, side, price, 1, post_only=True, slide=True) == [Accepted(3, expected, 1)]
+    book.check()
+
+
+def test_where_there_is_no_price_to_slide_to_the_order_is_rejected() -> None:
+    book = Book(max_orders=8)
+    book.submit(1, "sell", 1, 5)
+    assert book.submit(2, "buy", 3, 1, post_only=True, slide=True) == [
+        Rejected(2, Reason.POST_ONLY_WOULD_CROSS)
+    ]
+    assert book.submit(2, "buy", 3, 1, slide=True) == [Rejected(2, Reason.SLIDE_WITHOUT_POST_ONLY)]
+    assert book.submit(2, "buy", 0, 1, post_only=True, slide=True) == [Rejected(2, Reason.PRICE_OUT_OF_RANGE)]
+    assert book.submit(1, "buy", 3, 1, post_only=True, slide=True) == [Rejected(1, Reason.ORDER_ID_IN_USE)]
+
+
+@pytest.mark.parametrize(
+    ("price", "account", "stp", "most"),
+    [
+        (119, 0, "none", 20),
+        (100, 0, "none", 1),
+        (None, 0, "none", 40),
+        (139, 3, "none", 40),
+        (139, 3, "cancel_newest", 9),
+        (139, 3, "decrement", 9),
+        (139, 3, "cancel_oldest", 39),
+    ],
+)
+def test_a_minimum_is_filled_or_nothing_is(price: int | None, account: int, stp: Any, most: int) -> None:
+    """Forty sales of one lot at forty prices, the tenth of them account 3's."""
+    for minimum in (most, most + 1):
+        book = Book(max_orders=64)
+        for number in range(40):
+            book.submit(number, "sell", 100 + number, 1, account=3 if number == 9 else 0)
+        said = book.submit(
+            99, "buy", price, 90, order_type="market", account=account, stp=stp, min_qty_lots=minimum
+        )
+        if minimum == most:
+            filled = sum(one.qty_lots for one in said if isinstance(one, Trade))
+            # What lies behind an order that is decremented is not counted on, as with fill or kill.
+            assert filled == (39 if stp == "decrement" else most)
+        else:
+            assert said == [Rejected(99, Reason.MIN_QTY_NOT_FILLABLE)]
+            assert len(book) == 40
+
+
+def test_a_minimum_is_for_immediate_orders() -> None:
+    book = Book(max_orders=8)
+    for terms in ({"tif": "gtc"}, {"tif": "fok"}, {"tif": "ioc", "min_qty_lots": 6}):
+        terms = {"min_qty_lots": 1} | terms
+        assert book.submit(1, "buy", 100, 5, **terms) == [Rejected(1, Reason.MIN_QTY_INVALID)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"hidden": True},
+        {"display_lots": 1},
+        {"trigger": "stop", "trigger_ticks": 99},
+        {"trigger": "trailing", "trail_ppm": 5},
+        {"expire_time_ns": 1, "tif": "gtd"},
+        {"tif": "day"},
+        {"tif": "at_the_open"},
+        {"tif": "at_the_close"},
+        {"max_notional": 500, "order_type": "market"},
+    ],
+)
+def test_what_only_the_exchange_has_is_rejected(terms: Any) -> None:
+    book = Book(max_orders=8)
+    assert book.submit(1, "buy", 100, 5, **terms) == [Rejected(1, Reason.NEEDS_EXCHANGE)]
+    assert len(book) == 0
+
+
+def test_terms_that_say_nothing_change_nothing() -> None:
+    book = Book(max_orders=8)
+    assert book.submit(1, "buy", 100, 5, hidden=False, display_lots=0) == [Accepted(1, 100, 5)]
+    with pytest.raises(TypeError, match="shown"):
+        book.submit(2, "buy", 100, 5, shown=1)  # type: ignore[call-arg]

@@ -104,6 +104,8 @@ _ABOUT_ORDERS = frozenset(
 )
 _U32_MAX = 2**32 - 1
 _RESTS = frozenset({TimeInForce.GTC, TimeInForce.DAY, TimeInForce.GTD})
+_FOR_AUCTIONS = frozenset({TimeInForce.AT_THE_OPEN, TimeInForce.AT_THE_CLOSE})
+"""Orders that trade in an auction only, so never on entry."""
 
 
 class Instant(NamedTuple):
@@ -779,7 +781,9 @@ def _is_last(command: wire.Command | wire.OperatorCommand, report: ExecutionRepo
         return True
     if report.exec_type not in _MAY_GO_ON:
         return True
-    if command.kind is CommandKind.NEW and command.trigger is not Trigger.NONE:
+    if command.kind is CommandKind.NEW and (
+        command.trigger is not Trigger.NONE or command.time_in_force in _FOR_AUCTIONS
+    ):
         return True
     return report.leaves_lots == 0 or OrderOptions.POST_ONLY in command.options
 

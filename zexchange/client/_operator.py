@@ -112,8 +112,8 @@ class OperatorCalls:
     ) -> MarketStateSet:
         """Operator: bring a market to a state; pre-open, auctions and halts may end by themselves at `until_ns`.
 
-        The result's state is "uncrossing" when an auction has to be executed first. Raises
-        MarketTransitionIllegal, UntilInvalid.
+        The result's state is "uncrossing" when an auction has to be executed first, or orders for one come or end.
+        Raises MarketTransitionIllegal, UntilInvalid.
         """
         found = self._catalogue.market(market)
         if state not in _STATES:

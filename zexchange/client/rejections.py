@@ -264,7 +264,7 @@ class UnknownMarket(Rejected):
 
 
 class MarketClosed(Rejected):
-    """The market is closed: only cancels."""
+    """The market is closed: only cancels, and orders at the open."""
 
     reason = ReasonCode.MARKET_CLOSED
 
@@ -288,7 +288,7 @@ class QtyLotsOutOfRange(Rejected):
 
 
 class MarketOrderCannotRest(Rejected):
-    """A market order must be immediate or cancel, or fill or kill."""
+    """A market order must be immediate or cancel, fill or kill, or for an auction."""
 
     reason = ReasonCode.MARKET_ORDER_CANNOT_REST
 
@@ -426,7 +426,7 @@ class MarketPostOnly(Rejected):
 
 
 class NotInAuction(Rejected):
-    """An order for an auction needs that auction: at the open before and in the opening one, at the close in the closing one."""
+    """An order at the open is taken while the market is closed, in pre-open or in an auction."""
 
     reason = ReasonCode.NOT_IN_AUCTION
 
@@ -438,7 +438,7 @@ class MarketExpired(Rejected):
 
 
 class MarketUncrossing(Rejected):
-    """An auction is being executed: only cancels."""
+    """The market is on its way to another state: only cancels."""
 
     reason = ReasonCode.MARKET_UNCROSSING
 
@@ -546,7 +546,7 @@ class PriceBand(Rejected):
 
 
 class AuctionRemainder(Rejected):
-    """The auction that the order was for is over."""
+    """The auction that the order was for is over, or is not held."""
 
     reason = ReasonCode.AUCTION_REMAINDER
 

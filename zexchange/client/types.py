@@ -79,6 +79,9 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
 
     `order_type` "market" makes `price` the protection price: no fill is worse, nothing rests. With `max_notional`, the
     most a market buy spends in the quote asset, fees included, the price may be left out.
+
+    `time_in_force` "at_the_open" and "at_the_close" are for one auction. An order that is entered before waits for it,
+    out of the book: an `OrderUpdate` of kind "triggered" tells when it has come to it.
     """
 
     market: str

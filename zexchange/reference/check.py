@@ -9,7 +9,7 @@ from zexchange.engine_types import InvariantBroken
 from zexchange.genesis import encode_symbol, sizes_of
 from zexchange.reference.amounts import held_asset, order_hold
 from zexchange.reference.definitions import fees_are_sound, symbol_of
-from zexchange.reference.markets import ENDS
+from zexchange.reference.markets import COLLECTS_FOR, ENDS, MISSED
 from zexchange.reference.state import Balance, Market, Order, State
 from zexchange.reference.triggers import stays_open
 from zexchange.wire.messages import (
@@ -38,7 +38,7 @@ def check_state(state: State) -> None:
         _truth(1 <= order.price_ticks <= limits.PRICE_TICKS_MAX, f"order {order.order_id}: price")
         _truth(order.qty_lots <= limits.QTY_LOTS_MAX, f"order {order.order_id}: quantity")
         _truth(1 <= order.order_id < state.next_seq, f"order {order.order_id}: number")
-        has_place = not order.is_waiting or order.trigger_ticks > 0
+        has_place = not order.has_trigger or order.trigger_ticks > 0
         _truth(
             (1 if has_place else 0) <= order.priority_no < (state.next_priority_no if has_place else 1),
             f"order {order.order_id}: priority",
@@ -99,7 +99,8 @@ def _check_terms(state: State, order: Order) -> None:
     where = f"order {order.order_id}"
     may_rest = stays_open(order.time_in_force)
     _truth(may_rest or order.is_waiting, f"{where}: it should be gone")
-    _truth(not (order.is_for_auction and order.is_waiting), f"{where}: it waits for two things")
+    _truth(not (order.is_for_auction and order.has_trigger), f"{where}: it waits for two things")
+    _truth(order.is_for_auction or not order.awaits_auction, f"{where}: it waits for no auction")
     expires = order.time_in_force in (TimeInForce.DAY, TimeInForce.GTD)
     _truth((order.expire_time_ns > 0) is expires, f"{where}: expiry")
     _truth(order.side is not Side.NONE and order.order_type is not OrderType.NONE, f"{where}: side, type")
@@ -112,15 +113,15 @@ def _check_terms(state: State, order: Order) -> None:
     _truth(is_trailing is (bool(order.trail_ticks) is not bool(order.trail_ppm)), f"{where}: distance")
     _truth(order.trail_ppm < limits.PPM and order.trail_ticks <= limits.PRICE_TICKS_MAX, f"{where}: distance")
     _truth(order.best_ticks <= (limits.PRICE_TICKS_MAX if is_trailing else 0), f"{where}: follows a price")
-    _truth(order.is_waiting or not (order.trigger_ticks or order.on_reference), f"{where}: trigger")
+    _truth(order.has_trigger or not (order.trigger_ticks or order.on_reference), f"{where}: trigger")
     _truth(
-        (0 if is_trailing or not order.is_waiting else 1) <= order.trigger_ticks <= limits.PRICE_TICKS_MAX,
+        (0 if is_trailing or not order.has_trigger else 1) <= order.trigger_ticks <= limits.PRICE_TICKS_MAX,
         f"{where}: trigger price",
     )
     is_terse = order.order_type is OrderType.LIMIT and order.self_trade_prevention is SelfTradePrevention.NONE
-    _truth(is_terse or order.is_waiting, f"{where}: it rests and still says how it came")
+    _truth(is_terse or order.has_trigger, f"{where}: it rests and still says how it came")
     says_how = order.self_trade_prevention is not SelfTradePrevention.NONE
-    _truth(says_how or not order.is_waiting, f"{where}: it waits and does not say how it comes")
+    _truth(says_how or not order.has_trigger, f"{where}: it waits and does not say how it comes")
     if order.pair_id:
         other = state.accounts[order.account_id].orders.get(order.pair_id)
         _truth(other is not None and other is not order, f"{where}: its pair is gone")
@@ -155,15 +156,39 @@ def _check_market(market: Market) -> None:
     where = f"market {market.definition.market_id}"
     executes = market.state is MarketState.UNCROSSING
     _truth(market.state is not MarketState.NONE, f"{where}: no state")
-    follows = market.next_state in (MarketState.CLOSED, MarketState.CONTINUOUS, MarketState.POST_ONLY)
-    _truth(follows if executes else market.next_state is MarketState.NONE, f"{where}: next state")
-    _truth(executes or market.auction_ticks == 0, f"{where}: a price without an auction")
+    opens = market.next_state in (MarketState.CONTINUOUS, MarketState.POST_ONLY)
+    may_execute = opens or market.next_state is MarketState.CLOSED
+    may_follow = market.next_state not in (MarketState.NONE, MarketState.HALTED, MarketState.UNCROSSING)
+    _truth(may_follow if executes else market.next_state is MarketState.NONE, f"{where}: next state")
+    _truth(executes or not market.is_called_off, f"{where}: nothing to call off")
+    _truth(market.is_called_off or may_execute or not executes, f"{where}: no auction to execute")
+    _truth(
+        (executes and not market.is_called_off) or market.auction_ticks == 0,
+        f"{where}: a price without an auction",
+    )
     _truth(market.auction_ticks <= limits.PRICE_TICKS_MAX, f"{where}: price of its auction")
-    _truth(market.until_ns == 0 or market.state in ENDS, f"{where}: it cannot end")
+    lasting = market.next_state if executes else market.state
+    _truth(market.until_ns == 0 or lasting in ENDS, f"{where}: it cannot end")
     _truth(max(market.dynamic_band_ppm, market.static_band_ppm) < limits.PPM, f"{where}: bands")
     _truth(market.qty_lots_max <= limits.QTY_LOTS_MAX, f"{where}: largest quantity")
     _truth(market.notional_max <= limits.AMOUNT_MAX, f"{where}: largest notional")
     _truth(market.interruption_ns <= limits.INTERRUPTION_NS_MAX, f"{where}: interruption")
+    _check_auction_orders(market)
+
+
+def _check_auction_orders(market: Market) -> None:
+    """Standing truth 7: orders for auctions are where the state of their market lets them be."""
+    where = f"market {market.definition.market_id}"
+    resting = {order.time_in_force for order in (*market.buys, *market.sells) if order.is_for_auction}
+    waiting = {order.time_in_force for order in market.waiting if order.awaits_auction}
+    _truth(len(resting) <= 1, f"{where}: orders for two auctions in the book")
+    if market.state is MarketState.UNCROSSING:
+        return
+    if market.state is not MarketState.HALTED:
+        collected = COLLECTS_FOR.get(market.state)
+        _truth(resting <= {collected}, f"{where}: orders for an auction in the book")
+        _truth(collected not in waiting, f"{where}: orders wait for their auction while it is on")
+    _truth(not waiting & MISSED.get(market.state, set()), f"{where}: orders wait for an auction that is over")
 
 
 def _check_queues(market: Market) -> None:

@@ -40,10 +40,10 @@ META = struct.Struct("<4s32sHHQQQQQQQ")
 ACCOUNT = struct.Struct("<4sQQIIIIIQI4x")
 ACCOUNT_BALANCE = struct.Struct("<IQQ")
 KEY = struct.Struct("<4sI32sQQ128s")
-MARKET = struct.Struct("<4sIIIIQQiIQQQQQQQIIIII4xQ32s")
+MARKET = struct.Struct("<4sIIIIQQiIQQQQQQQIIIIIIQ32s")
 ASSET = struct.Struct("<4sIQI4x32s")
 ORDER = struct.Struct("<4sQQQQQQQII")
-ORDER_TERMS = struct.Struct("<QQQQQQQIBBBBBB6x")
+ORDER_TERMS = struct.Struct("<QQQQQQQIBBBBBBB5x")
 OUTCOME = struct.Struct("<4sIQQQQQQQQIHBB")
 
 
@@ -133,6 +133,7 @@ def _market_leaf(market: Market) -> bytes:
         market.dynamic_band_ppm,
         market.static_band_ppm,
         definition.sizes_no,
+        market.is_called_off,
         market.defined_record_no,
         encode_symbol(definition.symbol),
     )
@@ -172,6 +173,7 @@ def _order_leaf(order: Order) -> bytes:
         order.trigger,
         order.is_hidden,
         order.on_reference,
+        order.awaits_auction,
     )
 
 
@@ -321,14 +323,14 @@ def _read_markets(state: State, leaves: list[bytes]) -> None:
         values = MARKET.unpack(data)
         market_id, units = values[1], values[5:7]
         if position == len(state.markets):
-            definition = read_market(state, market_id, values[22], values[2:4], units, values[7:9])
+            definition = read_market(state, market_id, values[23], values[2:4], units, values[7:9])
             state.markets[market_id] = Market(definition)
         market = state.markets[market_id]
         sized = with_sizes(state, market.definition, units)
         if sized is None:
             raise SnapshotInvalid("a market of impossible sizes")
         market.definition = structs.replace(sized, sizes_no=values[20])
-        market.defined_record_no = values[21]
+        market.defined_record_no = values[22]
         _read_market(market, values)
 
 
@@ -339,6 +341,7 @@ def _read_market(market: Market, values: tuple[Any, ...]) -> None:
     market.notional_max, market.qty_lots_max, market.interruption_ns = values[13:16]
     market.next_state = MarketState(values[16])
     market.orders_max, market.dynamic_band_ppm, market.static_band_ppm = values[17:20]
+    market.is_called_off = bool(values[21])
 
 
 def _read_order(state: State, data: bytes) -> Order:
@@ -359,13 +362,13 @@ def _read_order(state: State, data: bytes) -> Order:
         priority_no=priority_no,
     )
     if len(data) > ORDER.size:
-        order_type, time_in_force, self_trade_prevention, trigger, is_hidden, on_reference = _read_terms(
+        order_type, time_in_force, self_trade_prevention, trigger, *flags = _read_terms(
             order, data[ORDER.size :]
         )
         order.order_type, order.time_in_force = OrderType(order_type), TimeInForce(time_in_force)
         order.self_trade_prevention = SelfTradePrevention(self_trade_prevention)
         order.trigger = Trigger(trigger)
-        order.is_hidden, order.on_reference = bool(is_hidden), bool(on_reference)
+        order.is_hidden, order.on_reference, order.awaits_auction = map(bool, flags)
     state.accounts[account_id].orders[order_id] = order
     return order
 

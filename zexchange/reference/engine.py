@@ -72,8 +72,8 @@ class ReferenceEngine:
         self._reporter = Reporter(state)
         matching = Matching(state, self._reporter)
         self._triggers = Triggers(state, self._reporter, matching)
-        self._orders = OrderRules(state, self._reporter, matching, self._triggers)
         self._markets = Markets(state, self._reporter, matching, self._triggers)
+        self._orders = OrderRules(state, self._reporter, matching, self._triggers, self._markets)
         self._operator = OperatorRules(state, self._reporter, self._markets, self._triggers)
 
     @property

@@ -39,10 +39,13 @@ class Matching:
         opposite = market.opposite_queue(taker.side)
         limit_ticks = _limit_within_bands(market, taker)
         makers = 0
-        while taker.leaves_lots and opposite and crosses(taker.side, limit_ticks, opposite[0].price_ticks):
+        while taker.leaves_lots and opposite and would_trade(market, taker.side, taker.price_ticks):
             maker = opposite[0]
             is_overdue = self.is_overdue(maker)
             is_own = self.is_same_owner(maker, taker)
+            if not (is_overdue or is_own or crosses(taker.side, limit_ticks, maker.price_ticks)):
+                self._interrupt(context, market)
+                return makers
             if is_own and not is_overdue and _gives_way(taker):
                 self.end_taker(context, taker, ReasonCode.SELF_TRADE, ExecType.SELF_TRADE_PREVENTED)
                 return makers
@@ -59,14 +62,13 @@ class Matching:
             makers += 1
         if taker.leaves_lots == 0:
             self._release_notional(taker)
-        elif would_trade(market, taker.side, taker.price_ticks):
-            self._interrupt(context, market)
         return makers
 
     def _interrupt(self, context: CommandContext, market: Market) -> None:
         """The next trade would leave the price band: the market goes into an auction."""
         market.state = MarketState.AUCTION
-        market.until_ns = self._state.log_time_ns + market.interruption_ns if market.interruption_ns else 0
+        until_ns = min(self._state.log_time_ns + market.interruption_ns, limits.TIME_NS_MAX)
+        market.until_ns = until_ns if market.interruption_ns else 0
         self._reporter.report(
             context,
             limits.OPERATOR_ACCOUNT_ID,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from zexchange import limits
 from zexchange.genesis import Market as MarketDefinition
 from zexchange.reference.amounts import credited_asset, held_asset, notional, order_hold
+from zexchange.reference.markets import COLLECTS_FOR, Markets
 from zexchange.reference.matching import Matching, would_trade
 from zexchange.reference.reports import CommandContext, Rejection, Reporter
 from zexchange.reference.state import Account, Balance, Market, Order, Outcome, State
@@ -32,11 +33,14 @@ AMEND_OPTIONS = OrderOptions.POST_ONLY | OrderOptions.SLIDE
 class OrderRules:
     """The commands of traders."""
 
-    def __init__(self, state: State, reporter: Reporter, matching: Matching, triggers: Triggers) -> None:
+    def __init__(
+        self, state: State, reporter: Reporter, matching: Matching, triggers: Triggers, markets: Markets
+    ) -> None:
         self._state = state
         self._reporter = reporter
         self._matching = matching
         self._triggers = triggers
+        self._markets = markets
         self.previous_order_id = 0
         """The order that the command before entered, in the same batch; 0 if it entered none."""
 
@@ -93,6 +97,7 @@ class OrderRules:
             display_lots=command.display_qty_lots,
             expire_time_ns=expire_time_ns,
             trigger=command.trigger,
+            awaits_auction=_must_wait(market, command.time_in_force),
             on_reference=OrderOptions.ON_REFERENCE in command.options,
             trigger_ticks=0 if command.trigger is Trigger.TRAILING else command.trigger_ticks,
             trail_ticks=command.trigger_ticks if command.trigger is Trigger.TRAILING else 0,
@@ -137,12 +142,17 @@ class OrderRules:
         paying.held += hold
         if paired is not None:
             order.pair_id, paired.pair_id = paired.order_id, order.order_id
-        if order.is_waiting:
+        if order.has_trigger:
             report_seq = self._reporter.report_order(context, order, ExecType.NEW)
             state.take_slot(order)
             self._triggers.wait(market, order)
             return self._reporter.order_outcome(context, report_seq, ExecType.NEW, order)
         order.order_type = OrderType.LIMIT
+        if order.awaits_auction:
+            report_seq = self._reporter.report_order(context, order, ExecType.NEW)
+            state.take_slot(order)
+            self._markets.wait(market, order)
+            return self._reporter.order_outcome(context, report_seq, ExecType.NEW, order)
         report_seq = self._reporter.report_order(context, order, ExecType.NEW)
         self._trade(context, market, order)
         if order.leaves_lots and may_stay:
@@ -250,9 +260,10 @@ class OrderRules:
         market = self._state.markets[order.market_id]
         definition = market.definition
         _require_sizes_known(market, command)
-        _require_open(market)
+        if not (order.awaits_auction and market.state is MarketState.CLOSED):
+            _require_open(market)
         _require_amendable(order, command)
-        if command.options and market.state in _COLLECTING:
+        if command.options and market.state in COLLECTS_FOR:
             raise Rejection(ReasonCode.MARKET_NOT_CONTINUOUS)
         if not 0 <= command.price_ticks <= limits.PRICE_TICKS_MAX:
             raise Rejection(ReasonCode.PRICE_TICKS_OUT_OF_RANGE)
@@ -290,11 +301,12 @@ class OrderRules:
             order.trigger_ticks = old_trigger_ticks
             if met:
                 raise Rejection(ReasonCode.TRIGGER_MET)
-        keeps_place = order.is_waiting or (
+        is_smaller = (
             new_price_ticks == order.price_ticks
             and new_qty_lots <= order.qty_lots
             and new_display_lots == order.display_lots
         )
+        keeps_place = order.is_waiting or is_smaller
         if (
             (OrderOptions.POST_ONLY in command.options or market.state is MarketState.POST_ONLY)
             and not keeps_place
@@ -317,6 +329,8 @@ class OrderRules:
         elif moves_trigger:
             order.trigger_ticks = command.trigger_ticks
             order.priority_no = self._state.take_priority_no()
+        elif order.awaits_auction and not is_smaller:
+            order.priority_no = self._state.take_priority_no()
         report_seq = self._reporter.report_order(context, order, ExecType.REPLACED)
         if not keeps_place:
             order.self_trade_prevention = command.self_trade_prevention
@@ -325,7 +339,7 @@ class OrderRules:
                 self._rest(market, order)
             else:
                 self._state.free_slot(order)
-        elif order.is_waiting:
+        elif order.has_trigger:
             order.self_trade_prevention = command.self_trade_prevention
         return self._reporter.order_outcome(context, report_seq, ExecType.REPLACED, order)
 
@@ -359,9 +373,6 @@ class OrderRules:
         )
 
 
-_COLLECTING = (MarketState.PRE_OPEN, MarketState.AUCTION, MarketState.CLOSING_AUCTION)
-"""States in which orders rest without trading."""
-
 _ONLY_CANCELS = {
     MarketState.CLOSED: ReasonCode.MARKET_CLOSED,
     MarketState.HALTED: ReasonCode.MARKET_HALTED,
@@ -383,18 +394,17 @@ def _require_sizes_known(market: Market, command: Command) -> None:
 
 def _require_state_allows(market: Market, command: Command) -> None:
     """Section 5, rule 2: what the state of the market allows. Raises Rejection."""
-    _require_open(market)
     state, time_in_force = market.state, command.time_in_force
-    auctions = {
-        TimeInForce.AT_THE_OPEN: (MarketState.PRE_OPEN, MarketState.AUCTION),
-        TimeInForce.AT_THE_CLOSE: (MarketState.CLOSING_AUCTION,),
-    }
-    if time_in_force in auctions and state not in auctions[time_in_force]:
+    is_for_open = time_in_force is TimeInForce.AT_THE_OPEN
+    if is_for_open and state is MarketState.CLOSED:
+        return
+    _require_open(market)
+    if is_for_open and COLLECTS_FOR.get(state) is not TimeInForce.AT_THE_OPEN:
         raise Rejection(ReasonCode.NOT_IN_AUCTION)
-    if command.trigger is not Trigger.NONE:
+    if command.trigger is not Trigger.NONE or _must_wait(market, time_in_force):
         return
     may_rest = stays_open(time_in_force)
-    if state in _COLLECTING and (not may_rest or OrderOptions.POST_ONLY in command.options):
+    if state in COLLECTS_FOR and (not may_rest or OrderOptions.POST_ONLY in command.options):
         raise Rejection(ReasonCode.MARKET_NOT_CONTINUOUS)
     if state is MarketState.POST_ONLY and not may_rest:
         raise Rejection(ReasonCode.MARKET_POST_ONLY)
@@ -422,9 +432,9 @@ def _require_terms_fit(command: Command) -> None:
     is_waiting = command.trigger is not Trigger.NONE
     may_rest = stays_open(command.time_in_force)
     is_post_only, is_hidden = OrderOptions.POST_ONLY in options, OrderOptions.HIDDEN in options
-    if is_market_order and may_rest:
-        raise Rejection(ReasonCode.MARKET_ORDER_CANNOT_REST)  # 5
     is_for_auction = command.time_in_force in (TimeInForce.AT_THE_OPEN, TimeInForce.AT_THE_CLOSE)
+    if is_market_order and may_rest and not is_for_auction:
+        raise Rejection(ReasonCode.MARKET_ORDER_CANNOT_REST)  # 5
     if is_post_only and (is_market_order or not may_rest or is_waiting or is_for_auction):
         raise Rejection(ReasonCode.POST_ONLY_MUST_REST)  # 6
     if OrderOptions.SLIDE in options and not is_post_only:
@@ -468,7 +478,7 @@ def _require_amendable(order: Order, command: Command) -> None:
         or (command.options and order.is_waiting)
         or (command.display_qty_lots and (order.is_hidden or not stays_open(order.time_in_force)))
         or (command.expire_time_ns and order.time_in_force is not TimeInForce.GTD)
-        or (command.trigger_ticks and not order.is_waiting)
+        or (command.trigger_ticks and not order.has_trigger)
         or (command.trail_ppm and not is_trailing)
         or (command.trigger_ticks and is_trailing and not order.trail_ticks)
         or (command.trail_ppm and not order.trail_ppm)
@@ -487,6 +497,12 @@ def _require_no_overflow(
         worst = max(worst, notional(definition, price_ticks, leaves_lots))
     if worst > limits.AMOUNT_MAX:
         raise Rejection(ReasonCode.NOTIONAL_OVERFLOW)
+
+
+def _must_wait(market: Market, time_in_force: TimeInForce) -> bool:
+    """Whether an order is for an auction for which the market does not collect yet."""
+    is_for_auction = time_in_force in (TimeInForce.AT_THE_OPEN, TimeInForce.AT_THE_CLOSE)
+    return is_for_auction and COLLECTS_FOR.get(market.state) is not time_in_force
 
 
 def _client_order_ids(account: Account) -> set[int]:

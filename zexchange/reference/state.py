@@ -35,8 +35,8 @@ class Balance:
 class Order:
     """An order. While it is open, `leaves_lots + cum_qty_lots = qty_lots`.
 
-    It rests in a queue, or waits for its trigger and is in no queue. Once it rests its type, trigger and self-trade
-    prevention are those of any resting order: what they said was for the time when it came to the book.
+    It rests in a queue, or waits for its trigger or its auction and is in no queue. Once it rests its type, trigger and
+    self-trade prevention are those of any resting order: what they said was for the time when it came to the book.
     """
 
     order_id: int
@@ -49,7 +49,7 @@ class Order:
     leaves_lots: int
     cum_qty_lots: int
     priority_no: int = 0
-    """Its place: lower comes first, in its queue or among the waiting orders of the same trigger price."""
+    """Its place: lower comes first, in its queue or among the waiting orders of the same trigger price or auction."""
     order_type: OrderType = OrderType.LIMIT
     time_in_force: TimeInForce = TimeInForce.GTC
     self_trade_prevention: SelfTradePrevention = SelfTradePrevention.NONE
@@ -62,6 +62,8 @@ class Order:
     """0 if it does not expire."""
     trigger: Trigger = Trigger.NONE
     """What it waits for; none once it rests."""
+    awaits_auction: bool = False
+    """Whether it waits for the market to collect for its auction."""
     on_reference: bool = False
     """Whether it waits for the reference price instead of trades."""
     trigger_ticks: int = 0
@@ -78,12 +80,18 @@ class Order:
     """What such an order may still spend."""
 
     @property
-    def is_waiting(self) -> bool:
+    def has_trigger(self) -> bool:
+        """Whether it waits for a price."""
         return self.trigger is not Trigger.NONE
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for a price or for its auction."""
+        return self.has_trigger or self.awaits_auction
+
+    @property
     def is_for_auction(self) -> bool:
-        """Whether it ends when the next auction is executed."""
+        """Whether it trades in one auction only."""
         return self.time_in_force in (TimeInForce.AT_THE_OPEN, TimeInForce.AT_THE_CLOSE)
 
     @property
@@ -159,7 +167,7 @@ class Market:
     sells: list[Order] = field(default_factory=list)
     """Resting sell orders in priority order: lowest price first, then lowest `priority_no`."""
     waiting: list[Order] = field(default_factory=list)
-    """Orders that wait for their trigger, by order id."""
+    """Orders that wait for their trigger or for their auction, by order id."""
     last_ticks: int = 0
     """Price of the last trade; 0 before the first."""
     reference_ticks: int = 0
@@ -168,7 +176,9 @@ class Market:
     until_ns: int = 0
     """Log time at which the state ends by itself; 0 for never."""
     next_state: MarketState = MarketState.NONE
-    """While an auction is executed: the state that follows."""
+    """While it is uncrossing: the state that follows."""
+    is_called_off: bool = False
+    """While it is uncrossing: no auction is executed."""
     auction_ticks: int = 0
     """The price at which it trades; 0 before it is found."""
     notional_max: int = 0

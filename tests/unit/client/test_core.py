@@ -223,6 +223,7 @@ def test_an_order_that_trades_and_rests_has_all_its_fills(rig: Rig, bob: Rig) ->
     [
         order(Side.BUY, 100, 1, TimeInForce.IOC),
         order(Side.BUY, 100, 1, TimeInForce.FOK),
+        order(Side.BUY, 100, 1, TimeInForce.AT_THE_CLOSE),
         order(Side.BUY, 100, 1, post_only=True),
         cancel(999),
         CANCEL_ALL,

@@ -6,7 +6,7 @@
 
 import { crc32 } from './crc32';
 import { decimalsOf } from './decimal';
-import { collects } from './phase';
+import { mayBeCrossed } from './phase';
 import type { Phase } from './phase';
 
 export type LevelRow = readonly [price: string, qty: string, orders: number];
@@ -138,7 +138,7 @@ export class Book {
     this.#applySide(this.#asks, message.asks);
     if (this.checksum() !== message.checksum) return this.#fail('checksum');
     const [bid, ask] = [this.bids[0], this.asks[0]];
-    if (bid && ask && bid.ticks >= ask.ticks && !collects(this.state)) return this.#fail('crossed');
+    if (bid && ask && bid.ticks >= ask.ticks && !mayBeCrossed(this.state)) return this.#fail('crossed');
     this.seq = message.seq;
     this.verifiedSeq = message.command_seq ?? message.seq;
     this.synced = true;

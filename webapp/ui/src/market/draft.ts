@@ -7,7 +7,7 @@ import { ceilDiv, formatUnits, grouped, parseDecimal } from './decimal';
 import { INTEGER_MAX } from './market';
 import type { Market, Side } from './market';
 import type { Book } from './book';
-import { collects, refusal } from './phase';
+import { awaitsAuction, collects, refusal } from './phase';
 
 export type { SelfTradePrevention, TimeInForce };
 export type OrderKind = 'limit' | 'market' | 'stop' | 'stop_limit' | 'trailing_stop' | 'take_profit';
@@ -175,7 +175,7 @@ export function assess(draft: Draft, market: Market, book: Book, available: Avai
   if (ticks === null) return found;
 
   const best = draft.side === 'buy' ? book.asks[0] : book.bids[0];
-  const crosses = best !== undefined && !hasTrigger && !collects(at.state) && (draft.side === 'buy' ? ticks >= BigInt(best.ticks) : ticks <= BigInt(best.ticks));
+  const crosses = best !== undefined && !hasTrigger && !collects(at.state) && !awaitsAuction(at.state, tifOf(draft)) && (draft.side === 'buy' ? ticks >= BigInt(best.ticks) : ticks <= BigInt(best.ticks));
   let reckoned = ticks;
   if (crosses && (postOnly || at.state === 'post_only')) {
     const inside = BigInt(best.ticks) + (draft.side === 'buy' ? -1n : 1n);

@@ -25,15 +25,15 @@ const COLLECTS = 'Takes limit orders that stay and are not post-only, and orders
 
 /** Name, how a sentence says that a market is so, and what it takes. */
 const STATES: Readonly<Record<string, readonly [name: string, is: string, takes: string]>> = {
-  continuous: ['continuous', 'continuous', 'Takes every order but those for an auction. Orders trade as they come.'],
+  continuous: ['continuous', 'continuous', 'Takes every order but those at the open. Orders trade as they come.'],
   pre_open: ['pre-open', 'in pre-open', `${COLLECTS} Nothing trades before the auction that follows.`],
   auction: ['auction', 'in an auction', `${COLLECTS} They trade at one price when it ends.`],
   closing_auction: ['closing auction', 'in its closing auction', `${COLLECTS} They trade at one price at the close.`],
   post_only: ['post-only', 'post-only', 'Takes orders that stay and do not trade at once.'],
   halted: ['halted', 'halted', NO_ORDERS],
-  closed: ['closed', 'closed', NO_ORDERS],
+  closed: ['closed', 'closed', 'No orders and amends but those at the open; cancels work.'],
   expired: ['over', 'over for good', NO_ORDERS],
-  uncrossing: ['uncrossing', 'executing its auction', NO_ORDERS],
+  uncrossing: ['uncrossing', 'on its way to another state', NO_ORDERS],
 };
 
 export const stateName = (state: string): string => STATES[state]?.[0] ?? state;
@@ -43,6 +43,15 @@ export const stateTakes = (state: string): string => STATES[state]?.[2] ?? '';
 /** Whether orders are gathered that trade later, so that the book may be crossed. */
 export const collects = (state: string): boolean => state === 'pre_open' || state === 'auction' || state === 'closing_auction' || state === 'uncrossing';
 export const takesOrders = (state: string): boolean => state === 'continuous' || state === 'post_only' || (collects(state) && state !== 'uncrossing');
+
+/** Whether the book may be crossed: what an auction gathered can lie there while the market is halted or closed. */
+export const mayBeCrossed = (state: string): boolean => state !== '' && state !== 'continuous' && state !== 'post_only';
+
+/** Whether an order would wait for its auction, out of the book, if the market takes it. */
+export function awaitsAuction(state: string, tif: string): boolean {
+  if (tif === 'atTheOpen' || tif === 'at_the_open') return state !== 'pre_open' && state !== 'auction';
+  return (tif === 'atTheClose' || tif === 'at_the_close') && state !== 'closing_auction';
+}
 
 export interface Wish {
   readonly tif: string;
@@ -54,10 +63,12 @@ export interface Wish {
 /** Why a market in this state would refuse such an order, by the field to change; null if it takes it. */
 export function refusal(symbol: string, state: string, wish: Wish): { field: 'tif' | 'form'; text: string } | null {
   const name = stateIs(state);
-  if (!takesOrders(state)) return { field: 'form', text: `${symbol} is ${name}: only cancels are accepted.` };
-  if (wish.tif === 'atTheOpen' && state !== 'pre_open' && state !== 'auction')
-    return { field: 'tif', text: `At the open is for a market in pre-open or auction; ${symbol} is ${name}.` };
-  if (wish.tif === 'atTheClose' && state !== 'closing_auction') return { field: 'tif', text: `At the close is for a closing auction; ${symbol} is ${name}.` };
+  const isForOpen = wish.tif === 'atTheOpen' || wish.tif === 'at_the_open';
+  if (isForOpen && state === 'closed') return null;
+  if (!takesOrders(state)) return { field: 'form', text: `${symbol} is ${name}: only cancels${state === 'closed' ? ' and orders at the open' : ''} are accepted.` };
+  const awaits = awaitsAuction(state, wish.tif);
+  if (isForOpen && awaits) return { field: 'tif', text: `At the open is for a market that is closed, in pre-open or in an auction; ${symbol} is ${name}.` };
+  if (awaits) return null;
   if (wish.hasTrigger || state === 'continuous') return null;
   if (wish.isMarket) return { field: 'form', text: `${symbol} is ${name}: no market orders, only orders that stay.` };
   if (wish.tif === 'ioc' || wish.tif === 'fok') return { field: 'tif', text: `${symbol} is ${name}: only orders that stay.` };

@@ -6,7 +6,7 @@ import { formatUnits } from '../market/decimal';
 import { NO_COMMAND, readTrail, readTrigger } from '../market/draft';
 import type { Available, Conditions } from '../market/draft';
 import type { Market } from '../market/market';
-import { collects, refusal } from '../market/phase';
+import { awaitsAuction, collects, refusal } from '../market/phase';
 import type { Order } from '../net/api';
 import type { Command, OrderOptions } from '../wire/messages';
 
@@ -68,6 +68,7 @@ export function amendOf(order: Order, edit: Edit, market: Market, book: Book | n
   const size = market.readSize(edit.size);
   if ('problem' in size) return size;
   const [wasTicks, wasLots, filled] = [market.ticksOf(order.price), market.lotsOf(order.qty), market.lotsOf(order.cum_qty)];
+  const awaits = awaitsAuction(now.state, order.time_in_force ?? 'gtc');
   const posts = Boolean(order.post_only) && !waits && !collects(now.state);
   const refused = refusal(market.symbol, now.state, { tif: order.time_in_force ?? 'gtc', isMarket: order.type === 'market', hasTrigger: waits, postOnly: posts });
   if (refused?.field === 'form') return { problem: refused.text };
@@ -116,7 +117,7 @@ export function amendOf(order: Order, edit: Edit, market: Market, book: Book | n
   }
   const keepsPlace = waits || (!command.priceTicks && size.lots <= wasLots && displayLots === wasDisplay);
   const best = order.side === 'buy' ? book?.asks[0] : book?.bids[0];
-  const crosses = best !== undefined && !collects(now.state) && (order.side === 'buy' ? price.ticks >= BigInt(best.ticks) : price.ticks <= BigInt(best.ticks));
+  const crosses = best !== undefined && !collects(now.state) && !awaits && (order.side === 'buy' ? price.ticks >= BigInt(best.ticks) : price.ticks <= BigInt(best.ticks));
   if (!keepsPlace && crosses && ((posts && !order.slide) || now.state === 'post_only'))
     return { problem: `${posts ? 'Post-only' : `${market.symbol} is post-only: this`} would trade: price ${order.side === 'buy' ? 'below' : 'above'} ${market.priceText(BigInt(best.ticks))}.` };
   return { command, keepsPlace };

@@ -90,7 +90,7 @@ const camel = (name: string): string => name.toLowerCase().replace(/_(\w)/g, (_,
 /** How an order ended, in words. */
 export function outcomeOf(order: Order): string {
   const how = (order.status === 'filled' ? '' : OUTCOMES[order.reason ?? '']) || (order.status === 'rejected' ? 'refused' : order.status.replace(/_/g, ' '));
-  return order.triggered ? `triggered, ${how}` : how;
+  return order.triggered && !order.time_in_force?.startsWith('at_the_') ? `triggered, ${how}` : how;
 }
 
 /** Why it ended so, in a sentence; empty if nobody has to ask. */

@@ -179,8 +179,8 @@ const TIFS: Readonly<Partial<Record<TimeInForce, readonly [string, string]>>> = 
   gtd: ['Till a date', 'Ends at the time below.'],
   ioc: ['Immediate or cancel', 'What does not trade at once is cancelled.'],
   fok: ['Fill or kill', 'All of it trades at once, or it is refused.'],
-  atTheOpen: ['At the open', 'Trades in the auction that opens the market; what is left ends with it.'],
-  atTheClose: ['At the close', 'Trades in the closing auction; what is left ends with it.'],
+  atTheOpen: ['At the open', 'Waits unseen until orders are gathered for the auction that opens the market; what is left ends with it.'],
+  atTheClose: ['At the close', 'Waits unseen until the closing auction begins and trades in it; what is left ends with it.'],
 };
 
 export function TimeFields() {

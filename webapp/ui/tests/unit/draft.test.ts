@@ -140,8 +140,7 @@ describe('rules, by field', () => {
     ['a minimum above the size', { tif: 'ioc', price: '60000.5', minimum: '0.2' }, 'minimum', /above the size/],
     ['no date', { tif: 'gtd' }, 'expiry', /Enter a date/],
     ['a date that is over', { tif: 'gtd', expiry: '2025-12-31T23:59:59' }, 'expiry', /ahead/],
-    ['at the open of a continuous market', { tif: 'atTheOpen' }, 'tif', /pre-open or auction/],
-    ['at the close of a continuous market', { tif: 'atTheClose' }, 'tif', /closing auction/],
+    ['at the open of a continuous market', { tif: 'atTheOpen' }, 'tif', /pre-open or in an auction/],
     ['a pair without stop', { paired: true }, 'pair', /Enter a price/],
     ['a pair that would trade at once', { paired: true, price: '60001', pairTrigger: '62000' }, 'pair', /trade at once/],
   ];
@@ -177,7 +176,7 @@ describe('by the state of the market', () => {
   });
 
   it.each([
-    ['pre_open', { tif: 'atTheOpen' }], ['auction', { price: '60001' }], ['closing_auction', { tif: 'atTheClose' }], ['post_only', {}], ['auction', { type: 'stop', trigger: '61000' }],
+    ['pre_open', { tif: 'atTheOpen' }], ['closed', { tif: 'atTheOpen' }], ['auction', { price: '60001' }], ['continuous', { tif: 'atTheClose', price: '60001' }], ['auction', { tif: 'atTheClose' }], ['closing_auction', { tif: 'atTheClose' }], ['post_only', {}], ['auction', { type: 'stop', trigger: '61000' }],
   ] as [string, Partial<Draft>][])('%s takes %o', (state, change) => {
     const found = assessed(change, { state });
     expect(found.problems).toEqual({});

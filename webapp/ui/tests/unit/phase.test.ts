@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Book } from '../../src/market/book';
 import { crc32 } from '../../src/market/crc32';
-import { collects, countdown, phaseAfter, phaseOf, refusal, stateIs, stateName, stateTakes, takesOrders } from '../../src/market/phase';
+import { awaitsAuction, collects, countdown, mayBeCrossed, phaseAfter, phaseOf, refusal, stateIs, stateName, stateTakes, takesOrders } from '../../src/market/phase';
 import type { Wish } from '../../src/market/phase';
 
 const STATES = ['closed', 'pre_open', 'auction', 'continuous', 'closing_auction', 'halted', 'post_only', 'expired', 'uncrossing'];
@@ -14,6 +14,10 @@ it('every state has a name and says what it takes', () => {
   }
   expect(STATES.filter(takesOrders)).toEqual(['pre_open', 'auction', 'continuous', 'closing_auction', 'post_only']);
   expect(STATES.filter(collects)).toEqual(['pre_open', 'auction', 'closing_auction', 'uncrossing']);
+  expect(STATES.filter(mayBeCrossed)).toEqual(STATES.filter((state) => state !== 'continuous' && state !== 'post_only'));
+  expect(STATES.filter((state) => !awaitsAuction(state, 'at_the_open'))).toEqual(['pre_open', 'auction']);
+  expect(STATES.filter((state) => !awaitsAuction(state, 'atTheClose'))).toEqual(['closing_auction']);
+  expect(awaitsAuction('closed', 'gtc')).toBe(false);
 });
 
 it('a message tells only what changed', () => {
@@ -32,13 +36,13 @@ describe('what a state refuses', () => {
     open: { ...wish, tif: 'atTheOpen' }, close: { ...wish, tif: 'atTheClose' },
   };
   it.each([
-    ['continuous', 'resting immediate market postOnly stop'],
-    ['pre_open', 'resting stop open'],
-    ['auction', 'resting stop open'],
+    ['continuous', 'resting immediate market postOnly stop close'],
+    ['pre_open', 'resting stop open close'],
+    ['auction', 'resting stop open close'],
     ['closing_auction', 'resting stop close'],
-    ['post_only', 'resting postOnly stop'],
+    ['post_only', 'resting postOnly stop close'],
     ['halted', ''],
-    ['closed', ''],
+    ['closed', 'open'],
     ['expired', ''],
     ['uncrossing', ''],
   ])('%s takes: %s', (state, taken) => {
@@ -63,7 +67,7 @@ describe('a crossed book', () => {
     });
     return { applied, book };
   };
-  it.each(['pre_open', 'auction', 'closing_auction', 'uncrossing'])('is right while the market is %s', (state) => {
+  it.each(['pre_open', 'auction', 'closing_auction', 'uncrossing', 'halted', 'closed'])('is right while the market is %s', (state) => {
     expect(crossed(state).applied).toBe(true);
   });
   it('is wrong once the market is continuous', () => {
