@@ -3,7 +3,8 @@
 
 import type { Book } from '../market/book';
 import { formatUnits } from '../market/decimal';
-import { NO_COMMAND, readTrail, readTrigger } from '../market/draft';
+import { NO_COMMAND } from '../market/commands';
+import { readTrail, readTrigger } from '../market/draft';
 import type { Available, Conditions } from '../market/draft';
 import type { Market } from '../market/market';
 import { collects, refusal } from '../market/phase';

@@ -125,6 +125,8 @@ export const middleView = signal<'book' | 'trades'>('book');
 export type DialogName = 'markets' | 'help' | 'settings' | 'account' | 'cancel-all';
 export const dialog = signal<DialogName | null>(null);
 export const grouping = signal(1);
+/** Whether own orders and fills in other markets are left out. */
+export const onlyThisMarket = signal(false);
 
 /** How far an order has come: answered durably, traded, covered by a checkpoint that this page verified. */
 export function lifeOf(one: { record_no: string; market: string; cum_qty?: string }, traded: boolean): { stage: number; text: string } {

@@ -5,6 +5,40 @@ import { make, open, openAccount, sendOrder, synced, text, useBrowser } from './
 
 useBrowser();
 
+it('order entry is fetched once there is a key, and a reload with one never offers an account', async () => {
+  const { page, context, faults } = await open();
+  const fetched: string[] = [];
+  page.on('request', (request) => fetched.push(new URL(request.url()).pathname));
+  await page.reload();
+  await synced(page);
+  await page.waitForSelector('.chart canvas');
+  await page.waitForSelector('.empty:has-text("Open an account to trade.")');
+  const isEntry = (path: string) => /\/(entry|Own|Dialogs)-/.test(path);
+  expect(fetched.some((path) => path.includes('/assets/index-'))).toBe(true);
+  expect(fetched.filter(isEntry)).toEqual([]);
+  await openAccount(page);
+  expect(fetched.filter(isEntry).length).toBeGreaterThanOrEqual(3);
+
+  // Everything that the button of the form, and that of the account, ever say.
+  await page.addInitScript(() => {
+    const said = ((window as unknown as { said: string[] }).said = [] as string[]);
+    new MutationObserver(() => {
+      for (const selector of ['.order-form .submit', '.account-button']) {
+        const text = document.querySelector(selector)?.textContent;
+        if (text && !said.includes(text)) said.push(text);
+      }
+    }).observe(document, { childList: true, characterData: true, subtree: true });
+  });
+  await page.reload();
+  await synced(page);
+  await page.waitForSelector('.form-panel .submit.buy');
+  const said = await page.evaluate(() => (window as unknown as { said: string[] }).said);
+  expect(said).toContain('Buy BTC');
+  expect(said.filter((text) => !/^(…|Account …|Account \d+|Signing on…|Buy BTC)$/.test(text))).toEqual([]);
+  expect(faults).toEqual([]);
+  await context.close();
+});
+
 it('the ladder groups prices', async () => {
   const { page, context } = await open();
   await page.selectOption('.grouping select', '10');

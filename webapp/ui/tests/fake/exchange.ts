@@ -10,8 +10,8 @@ import type { MarketInfo } from '../../src/market/market';
 import { phaseOf } from '../../src/market/phase';
 import type { Phase } from '../../src/market/phase';
 import { keyId } from '../../src/verification/note';
-import { concat, toBase64, toHex, utf8 } from '../../src/wire/bytes';
-import { decode, encode, viewOf } from '../../src/wire/codec';
+import { concat, toBase64, toHex, utf8, viewOf } from '../../src/wire/bytes';
+import { decode, encode } from '../../src/wire/codec';
 import type { Command, ExecutionReport, ReasonCode } from '../../src/wire/messages';
 
 ed.hashes.sha512 = sha512;

@@ -1,5 +1,6 @@
 import { beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Market } from '../../src/market/market';
+import { QueueEstimate } from '../../src/market/queue';
 import type { Fill, Order } from '../../src/net/api';
 import type { ExecutionReport } from '../../src/wire/messages';
 
@@ -131,7 +132,7 @@ it.each([
 });
 
 it('the estimate of the queue ahead only shrinks while an order keeps its price', () => {
-  const queue = new orders.QueueEstimate();
+  const queue = new QueueEstimate();
   expect(queue.estimate('1', 100, 5, 25)).toBe(20);
   expect(queue.estimate('1', 100, 5, 60)).toBe(20);
   expect(queue.estimate('1', 100, 5, 12)).toBe(7);

@@ -1,22 +1,21 @@
-// Own orders: those that are open, each amended and cancelled in its row, and those that are gone, with how they ended.
+// What the account has: orders that are open, each amended and cancelled in its row, those that are gone, with how they
+// ended, fills and balances.
 
 import { signal } from '@preact/signals';
 import { grouped } from '../market/decimal';
-import type { Order } from '../net/api';
+import type { Balance, Fill, Order } from '../net/api';
 import { editOf, mayAmend } from '../state/amend';
 import type { AmendField, Edit } from '../state/amend';
-import { amendOrder, assessEdit, cancelOrder } from '../state/controller';
+import { amendOrder, assessEdit, cancelOrder } from '../state/entry';
 import { kindOf, outcomeOf, pastKey, whyOf } from '../state/orders';
 import { settings } from '../state/settings';
-import { accountId, lifeOf, openOrders, pastOrders, symbol, timeText } from '../state/store';
+import { balances, fills, lifeOf, onlyThisMarket, openOrders, pastOrders, symbol, timeText } from '../state/store';
 import { SideMark, Table, csv, download } from './bits';
 import type { Column } from './bits';
 
-export const onlyThisMarket = signal(false);
-export const inView = <Row extends { market: string }>(rows: readonly Row[]): readonly Row[] => (onlyThisMarket.value ? rows.filter((row) => row.market === symbol.value) : rows);
-export const noAccount = (text: string): string => (accountId.value === null ? 'Open an account to trade.' : text);
+const inView = <Row extends { market: string }>(rows: readonly Row[]): readonly Row[] => (onlyThisMarket.value ? rows.filter((row) => row.market === symbol.value) : rows);
 
-export function Life(props: { row: { record_no: string; market: string }; traded: boolean; tight?: boolean }) {
+function Life(props: { row: { record_no: string; market: string }; traded: boolean; tight?: boolean }) {
   const { stage, text } = lifeOf(props.row, props.traded);
   return (
     <span class="life" data-stage={stage} title={`${text}: accepted durably, matched, covered by a checkpoint that this page verified`}>
@@ -118,7 +117,7 @@ export function OpenOrders() {
         caption="Open orders"
         rows={rows}
         rowKey={(order) => order.order_id}
-        empty={noAccount('No open orders.')}
+        empty="No open orders."
         columns={[
           ...optional({ name: 'Time', minor: true, cell: (order) => timeText.value(order.time) }, false),
           ...optional({ name: 'Market', minor: true, cell: (order) => order.market }, rows.some((order) => order.market !== symbol.value)),
@@ -169,7 +168,7 @@ export function OrderHistory() {
       caption="Order history"
       rows={inView(pastOrders.value)}
       rowKey={(order) => `${order.market} ${pastKey(order)}`}
-      empty={noAccount('No orders yet.')}
+      empty="No orders yet."
       columns={[
         { name: 'Time', minor: true, cell: (order) => timeText.value(order.time, true) },
         { name: 'Market', minor: true, cell: (order) => order.market },
@@ -194,6 +193,45 @@ export function OrderHistory() {
   );
 }
 
+export function Fills() {
+  return (
+    <Table<Fill>
+      caption="Fills"
+      rows={inView(fills.value)}
+      rowKey={(fill) => `${fill.market} ${fill.trade_id} ${fill.liquidity}`}
+      empty="No fills yet."
+      columns={[
+        { name: 'Time', minor: true, cell: (fill) => timeText.value(fill.time, true) },
+        { name: 'Market', minor: true, cell: (fill) => fill.market },
+        { name: 'Side', cell: (fill) => <SideMark side={fill.side} /> },
+        { name: 'Price', number: true, cell: (fill) => grouped(fill.price) },
+        { name: 'Size', number: true, cell: (fill) => fill.qty },
+        { name: 'Fee', number: true, minor: true, cell: (fill) => fill.fee },
+        { name: 'Liquidity', minor: true, cell: (fill) => fill.liquidity },
+        { name: 'Proof', cell: (fill) => <Life row={fill} traded /> },
+        { name: 'Record', number: true, minor: true, cell: (fill) => fill.record_no },
+      ]}
+    />
+  );
+}
+
+export function Balances() {
+  return (
+    <Table<Balance>
+      caption="Balances"
+      rows={balances.value}
+      rowKey={(balance) => String(balance.asset_id)}
+      empty="No balances yet."
+      columns={[
+        { name: 'Asset', cell: (balance) => balance.asset },
+        { name: 'Total', number: true, cell: (balance) => grouped(balance.total) },
+        { name: 'Held by orders', number: true, cell: (balance) => grouped(balance.held) },
+        { name: 'Available', number: true, cell: (balance) => grouped(balance.available) },
+      ]}
+    />
+  );
+}
+
 const COLUMNS = [
   'time', 'market', 'side', 'type', 'time_in_force', 'price', 'qty', 'cum_qty', 'trigger', 'trigger_price', 'display_qty', 'expire_time', 'status', 'reason', 'order_id', 'client_order_id',
   'record_no',
@@ -201,4 +239,9 @@ const COLUMNS = [
 
 export function saveHistory(): void {
   download('orders.csv', csv([COLUMNS, ...inView(pastOrders.value).map((order) => COLUMNS.map((name) => String(order[name] ?? '')))]), 'text/csv');
+}
+
+export function saveFills(): void {
+  const head = ['time', 'market', 'side', 'price', 'qty', 'fee', 'liquidity', 'trade_id', 'order_id', 'record_no'] as const;
+  download('fills.csv', csv([head, ...inView(fills.value).map((fill) => head.map((name) => String(fill[name])))]), 'text/csv');
 }
