@@ -18,9 +18,11 @@ import msgspec
 
 from webapp.candles import INTERVALS_S
 from webapp.decimals import rfc3339
+from webapp.entered import EnteredOrders
 from webapp.history import History, Touched
+from webapp.orders import Orders
 from webapp.problems import Problem
-from webapp.views import LevelRow, OrderView, Views, checksum
+from webapp.views import LevelRow, Views, checksum
 from zexchange.engine import Engine
 from zexchange.verification.checkpoint import SignedCheckpoint
 from zexchange.wire.messages import ExecType, ExecutionReport
@@ -99,6 +101,9 @@ class Source(Protocol):
     def history(self) -> History: ...
 
     @property
+    def entered(self) -> EnteredOrders: ...
+
+    @property
     def checkpoints(self) -> Checkpoints: ...
 
     def engine(self, shard: int) -> Engine: ...
@@ -148,6 +153,7 @@ class Feed:
     def __init__(self, views: Views, source: Source, now_ns: Callable[[], int]) -> None:
         self._views = views
         self._source = source
+        self._orders = Orders(views, source)
         self._now_ns = now_ns
         self._members: dict[int, Member] = {}
         self._subscribers: dict[Topic, set[int]] = {}
@@ -437,8 +443,11 @@ class Feed:
                 if topic.channel == "fills":
                     content = {"fills": views.fills(reversed(reports))}
                 else:
-                    newest = {(one.shard, one.order_id): one for one in reports if one.order_id}
-                    orders = [self._order(one) for one in newest.values()]
+                    # A refusal says nothing about the order that was to be amended or cancelled.
+                    refusals = [one for one in reports if one.exec_type is ExecType.REJECTED]
+                    others = (one for one in reports if one.exec_type is not ExecType.REJECTED)
+                    newest = {(one.shard, one.order_id): one for one in others}
+                    orders = [self._orders.updated(one) for one in (*newest.values(), *refusals)]
                     content = {"orders": [one for one in orders if one is not None]}
             case "balances":
                 balances = self._balances(topic.account_id)
@@ -498,24 +507,10 @@ class Feed:
 
     def _open_orders(self, account_id: int) -> list[Any]:
         return [
-            self._views.open_order(order)
-            for engine in self._source.engines().values()
+            self._orders.opened(account_id, shard, order)
+            for shard, engine in self._source.engines().items()
             for order in engine.open_orders(account_id, 0, 0, 1_000)
         ]
-
-    def _order(self, report: ExecutionReport) -> OrderView | None:
-        """As the report says; of an order that is open also what no report repeats."""
-        told = self._views.order(report)
-        if told is None or told.status != "open":
-            return told
-        engine = self._source.engine(report.shard)
-        found = engine.open_orders(report.account_id, report.market_id, report.order_id - 1, 1)
-        if not found or found[0].order_id != report.order_id:
-            return told
-        opened = self._views.open_order(found[0])
-        return msgspec.structs.replace(
-            opened, reason=told.reason, time=told.time, record_no=told.record_no, seq=told.seq
-        )
 
     def _balances(self, account_id: int) -> list[Any]:
         return self._views.balances(

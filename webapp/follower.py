@@ -20,6 +20,7 @@ from typing import TypeVar
 import redis.exceptions
 
 from webapp.checkpoint_states import CheckpointStates
+from webapp.entered import EnteredOrders
 from webapp.history import History, Touched
 from webapp.records import RecordTree
 from webapp.settlement_log import SettlementLog
@@ -75,6 +76,7 @@ class Follower:
         self._states = CheckpointStates(paths, genesis, self._prover_client, time.monotonic)
         self._replays: dict[int, Replay] = {}
         self.history = History()
+        self.entered = EnteredOrders()
         self.definitions = Definitions(genesis)
         self._learned: dict[int, tuple[int, int]] = {}
         """By shard: how many of its assets are known, and markets as of which record."""
@@ -193,8 +195,10 @@ class Follower:
         for stored in batches:
             if stored.id.record_no < replay.state.next_record_no:
                 continue  # seen before the store went away
-            self.records[shard].add(stored)
-            touched = self.history.add(shard, replay.apply(stored))
+            frames = self.records[shard].add(stored)
+            events = replay.apply(stored)
+            self.entered.add(shard, events, stored.id.record_no, frames)
+            touched = self.history.add(shard, events)
             if touched.defines:
                 self._learn(shard)
             self._on_change(shard, touched)

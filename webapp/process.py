@@ -26,6 +26,7 @@ from webapp.http import BODY_BYTES_MAX, Handler, NotFound
 from webapp.limits import Connections, Proxies, RateLimit
 from webapp.log_files import LogFiles
 from webapp.operator import Operator
+from webapp.orders import Orders
 from webapp.problems import Problem
 from webapp.sessions import ApiSessions
 from webapp.signed_requests import SignedRequests
@@ -210,6 +211,7 @@ def _build(context: ProcessContext) -> Web:
         views=views,
         follower=follower,
         feed=feed,
+        orders=Orders(views, follower),
         log_files=LogFiles(paths, open_store(paths, config)),
         sessions=ApiSessions(host, port, genesis.deployment_id),
         submission=Submission(follower),

@@ -11,7 +11,15 @@ from typing import Protocol, Self
 from msgspec import Struct
 
 from zexchange.genesis import Genesis
-from zexchange.wire.messages import AssetDefinition, Balance, Level, MarketDefinition, MarketState, OpenOrder, SelfTradePrevention
+from zexchange.wire.messages import (
+    AssetDefinition,
+    Balance,
+    Level,
+    MarketDefinition,
+    MarketState,
+    OpenOrder,
+    SelfTradePrevention,
+)
 
 __all__ = [
     "AccountInState",

@@ -20,9 +20,10 @@ import type { Amended, Edit } from './amend';
 import { assessDraft, available, conditions } from './controller';
 import { api, links, socketBase } from './links';
 import { live } from './live';
-import { fillOfReport, orderOfReport, refusedOf, takeFills, takeHistory, takeOrders, takeRefused, termsOf } from './orders';
+import { fillOfReport, orderOfReport, refusedOf, takeFills, takeHistory, takeOrders, takeRefused } from './orders';
 import { settings } from './settings';
 import * as store from './store';
+import { termsOf } from './terms';
 
 const ACKNOWLEDGEMENTS_MAX = 200;
 

@@ -7,7 +7,8 @@ import type { Balance, Fill, Order } from '../net/api';
 import { editOf, mayAmend } from '../state/amend';
 import type { AmendField, Edit } from '../state/amend';
 import { amendOrder, assessEdit, cancelOrder } from '../state/entry';
-import { kindOf, outcomeOf, pastKey, whyOf } from '../state/orders';
+import { pastKey } from '../state/orders';
+import { fineTerms, kindOf, outcomeOf, trailText, whyOf } from '../state/terms';
 import { settings } from '../state/settings';
 import { balances, fills, lifeOf, onlyThisMarket, openOrders, pastOrders, symbol, timeText } from '../state/store';
 import { SideMark, Table, csv, download } from './bits';
@@ -75,11 +76,17 @@ function triggerText(order: Order): string {
   const sign = SIGNS[order.trigger ?? '']?.[order.side === 'buy' ? 0 : 1];
   if (!sign) return '';
   const at = order.trigger_price ? `${sign} ${grouped(order.trigger_price)}` : '';
-  const trail = order.trail ? `trails ${order.trail}${order.trail_unit === 'percent' ? ' %' : ''}` : order.trigger === 'trailing' ? 'trails' : '';
+  const trail = order.trigger === 'trailing' ? `trails ${trailText(order)}${order.trail_ppm ? ' %' : ''}`.trim() : '';
   return [at, trail].filter(Boolean).join(', ');
 }
 
 const expiryText = (order: Order): string => (order.expire_time ? timeText.value(order.expire_time, true) : order.time_in_force === 'day' ? 'midnight UTC' : '');
+
+/** What kind of order it is; what else it has is said where one points. */
+function Kind(props: { order: Order }) {
+  const more = fineTerms(props.order);
+  return more ? <span class="more" title={more}>{kindOf(props.order)}<span class="unseen"> ({more})</span></span> : <>{kindOf(props.order)}</>;
+}
 
 /** What comes of the edit, or what is wrong with it. */
 function EditNote(props: { edit: Edit; order: Order }) {
@@ -122,7 +129,7 @@ export function OpenOrders() {
           ...optional({ name: 'Time', minor: true, cell: (order) => timeText.value(order.time) }, false),
           ...optional({ name: 'Market', minor: true, cell: (order) => order.market }, rows.some((order) => order.market !== symbol.value)),
           { name: 'Side', cell: (order) => <SideMark side={order.side} /> },
-          { name: 'Type', minor: true, cell: kindOf },
+          { name: 'Type', minor: true, cell: (order) => <Kind order={order} /> },
           ...specials[0],
           { name: 'Price', number: true, cell: (order) => <EditCell order={order} field="price" text={grouped(order.price)} /> },
           { name: 'Size', number: true, cell: (order) => <EditCell order={order} field="size" text={order.qty} /> },
@@ -173,7 +180,7 @@ export function OrderHistory() {
         { name: 'Time', minor: true, cell: (order) => timeText.value(order.time, true) },
         { name: 'Market', minor: true, cell: (order) => order.market },
         { name: 'Side', cell: (order) => <SideMark side={order.side} /> },
-        { name: 'Type', minor: true, cell: (order) => (order.type ? kindOf(order) : '') },
+        { name: 'Type', minor: true, cell: (order) => order.type && <Kind order={order} /> },
         { name: 'Price', number: true, cell: (order) => grouped(order.price) },
         { name: 'Size', number: true, cell: (order) => order.qty },
         { name: 'Filled', number: true, minor: true, cell: (order) => order.cum_qty },
@@ -233,8 +240,8 @@ export function Balances() {
 }
 
 const COLUMNS = [
-  'time', 'market', 'side', 'type', 'time_in_force', 'price', 'qty', 'cum_qty', 'trigger', 'trigger_price', 'display_qty', 'expire_time', 'status', 'reason', 'order_id', 'client_order_id',
-  'record_no',
+  'time', 'market', 'side', 'type', 'time_in_force', 'price', 'qty', 'cum_qty', 'trigger', 'trigger_price', 'trail', 'trail_ppm', 'on_reference', 'display_qty', 'min_qty', 'max_notional',
+  'expire_time', 'hidden', 'post_only', 'slide', 'self_trade_prevention', 'paired', 'status', 'reason', 'order_id', 'client_order_id', 'record_no',
 ] as const;
 
 export function saveHistory(): void {

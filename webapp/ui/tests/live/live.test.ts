@@ -96,11 +96,13 @@ describe('orders', () => {
     await rowHas(page, 'iceberg');
     await page.fill('#display', '');
     await page.click('.advanced .check:has-text("Hidden")');
+    await page.click('.check:has-text("Post-only")');
     await page.selectOption('#tif', 'day');
     await page.fill('#price', '44000');
     await sendOrder(page);
-    await rowHas(page, 'hidden');
+    await rowHas(page, 'limit · day · post-only · hidden');
     await page.click('.advanced .check:has-text("Hidden")');
+    await page.click('.check:has-text("Post-only")');
     await page.click('.advanced .check:has-text("With a stop")');
     await page.fill('#pair-trigger', '70000');
     await page.fill('#price', '43000');
@@ -126,10 +128,20 @@ describe('orders', () => {
     await page.reload();
     await synced(page);
     await page.waitForSelector('#tab-orders .count:text-is("8")');
-    for (const told of ['iceberg', 'hidden', 'pair', '≥ 60,000.00', 'take profit', 'trailing stop', 'stop limit', '2099-12-31 12:00:00']) await rowHas(page, told);
+    for (const told of ['iceberg', 'limit · day · post-only · hidden', 'one cancels the other: order', '≥ 60,000.00', 'take profit', 'trails 2.5 %', 'stop limit', '2099-12-31 12:00:00'])
+      await rowHas(page, told);
+    await page.locator('#tab-panel tbody tr:has(td:has-text("trails 2.5 %")) button[aria-label^="Amend"]').click();
+    await page.fill('input[aria-label^="New trigger"]', '4');
+    await page.keyboard.press('Enter');
+    await page.click('dialog .submit');
+    await rowHas(page, 'trails 4 %');
     await page.click('button:text-is("Cancel all")');
     await page.click('dialog button:has-text("All markets")');
     await page.waitForSelector('#tab-orders .count', { state: 'detached' });
+    await page.reload();
+    await synced(page);
+    await page.click('#tab-history');
+    for (const told of ['iceberg', 'limit · day · post-only · hidden', 'trailing stop', 'pair']) await rowHas(page, told);
     expect(faults).toEqual([]);
     await context.close();
   });

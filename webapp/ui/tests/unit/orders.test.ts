@@ -2,6 +2,7 @@ import { beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Market } from '../../src/market/market';
 import { QueueEstimate } from '../../src/market/queue';
 import type { Fill, Order } from '../../src/net/api';
+import { fineTerms, kindOf, outcomeOf, whyOf } from '../../src/state/terms';
 import type { ExecutionReport } from '../../src/wire/messages';
 
 // The store keeps settings, which need a browser.
@@ -47,6 +48,12 @@ describe('own orders from two sources', () => {
     expect(store.openOrders.value.get('10')).toMatchObject({ time: '2026-01-01T00:00:00Z', record_no: '5', post_only: true });
   });
 
+  it('what the exchange has forgotten about an order is kept', () => {
+    orders.takeOrders([order({ type: 'limit', post_only: true, slide: false, self_trade_prevention: 'decrement', paired: true })], false);
+    orders.takeOrders([order({ type: 'limit', post_only: null, slide: null, self_trade_prevention: '', paired: false, record_no: '9' })], false);
+    expect(store.openOrders.value.get('10')).toMatchObject({ post_only: true, slide: false, self_trade_prevention: 'decrement', paired: false });
+  });
+
   it('history completes open orders and fills the past, newest report first', () => {
     orders.takeOrders([order({ time: '', record_no: '' })], true);
     orders.takeHistory([
@@ -80,7 +87,7 @@ describe('own orders from two sources', () => {
     orders.takeOrders([order({ record_no: '6', type: 'market', trigger: '', trigger_price: '' })], false);
     expect(store.openOrders.value.get('10')).toMatchObject({ trigger: '', triggered: true });
     orders.takeOrders([order({ record_no: '7', status: 'filled', leaves_qty: '0', type: '' })], false);
-    expect(orders.outcomeOf(store.pastOrders.value[0]!)).toBe('triggered, filled');
+    expect(outcomeOf(store.pastOrders.value[0]!)).toBe('triggered, filled');
   });
 
   it('the same fill counts once', () => {
@@ -113,11 +120,12 @@ it.each([
   [{ status: 'expired', reason: 'ORDER_EXPIRED' }, 'expired', /./],
   [{ status: 'rejected', reason: 'INSUFFICIENT_FUNDS' }, 'refused', /balance/],
   [{ status: 'cancelled', reason: 'FOK_NOT_FILLABLE', triggered: true }, 'triggered, not fillable', /./],
+  [{ status: 'filled', type: 'market', trigger: 'stop' }, 'triggered, filled', ''],
   [{ status: 'cancelled', reason: 'ONE_CANCELS_OTHER' }, 'cancelled by its pair', /./],
 ] as [Partial<Order>, string, string | RegExp][])('an order that ended as %o', (change, outcome, why) => {
-  expect(orders.outcomeOf(order(change))).toBe(outcome);
-  if (why === '') expect(orders.whyOf(order(change))).toBe('');
-  else expect(orders.whyOf(order(change))).toMatch(why);
+  expect(outcomeOf(order(change))).toBe(outcome);
+  if (why === '') expect(whyOf(order(change))).toBe('');
+  else expect(whyOf(order(change))).toMatch(why);
 });
 
 it.each([
@@ -127,8 +135,17 @@ it.each([
   [{ type: 'market', trigger: 'trailing', time_in_force: 'fok' }, 'trailing stop · fill or kill'],
   [{ type: 'limit', time_in_force: 'gtd', display_qty: '0.1', post_only: true }, 'limit · till date · post-only · iceberg'],
   [{ type: 'limit', hidden: true, paired: true }, 'limit · hidden · pair'],
+  [{ type: 'limit', post_only: true, slide: true }, 'limit · post-only, slides'],
+  [{ type: 'market', trigger: 'take_profit', time_in_force: 'ioc', on_reference: true }, 'take profit · on reference'],
 ] as [Partial<Order>, string][])('the kind of %o', (change, kind) => {
-  expect(orders.kindOf(order(change))).toBe(kind);
+  expect(kindOf(order(change))).toBe(kind);
+});
+
+it('what the kind of an order does not say', () => {
+  expect(fineTerms(order({ type: 'limit', self_trade_prevention: 'cancel_newest', post_only: true }))).toBe('');
+  expect(fineTerms(order({ pair_order_id: '12', min_qty: '0.5', self_trade_prevention: 'cancel_both' }))).toBe(
+    'one cancels the other: order 12; at least 0.5; self-trade: cancel both',
+  );
 });
 
 it('the estimate of the queue ahead only shrinks while an order keeps its price', () => {
