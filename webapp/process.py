@@ -194,8 +194,8 @@ def _build(context: ProcessContext) -> Web:
 
     follower = Follower(paths, genesis, config, context.log, on_change)
     views = Views(genesis, follower.definitions)
-    follower.on_definitions = views.learned
     feed = Feed(views, follower, time.time_ns)
+    follower.on_definitions = feed.learned
     feeds.append(feed)
 
     def on_checkpoints(new: Sequence[SignedCheckpoint]) -> None:

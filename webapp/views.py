@@ -16,6 +16,7 @@ from webapp.candles import Candle, CandleSet
 from webapp.decimals import Units, rfc3339, scaled
 from webapp.history import MarketTrade
 from zexchange.definitions import Definitions
+from zexchange.engine import Engine
 from zexchange.engine_types import Depth, MarketTerms, OrderTerms
 from zexchange.genesis import Genesis, Market
 from zexchange.verification.checkpoint import CheckpointLeaf, SignedCheckpoint
@@ -25,7 +26,6 @@ from zexchange.wire.messages import (
     ExecType,
     ExecutionReport,
     Level,
-    MarketState,
     OpenOrder,
     OrderOptions,
     SelfTradePrevention,
@@ -259,7 +259,9 @@ class Views:
         former = self._definitions.sized(report.market_id, report.sizes_no)
         return units if former is None else Units(former, self._definitions.assets)
 
-    def market(self, market_id: int, state: MarketState, terms: MarketTerms) -> MarketView:
+    def market(self, market_id: int, engine: Engine) -> MarketView:
+        """As the engine of its shard has it."""
+        state, terms = engine.depth(market_id, 0).state, engine.market_terms(market_id)
         units = self.units[market_id]
         market = units.market
         return MarketView(

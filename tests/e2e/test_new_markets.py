@@ -127,7 +127,12 @@ def test_the_feed_of_a_new_market(data: Path) -> None:
         async def main() -> None:
             async with feed_of(site) as feed:
                 with exchange.client() as operator, exchange.client("alice") as alice:
+                    assert (await feed.subscribe({"channel": "definitions"}))[0]["ok"]
+                    known = await feed.until(lambda one: one.get("channel") == "definitions")
+                    assert [one["symbol"] for one in known["markets"]] == ["BTC-USD", "ETH-USD", "AAPL-USD"]
                     operator.add_market("AAPL-BTC", "AAPL", "BTC", tick_size="0.0001", lot_size="1")
+                    added = await feed.until(lambda one: one.get("type") == "update")
+                    assert [one["symbol"] for one in added["markets"]] == ["AAPL-BTC"]
                     alice.sell("AAPL-BTC", 3, "0.02")
                     site.eventually("/book/AAPL-BTC", lambda body: body["asks"])
                     (result,) = await feed.subscribe({"channel": "book", "market": "AAPL-BTC"})
@@ -135,7 +140,9 @@ def test_the_feed_of_a_new_market(data: Path) -> None:
                     first = await feed.until(lambda one: one.get("channel") == "book")
                     assert (first["market"], first["asks"]) == ("AAPL-BTC", [["0.0200", "3", 1]])
                     alice.sell("AAPL-BTC", 2, "0.0201")
-                    second = await feed.until(lambda one: one.get("type") == "update")
+                    second = await feed.until(
+                        lambda one: (one.get("channel"), one.get("type")) == ("book", "update")
+                    )
                     assert second["asks"] == [["0.0201", "2", 1]]
 
         asyncio.run(main())

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from tests.model import kit
 from webapp.decimals import rfc3339
 from webapp.entered import EnteredOrders
-from webapp.feed import STALL_MS, SUBSCRIPTIONS_MAX, Feed, Logon, Member
+from webapp.feed import PRIVATE, PUBLIC, STALL_MS, SUBSCRIPTIONS_MAX, Feed, Logon, Member
 from webapp.history import History
 from webapp.limits import RateLimit
+from webapp.openapi import asyncapi_document
 from webapp.problems import Problem
 from webapp.settlement_log import SettlementLog
 from webapp.views import Views, checksum
@@ -44,7 +46,8 @@ class World:
         self.entered = EnteredOrders()
         self.checkpoints = SettlementLog(Path("/nonexistent"), 1)
         self.now_ns = kit.START_NS
-        self.feed = Feed(Views(self.genesis, Definitions(self.genesis)), self, lambda: self.now_ns)
+        self.definitions = Definitions(self.genesis)
+        self.feed = Feed(Views(self.genesis, self.definitions), self, lambda: self.now_ns)
         self._nonce = 0
         self.apply(kit.epoch_open(1))
         operator = [kit.open_account(ALICE), kit.open_account(BOB)]
@@ -63,7 +66,11 @@ class World:
         record_no = self._engine.next_record_no
         events = bytes(self._engine.apply(frame, self.now_ns).events)
         self.entered.add(0, events, record_no, [frame])
-        self.feed.touch(self.history.add(0, events))
+        touched = self.history.add(0, events)
+        if touched.defines:
+            assets = self._engine.assets(len(self.definitions.assets), 99)
+            self.feed.learned(self.definitions.learn(0, assets, self._engine.markets(record_no, 0, 99)[0]))
+        self.feed.touch(touched)
 
     def order(self, key: bytes, side: Side, qty: int, price: int) -> None:
         self._nonce += 1
@@ -262,6 +269,90 @@ def test_an_auction_is_told_with_the_book(world: World, client: Client) -> None:
     heard = {one["channel"]: one for one in client.take()}
     assert (heard["book"]["state"], heard["book"]["indicative_price"]) == ("continuous", "")
     assert [(one["qty"], one["side"]) for one in heard["trades"]["trades"]] == [("3", "")]
+
+
+def test_definitions_follow_what_the_operator_does(world: World, client: Client) -> None:
+    client.subscribe("definitions")
+    snapshot = client.take()[-1]
+    assert [one["symbol"] for one in snapshot["markets"]] == [one.symbol for one in world.genesis.markets]
+    assert [one["symbol"] for one in snapshot["assets"]] == [one.symbol for one in world.genesis.assets]
+    asset_id = 1 + max(one.asset_id for one in world.genesis.assets)
+    market_id = 1 + max(one.market_id for one in world.genesis.markets)
+    added = [kit.add_asset(asset_id, "GOLD", 2), kit.add_market(market_id, "GOLD-BTC", asset_id, 2, lot=10)]
+    world.apply(kit.batch(kit.OPERATOR_KEY, 2, added))
+    world.tick()
+    (update,) = client.take()
+    assert (update["type"], update["prev_seq"]) == ("update", snapshot["seq"])
+    assert update["assets"] == [{"asset_id": asset_id, "symbol": "GOLD", "decimals": 2}]
+    assert [(one["symbol"], one["lot_size"], one["state"]) for one in update["markets"]] == [
+        ("GOLD-BTC", "0.1", "closed")
+    ]
+    assert client.subscribe("book", "GOLD-BTC")["ok"]
+    client.take()
+    states = [kit.market_rules(market_id, qty_lots=50), kit.market_state(market_id, MarketState.CONTINUOUS)]
+    world.apply(kit.batch(kit.OPERATOR_KEY, 3, states))
+    world.tick()
+    definitions, book = client.take()
+    assert [(one["state"], one["max_qty"]) for one in definitions["markets"]] == [("continuous", "5.0")]
+    assert (definitions["assets"], book["state"]) == ([], "continuous")
+    world.order(ALICE, Side.BUY, 5, 99)
+    world.tick()
+    assert client.take() == [], "orders define nothing"
+
+
+def test_a_market_with_other_sizes_is_told_anew(world: World, client: Client) -> None:
+    for channel in ("book", "trades", "definitions"):
+        client.subscribe(channel, "" if channel == "definitions" else MARKET)
+    client.subscribe("candles", MARKET, "1m")
+    world.order(ALICE, Side.SELL, 2, 100)
+    world.order(BOB, Side.BUY, 2, 100)
+    world.tick()
+    client.take()
+    closed = [kit.market_state(1, MarketState.CLOSED), kit.market_sizes(1, 5, 7)]
+    client.busy = True
+    world.apply(kit.batch(kit.OPERATOR_KEY, 2, closed))
+    world.tick()
+    client.busy = False
+    other = Client(world)
+    other.subscribe("book", MARKET)
+    other.take()
+    world.tick()
+    heard = client.take()
+    assert [one["channel"] for one in heard] == ["definitions", "book", "candles", "trades"]
+    assert {one["type"] for one in heard} == {"snapshot"}
+    market = next(one for one in heard[0]["markets"] if one["symbol"] == MARKET)
+    assert (market["sizes_no"], market["lot_size"]) == (1, "5")
+    assert (heard[2]["candles"], heard[3]["trades"]) == ([], []), "they counted in other sizes"
+    world.apply(kit.batch(kit.OPERATOR_KEY, 3, [kit.market_sizes(1, 10, 70)]))
+    world.tick()
+    assert [(one["channel"], one["type"]) for one in client.take()] == [
+        ("definitions", "update"),
+        *((channel, "snapshot") for channel in ("book", "trades", "candles")),
+    ]
+    assert [one["type"] for one in other.take()] == ["snapshot"]
+
+
+def test_every_message_is_as_asyncapi_describes_it(world: World, client: Client) -> None:
+    document = asyncapi_document()
+    client.ask(op="logon", id=1, public_key="alice", signature="good")
+    client.take()
+    for channel in PUBLIC + PRIVATE:
+        narrowed = channel in ("book", "trades", "candles")
+        assert client.subscribe(channel, MARKET if narrowed else "", "1m" if channel == "candles" else "")[
+            "ok"
+        ]
+    world.order(ALICE, Side.SELL, 5, 100)
+    world.order(BOB, Side.BUY, 2, 100)
+    world.apply(kit.batch(kit.OPERATOR_KEY, 2, [kit.market_rules(1, qty_lots=50)]))
+    world.feed.tell_stats({"commands": "1"})
+    world.tick()
+    heard = [one for one in client.take() if "channel" in one]
+    kinds = {(one["channel"], one["type"]) for one in heard}
+    assert kinds >= {(one, "update") for one in (*PUBLIC, *PRIVATE) if one != "checkpoints"}
+    for message in heard:
+        payload = document["components"]["messages"][message["channel"]]["payload"]
+        jsonschema_rs.validate({**payload, "components": document["components"]}, message)
+        assert set(message) <= set(payload["properties"]) or message["channel"] == "stats"
 
 
 def test_an_open_order_is_told_with_what_its_reports_do_not_repeat(world: World, client: Client) -> None:
