@@ -40,6 +40,7 @@ export function mountCandles(container: HTMLElement, legend: Legend): () => void
   let epoch = -1;
   let version = -1;
   let shownSymbol = '';
+  let shownTick = '';
   let tints = { up: '', down: '' };
 
   const bar = (one: Candle) => ({ time: timeOf(one), open: Number(one.open), high: Number(one.high), low: Number(one.low), close: Number(one.close) });
@@ -48,8 +49,8 @@ export function mountCandles(container: HTMLElement, legend: Legend): () => void
   function redraw(): void {
     const market = live.market;
     if (!market || document.hidden) return;
-    if (shownSymbol !== market.symbol) {
-      shownSymbol = market.symbol;
+    if (shownSymbol !== market.symbol || shownTick !== market.info.tick_size) {
+      [shownSymbol, shownTick] = [market.symbol, market.info.tick_size];
       const minMove = Number(market.info.tick_size);
       candles.applyOptions({ priceFormat: { type: 'price', precision: market.priceDecimals, minMove } });
     }

@@ -6,9 +6,9 @@ import type { BookMessage } from '../market/book';
 import { assess, hasLimit } from '../market/draft';
 import type { Assessment, Available, Conditions } from '../market/draft';
 import { Market } from '../market/market';
-import type { Side } from '../market/market';
+import type { MarketInfo, Side } from '../market/market';
 import { phaseAfter, phaseOf } from '../market/phase';
-import type { Bots, Candle, CheckpointInfo, Ticker, Trade } from '../net/api';
+import type { Asset, Bots, Candle, CheckpointInfo, Ticker, Trade } from '../net/api';
 import { Feed } from '../net/feed';
 import type { FeedMessage, Subscription } from '../net/feed';
 import { toHex } from '../wire/bytes';
@@ -91,7 +91,7 @@ export async function boot(): Promise<void> {
   }));
   const first = store.markets.value.has(settings.value.market) ? settings.value.market : [...store.markets.value.keys()][0];
   if (first) selectMarket(first);
-  feed.subscribe({ channel: 'ticker' }, { channel: 'checkpoints' });
+  feed.subscribe({ channel: 'definitions' }, { channel: 'ticker' }, { channel: 'checkpoints' });
   feed.start();
   if (watchesStats) feed.subscribe({ channel: 'stats' });
   setInterval(() => (store.bookTick.value += 1), 250);
@@ -162,6 +162,9 @@ function onFeed(message: FeedMessage): void {
     case 'candles':
       if (current && message.interval === settings.value.interval) live.addCandles(message.candles as Candle[], replace);
       break;
+    case 'definitions':
+      onDefinitions(message.assets as Asset[], message.markets as MarketInfo[], replace);
+      break;
     case 'ticker':
       onTickers(message.tickers as Ticker[]);
       break;
@@ -204,6 +207,30 @@ function askForSnapshot(): void {
     live.resyncs += 1;
     links.feed?.resubscribe({ channel: 'book', market: symbol });
   }, pauseMs);
+}
+
+/** Assets and markets that are new, or whose rules, sizes or state changed. */
+function onDefinitions(assets: readonly Asset[], infos: readonly MarketInfo[], replace: boolean): void {
+  const known = store.markets.value;
+  store.assets.value = [...new Map([...(replace ? [] : store.assets.value), ...assets].map((one) => [one.asset_id, one])).values()];
+  const all = new Map(replace ? [] : known);
+  for (const info of infos) {
+    const was = known.get(info.symbol);
+    all.set(info.symbol, was && JSON.stringify(was.info) === JSON.stringify(info) ? was : new Market(info));
+  }
+  const [was, now] = [live.market, all.get(store.symbol.value)];
+  const resized = was && now && was.symbol === now.symbol && was.info.sizes_no !== now.info.sizes_no;
+  if (resized) live.select(now);
+  else if (was && now) live.market = now;
+  store.markets.value = all;
+  if (resized) {
+    // Nothing that was drawn counts in the new sizes.
+    store.bookState.value = 'loading';
+    for (const one of marketSubscriptions(now.symbol)) links.feed?.resubscribe(one);
+    store.notify('info', `${now.symbol} has other steps`, `prices ${now.info.tick_size} ${now.info.quote}, sizes ${now.info.lot_size} ${now.info.base}`);
+  }
+  if (!store.symbol.value && all.size) selectMarket([...all.keys()][0]!);
+  drawSoon();
 }
 
 function onTickers(tickers: readonly Ticker[]): void {

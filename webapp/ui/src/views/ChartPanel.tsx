@@ -28,7 +28,7 @@ export function ChartPanel() {
           </a>
         )}
       </div>
-      {chartView.value === 'candles' ? <Candles /> : <Depth key={symbol.value} />}
+      {chartView.value === 'candles' ? <Candles /> : <Depth key={`${symbol.value} ${market.value?.info.sizes_no}`} />}
     </section>
   );
 }

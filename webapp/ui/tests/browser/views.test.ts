@@ -39,6 +39,49 @@ it('order entry is fetched once there is a key, and a reload with one never offe
   await context.close();
 });
 
+describe('without a reload', () => {
+  const define = (market: object) => make(`define?value=${encodeURIComponent(JSON.stringify(market))}`);
+
+  it('a new market is there, and can be traded', async () => {
+    const { page, context, faults } = await open();
+    await openAccount(page);
+    await page.keyboard.press('/');
+    await page.waitForSelector('dialog .market-list li');
+    expect(await page.locator('.market-list :text-is("SALT-USD")').count()).toBe(0);
+    await define({ symbol: 'SALT-USD', tick_size: '0.01', lot_size: '1', price: 5 });
+    await page.click('.market-list :text-is("SALT-USD")');
+    await page.waitForSelector('.market-button:has-text("SALT-USD")');
+    await synced(page);
+    await page.fill('#price', '3');
+    await page.fill('#size', '7');
+    await sendOrder(page);
+    await page.waitForSelector('#tab-panel td:text-is("7")');
+    expect(faults).toEqual([]);
+    await context.close();
+  });
+
+  it('other sizes of the market that is shown are followed by form, ladder and grouping', async () => {
+    const { page, context, faults } = await open();
+    await page.keyboard.press('/');
+    await page.click('.market-list :text-is("ETH-USD")');
+    await synced(page);
+    await page.waitForSelector('label[for="price"]:has-text("steps of 0.05")');
+    await page.fill('#price', '2500.05');
+    await page.fill('#size', '1.005');
+    expect((await text(page, '#price-problem')) + (await text(page, '#size-problem'))).toBe('');
+    await define({ symbol: 'ETH-USD', tick_size: '2', lot_size: '0.01', price: 3000 });
+    await page.waitForSelector('label[for="price"]:has-text("steps of 2")');
+    await page.waitForSelector('#price-problem:has-text("2500 or 2502")');
+    await page.waitForSelector('#size-problem:has-text("1.00 or 1.01")');
+    await page.waitForSelector('.toast:has-text("ETH-USD has other steps")');
+    await synced(page);
+    await page.waitForFunction(() => [...document.querySelectorAll('.level:not([data-empty]) .price')].every((cell) => Number(cell.textContent?.replace(',', '')) % 2 === 0));
+    expect(await page.locator('.grouping option').first().textContent()).toBe('2');
+    expect(faults).toEqual([]);
+    await context.close();
+  });
+});
+
 it('the ladder groups prices', async () => {
   const { page, context } = await open();
   await page.selectOption('.grouping select', '10');

@@ -327,6 +327,18 @@ export class FakeExchange {
     for (let index = 0; index < 40; index++) this.append(utf8(`record ${index}`));
   }
 
+  /** The markets of now. */
+  infos(): MarketInfo[] {
+    return [...this.markets.values()].map((fake) => fake.info);
+  }
+
+  /** A market that is new, or has other sizes. */
+  define(info: MarketInfo, price: number): FakeMarket {
+    const fake = new FakeMarket(info, price);
+    this.markets.set(info.symbol, fake);
+    return fake;
+  }
+
   append(frame: Uint8Array): bigint {
     this.log.add(frame);
     this.frames.push(frame);

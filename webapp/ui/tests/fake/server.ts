@@ -96,6 +96,8 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
         return void send(client, { ...common, seq: '1', trades: fake!.trades.slice(0, 100) });
       case 'candles':
         return void send(client, { ...common, interval: one.interval, seq: '1', candles: [...fake!.bars.values()] });
+      case 'definitions':
+        return void send(client, { ...common, assets: ASSETS, markets: exchange.infos() });
       case 'ticker':
         return void send(client, { ...common, tickers: [...exchange.markets.values()].map((each) => each.ticker()) });
       case 'checkpoints':
@@ -215,6 +217,15 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
         first.setPhase(JSON.parse(value) as object);
         bookUpdate(first);
       }
+      else if (parts[1] === 'define') {
+        const { price, ...info } = JSON.parse(value) as { price: number; symbol: string };
+        const like = exchange.markets.get('ETH-USD')!.info;
+        const known = exchange.markets.get(info.symbol)?.info;
+        const market = { ...like, market_id: exchange.markets.size + 1, ...known, ...info };
+        exchange.define({ ...market, sizes_no: known ? (known.sizes_no ?? 0) + 1 : 0 }, price);
+        toAll('definitions', undefined, { channel: 'definitions', type: 'update', assets: [], markets: [exchange.markets.get(info.symbol)!.info] });
+        for (const client of clients) for (const one of client.subscriptions.values()) if (one.market === info.symbol) snapshot(client, one);
+      }
       else if (parts[1] === 'last-batch') return json({ frame: toHex(exchange.frames.findLast((one) => one.length > 100)!) });
       else if (parts[1] === 'cut') for (const client of clients) client.socket.terminate();
       else if (parts[1] === 'cut-session') for (const socket of sessions) socket.terminate();
@@ -243,7 +254,7 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
           checkpoint_origin: ORIGIN,
         });
       case 'markets':
-        return json({ markets: MARKETS });
+        return json({ markets: exchange.infos() });
       case 'assets':
         return json({ assets: ASSETS });
       case 'demo':

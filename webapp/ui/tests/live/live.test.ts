@@ -17,10 +17,12 @@ function kill(name: string): void {
   process.kill(processes[name]!.pid, 'SIGKILL');
 }
 
-async function setState(state: string): Promise<void> {
-  const answer = await fetch(`${process.env.ZX_LIVE_ADMIN}/markets/BTC-USD/state`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ state }) });
-  expect(answer.status, await answer.text()).toBe(200);
+async function admin(path: string, body: object): Promise<void> {
+  const answer = await fetch(`${process.env.ZX_LIVE_ADMIN}${path}`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
+  expect(answer.ok, await answer.text()).toBe(true);
 }
+
+const setState = (state: string, market = 'BTC-USD') => admin(`/markets/${market}/state`, { state });
 
 async function limit(page: Page, price: string, size: string): Promise<void> {
   await page.click('.sides [data-value="buy"]');
@@ -159,6 +161,34 @@ it('a halted market is explained, and orders go on when it is continuous again',
   await page.waitForSelector('.state-note', { state: 'detached' });
   await limit(page, '40000', '0.1');
   await rowHas(page, '40,000.00');
+  await context.close();
+});
+
+it('a new asset, a new market and other sizes are there without a reload', async () => {
+  const { page, context, faults } = await open();
+  await openAccount(page);
+  await admin('/assets', { symbol: 'GOLD', decimals: 4 });
+  await admin('/markets', { symbol: 'GOLD-USD', base: 'GOLD', quote: 'USD', tick_size: '0.05', lot_size: '0.001' });
+  await page.keyboard.press('/');
+  await page.click('.market-list :text-is("GOLD-USD")');
+  await page.waitForSelector('.ladder:not([data-stale])');
+  await limit(page, '1900.05', '0.125');
+  await rowHas(page, '1,900.05');
+  await page.waitForSelector('.level[data-own]');
+  await page.click('button[aria-label^="Cancel order"]');
+  await page.waitForSelector('.empty:has-text("No open orders")');
+  await setState('closed', 'GOLD-USD');
+  await page.waitForSelector('.state-note:has-text("GOLD-USD is closed")');
+  await admin('/markets/GOLD-USD/sizes', { tick_size: '0.5', lot_size: '0.01' });
+  await page.waitForSelector('label[for="price"]:has-text("steps of 0.5")');
+  await setState('continuous', 'GOLD-USD');
+  await page.waitForSelector('.ladder:not([data-stale])');
+  await page.fill('#price', '1900.05');
+  await page.waitForSelector('#price-problem:has-text("1900.0 or 1900.5")');
+  await limit(page, '1900.5', '0.12');
+  await rowHas(page, '1,900.5');
+  await page.waitForSelector('.level[data-own]');
+  expect(faults).toEqual([]);
   await context.close();
 });
 
