@@ -104,6 +104,7 @@ export interface Order {
 export interface Fill {
   trade_id: string;
   order_id: string;
+  client_order_id?: string;
   market: string;
   side: 'buy' | 'sell';
   price: string;
@@ -181,4 +182,19 @@ export class Api {
   markets = async (): Promise<MarketInfo[]> => (await this.get<{ markets: MarketInfo[] }>('/markets')).markets;
   assets = async (): Promise<Asset[]> => (await this.get<{ assets: Asset[] }>('/assets')).assets;
   version = (): Promise<Version> => this.get<Version>('/version');
+}
+
+const PAGE_ROWS = 1000;
+type Page<Row> = { next_cursor: string | null } & Readonly<Record<string, readonly Row[]>>;
+
+/** All rows of a list that comes in pages. `get` asks for one. */
+export async function allPages<Row>(get: (path: string) => Promise<Page<Row>>, path: string, field: string, progress: (rows: number) => void): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (let cursor: string | null = ''; cursor !== null; ) {
+    const page: Page<Row> = await get(`${path}?limit=${PAGE_ROWS}${cursor && `&cursor=${encodeURIComponent(cursor)}`}`);
+    rows.push(...page[field]!);
+    progress(rows.length);
+    cursor = page.next_cursor;
+  }
+  return rows;
 }

@@ -61,7 +61,7 @@ export async function boot(): Promise<void> {
       store.bootError.value = null;
       watcher = new Watcher(api, version, () => {
         api.token = null;
-        if (store.signer.value) void entry?.loadHistory(store.signer.value);
+        if (store.signer.value) void entry?.loadHistory();
       });
       break;
     } catch (error) {

@@ -38,20 +38,27 @@ export async function logonToFeed(): Promise<void> {
     await links.feed?.logon(toHex(signer.publicKey), toHex(signature));
     links.isPrivate = true;
     links.feed?.subscribe({ channel: 'orders' }, { channel: 'fills' }, { channel: 'balances' });
-    void loadHistory(signer);
+    void loadHistory();
   } catch (error) {
     // The session's own reports still tell about orders and balances, and the next hello is answered again.
     if (store.accountId.value !== null) store.notify('bad', 'Logon to the feed failed', error instanceof Error ? error.message : String(error));
   }
 }
 
+/** Logs on to a REST session with the key. Throws Problem. */
+export async function authorise(): Promise<void> {
+  const signer = store.signer.value;
+  if (!signer) throw new Problem(401, 'UNAUTHORIZED', 'There is no key.');
+  const begun = await api.post<{ session_id: string; to_sign: string }>('/sessions', { public_key: toHex(signer.publicKey) });
+  const bytes = fromBase64(begun.to_sign);
+  if (!isLogonBytes(bytes, signer.publicKey, fromHex(store.version.value!.deployment_id))) throw new Error('the server asks for a signature over something else than a logon');
+  api.token = (await api.post<{ token: string }>(`/sessions/${begun.session_id}`, { signature: toHex(await signer.sign(bytes)) })).token;
+}
+
 /** Orders of earlier days, by REST; what the page has seen itself is there without it. */
-export async function loadHistory(signer: Signer): Promise<void> {
+export async function loadHistory(): Promise<void> {
   try {
-    const begun = await api.post<{ session_id: string; to_sign: string }>('/sessions', { public_key: toHex(signer.publicKey) });
-    const bytes = fromBase64(begun.to_sign);
-    if (!isLogonBytes(bytes, signer.publicKey, fromHex(store.version.value!.deployment_id))) throw new Error('the server asks for a signature over something else than a logon');
-    api.token = (await api.post<{ token: string }>(`/sessions/${begun.session_id}`, { signature: toHex(await signer.sign(bytes)) })).token;
+    await authorise();
     takeHistory((await api.get<{ orders: Order[] }>('/orders/history?limit=500')).orders);
     takeFills((await api.get<{ fills: Fill[] }>('/fills?limit=200')).fills);
   } catch (error) {

@@ -53,17 +53,20 @@ function completed(order: Order, known: Order | undefined): Order {
   return { ...known, ...said, ...(triggered ? { triggered } : {}), time: known.time || order.time, record_no: order.record_no || known.record_no };
 }
 
-/** Reports about orders, newest first: the first about each order is how it stands. */
-export function takeHistory(reports: readonly Order[]): void {
+/** Whether a report is about an order: a refused cancel or amend has no side, and its order may still be open. */
+const isOfOrder = (one: Order): boolean => (one.status === 'rejected' ? Boolean(one.side) && one.order_id === '0' : one.order_id !== '0');
+
+/** Of reports, newest first, the first about each order: how it stands. */
+export function currentOf(reports: readonly Order[]): Map<string, Order> {
   const newest = new Map<string, Order>();
-  const entered = new Map<string, string>();
-  for (const one of reports) {
-    // A refused cancel or amend has no side, and its order may still be open.
-    if (one.status === 'rejected' ? !one.side || one.order_id !== '0' : one.order_id === '0') continue;
-    const key = pastKey(one);
-    if (!newest.has(key)) newest.set(key, one);
-    entered.set(key, one.time);
-  }
+  for (const one of reports) if (isOfOrder(one) && !newest.has(pastKey(one))) newest.set(pastKey(one), one);
+  return newest;
+}
+
+/** Reports about orders, newest first. */
+export function takeHistory(reports: readonly Order[]): void {
+  const newest = currentOf(reports);
+  const entered = new Map(reports.filter(isOfOrder).map((one) => [pastKey(one), one.time]));
   const open = new Map(openOrders.value);
   for (const [id, order] of newest) {
     const known = open.get(id);
@@ -90,7 +93,7 @@ function addPast(orders: readonly Order[]): void {
   pastOrders.value = [...past.values()].sort((left, right) => Number(commandNo(right) - commandNo(left))).slice(0, PAST_MAX);
 }
 
-const fillKey = (fill: Fill): string => `${fill.market}/${fill.trade_id}/${fill.liquidity}`;
+export const fillKey = (fill: Fill): string => `${fill.market}/${fill.trade_id}/${fill.liquidity}`;
 
 export function takeFills(taken: readonly Fill[]): void {
   const all = new Map(fills.value.map((fill) => [fillKey(fill), fill]));
@@ -136,6 +139,7 @@ export function fillOfReport(report: ExecutionReport, market: Market): Fill {
   return {
     trade_id: String(report.tradeId),
     order_id: String(report.orderId),
+    client_order_id: String(report.clientOrderId),
     market: market.symbol,
     side: report.side === 'sell' ? 'sell' : 'buy',
     price: market.priceText(report.lastPriceTicks),

@@ -7,10 +7,11 @@ import type { Balance, Fill, Order } from '../net/api';
 import { editOf, mayAmend } from '../state/amend';
 import type { AmendField, Edit } from '../state/amend';
 import { amendOrder, assessEdit, cancelOrder } from '../state/entry';
+import { allFills, allPastOrders, exported } from '../state/export';
 import { pastKey } from '../state/orders';
 import { fineTerms, kindOf, outcomeOf, trailText, whyOf } from '../state/terms';
 import { settings } from '../state/settings';
-import { balances, fills, lifeOf, onlyThisMarket, openOrders, pastOrders, symbol, timeText } from '../state/store';
+import { balances, fills, lifeOf, notify, onlyThisMarket, openOrders, pastOrders, symbol, tab, timeText } from '../state/store';
 import { SideMark, Table, csv, download } from './bits';
 import type { Column } from './bits';
 
@@ -244,11 +245,27 @@ const COLUMNS = [
   'expire_time', 'hidden', 'post_only', 'slide', 'self_trade_prevention', 'paired', 'status', 'reason', 'order_id', 'client_order_id', 'record_no',
 ] as const;
 
-export function saveHistory(): void {
-  download('orders.csv', csv([COLUMNS, ...inView(pastOrders.value).map((order) => COLUMNS.map((name) => String(order[name] ?? '')))]), 'text/csv');
+const FILL_COLUMNS = ['time', 'market', 'side', 'price', 'qty', 'fee', 'liquidity', 'trade_id', 'order_id', 'client_order_id', 'record_no'] as const;
+
+/** Asks for all rows and offers them as a file. */
+async function save<Row extends { market: string }>(name: string, columns: readonly (keyof Row & string)[], all: () => Promise<readonly Row[]>): Promise<void> {
+  if (exported.value !== null) return;
+  try {
+    const rows = inView(await all());
+    download(name, csv([columns, ...rows.map((row) => columns.map((column) => String(row[column] ?? '')))]), 'text/csv');
+    notify('good', `${name} saved`, `${grouped(String(rows.length))} rows`);
+  } catch (error) {
+    notify('bad', `${name} could not be made`, error instanceof Error ? error.message : String(error));
+  }
 }
 
-export function saveFills(): void {
-  const head = ['time', 'market', 'side', 'price', 'qty', 'fee', 'liquidity', 'trade_id', 'order_id', 'record_no'] as const;
-  download('fills.csv', csv([head, ...inView(fills.value).map((fill) => head.map((name) => String(fill[name])))]), 'text/csv');
+/** CSV of everything that the exchange still tells; says how far it has come. */
+export function ExportButton() {
+  const rows = exported.value;
+  const saves = tab.value === 'fills' ? () => save<Fill>('fills.csv', FILL_COLUMNS, allFills) : () => save<Order>('orders.csv', COLUMNS, allPastOrders);
+  return (
+    <button type="button" class="small" aria-disabled={rows !== null} title="All of them, not only those that are listed" onClick={() => void saves()}>
+      {rows === null ? 'CSV' : `CSV… ${grouped(String(rows))}`}
+    </button>
+  );
 }

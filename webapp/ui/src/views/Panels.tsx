@@ -13,12 +13,13 @@ const OpenOrders = lazy(() => own().then((one) => one.OpenOrders));
 const OrderHistory = lazy(() => own().then((one) => one.OrderHistory));
 const Fills = lazy(() => own().then((one) => one.Fills));
 const Balances = lazy(() => own().then((one) => one.Balances));
+const ExportButton = lazy(() => own().then((one) => one.ExportButton));
 const Operations = lazy(() => import('./Operations').then((one) => one.Operations));
 const VerifyPanel = lazy(() => import('./VerifyPanel').then((one) => one.VerifyPanel));
 
 // They are there before the account is known.
 effect(() => {
-  if (signer.value) for (const part of [OpenOrders, OrderHistory, Fills, Balances]) part.fetch();
+  if (signer.value) for (const part of [OpenOrders, OrderHistory, Fills, Balances, ExportButton]) part.fetch();
 });
 
 const TABS: readonly (readonly [Tab, string])[] = [
@@ -100,11 +101,7 @@ function TabActions() {
           Cancel all
         </button>
       )}
-      {rows > 0 && (
-        <button type="button" class="small" onClick={() => void own().then((one) => (name === 'fills' ? one.saveFills() : one.saveHistory()))}>
-          CSV
-        </button>
-      )}
+      {rows > 0 && <ExportButton />}
     </>
   );
 }

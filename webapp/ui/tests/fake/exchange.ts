@@ -306,6 +306,8 @@ export class FakeExchange {
   readonly accounts = new Map<string, bigint>();
   readonly balances = new Map<number, bigint>();
   readonly fills: Record<string, unknown>[] = [];
+  /** Those that the feed does not tell any more. */
+  olderFills: Record<string, unknown>[] = [];
   readonly log = new Tree();
   readonly frames: Uint8Array[] = [];
   readonly settlement = new Tree();
@@ -325,6 +327,13 @@ export class FakeExchange {
   constructor() {
     this.append(utf8('genesis'));
     for (let index = 0; index < 40; index++) this.append(utf8(`record ${index}`));
+  }
+
+  makeOlderFills(count: number): void {
+    this.olderFills = Array.from({ length: count }, (_, index) => ({
+      trade_id: String(1_000_000 - index), order_id: '1', client_order_id: '0', market: index % 5 ? 'BTC-USD' : 'ETH-USD', side: 'buy', price: '60000.0', qty: '0.0001', fee: '0.000001',
+      liquidity: 'maker', time: nowText(Date.UTC(2026, 0, 1) - index * 1000), record_no: '1', seq: '1',
+    }));
   }
 
   /** The markets of now. */

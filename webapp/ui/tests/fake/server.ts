@@ -51,6 +51,8 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
   let updatesPerSecond = 0;
   let fault: string | null = null;
   let quiet = false;
+  /** Whether the session of the page is over. */
+  let forgotten = false;
   const first = [...exchange.markets.values()][0]!;
 
   const send = (client: Client, message: object) => client.socket.readyState === 1 && client.socket.send(JSON.stringify(message));
@@ -212,6 +214,8 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
       else if (parts[1] === 'book') return json({ bids: first.rows('buy'), asks: first.rows('sell') });
       else if (parts[1] === 'trade') tell(exchange.tradeAt(first, first.market.ticksOf(value)));
       else if (parts[1] === 'refuse') exchange.refuseNext = true;
+      else if (parts[1] === 'older-fills') exchange.makeOlderFills(Number(value));
+      else if (parts[1] === 'forget-session') forgotten = true;
       else if (parts[1] === 'expire') tell(exchange.expire());
       else if (parts[1] === 'phase') {
         first.setPhase(JSON.parse(value) as object);
@@ -245,7 +249,7 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
     }
     const [what, one, two, three] = parts.slice(2);
     const hex = (hashes: Uint8Array[]) => hashes.map(toHex);
-    const authorised = request.headers.authorization === `Bearer ${TOKEN}`;
+    const authorised = request.headers.authorization === `Bearer ${TOKEN}` && !forgotten;
     const refused = (status: number, code: string) => json({ type: 'about:blank', title: code, status, code, detail: 'The fake exchange does not answer this.' }, status);
     switch (what) {
       case 'version':
@@ -285,7 +289,10 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
         });
       }
       case 'sessions': {
-        if (one) return json({ token: TOKEN });
+        if (one) {
+          forgotten = false;
+          return json({ token: TOKEN });
+        }
         const { public_key: publicKey } = JSON.parse(body) as { public_key: string };
         const frame = encode({
           message: 'Establish', signature: new Uint8Array(64), publicKey: fromHex(publicKey), challenge: new Uint8Array(32), heartbeatIntervalMs: 1000, options: [], lastReportSeq: 0n,
@@ -294,7 +301,12 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
       }
       case 'orders':
       case 'fills':
-        return authorised ? json({ [what]: what === 'fills' ? exchange.fills : [] }) : refused(401, 'UNAUTHORIZED');
+        if (!authorised) return refused(401, 'UNAUTHORIZED');
+        {
+          const [from, limit] = [Number(url.searchParams.get('cursor') ?? 0), Number(url.searchParams.get('limit') ?? 100)];
+          const rows = what === 'fills' ? [...exchange.fills, ...exchange.olderFills] : [];
+          return json({ [what]: rows.slice(from, from + limit), next_cursor: from + limit < rows.length ? String(from + limit) : null });
+        }
       default:
         return refused(404, 'NOT_FOUND');
     }

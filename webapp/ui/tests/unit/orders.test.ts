@@ -1,6 +1,7 @@
 import { beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Market } from '../../src/market/market';
 import { QueueEstimate } from '../../src/market/queue';
+import { allPages } from '../../src/net/api';
 import type { Fill, Order } from '../../src/net/api';
 import { fineTerms, kindOf, outcomeOf, whyOf } from '../../src/state/terms';
 import type { ExecutionReport } from '../../src/wire/messages';
@@ -96,6 +97,27 @@ describe('own orders from two sources', () => {
     orders.takeFills([fill, { ...fill, trade_id: '4', time: '3' }]);
     expect(store.fills.value.map((one) => one.trade_id)).toEqual(['4', '3']);
   });
+});
+
+it('pages are asked for until there is none left', async () => {
+  const asked: string[] = [];
+  const counts: number[] = [];
+  const pages = [['a', 'b'], ['c'], []].map((rows, at) => ({ rows, next_cursor: at < 2 ? `${at}=` : null }));
+  const get = (path: string) => {
+    asked.push(path);
+    return Promise.resolve(pages[asked.length - 1] as never);
+  };
+  expect(await allPages<string>(get, '/fills', 'rows', (rows) => counts.push(rows))).toEqual(['a', 'b', 'c']);
+  expect(asked).toEqual(['/fills?limit=1000', '/fills?limit=1000&cursor=0%3D', '/fills?limit=1000&cursor=1%3D']);
+  expect(counts).toEqual([2, 3, 3]);
+});
+
+it('of reports the newest of each order is how it stands', () => {
+  const reports = [
+    order({ order_id: '9', status: 'rejected', leaves_qty: '0' }), order({ order_id: '9', status: 'open', leaves_qty: '0.5' }), order({ order_id: '8', status: 'filled', leaves_qty: '0' }),
+    order({ order_id: '8' }), order({ order_id: '0', status: 'rejected', seq: '7' }), order({ order_id: '0', status: 'rejected', side: '' as 'buy', seq: '6' }),
+  ];
+  expect([...orders.currentOf(reports).values()].map((one) => [one.order_id, one.status])).toEqual([['9', 'open'], ['8', 'filled'], ['0', 'rejected']]);
 });
 
 it('a report becomes an order and a fill in decimals', () => {
