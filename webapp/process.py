@@ -37,6 +37,7 @@ from webapp.views import Views
 from zexchange.client.errors import KeyFileError
 from zexchange.client.keys import load_key
 from zexchange.config import Config
+from zexchange.definitions import Definitions
 from zexchange.runtime.paths import DataPaths
 from zexchange.runtime.process import ProcessContext, Refused, process_context
 from zexchange.runtime.store import open_store
@@ -216,7 +217,7 @@ def _build(context: ProcessContext) -> Web:
         sessions=ApiSessions(host, port, genesis.deployment_id),
         submission=Submission(follower),
         signed_requests=SignedRequests(genesis.deployment_id, lambda: time.time_ns() // 1_000_000),
-        operator=_operator(context, paths),
+        operator=_operator(context, paths, follower.definitions),
         metrics=Metrics(),
         rate_limit=RateLimit(config.web.requests_per_minute),
         connections=Connections(config.web.connections_per_address),
@@ -226,14 +227,14 @@ def _build(context: ProcessContext) -> Web:
     )
 
 
-def _operator(context: ProcessContext, paths: DataPaths) -> Operator | None:
+def _operator(context: ProcessContext, paths: DataPaths, definitions: Definitions) -> Operator | None:
     config = context.config
     try:
         key = load_key(paths.operator_key)
     except (KeyFileError, OSError) as error:
         context.log.warning("no operator key: no admin API", extra={"zx": {"reason": str(error)}})
         return None
-    return Operator(config.exchange.host, config.tcp_port, key, context.genesis)
+    return Operator(config.exchange.host, config.tcp_port, key, context.genesis, definitions)
 
 
 def _proxies(config: Config) -> Proxies:

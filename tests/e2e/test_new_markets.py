@@ -63,6 +63,8 @@ def test_new_markets_need_no_restart_and_survive_one(data: Path, command: Comman
             }
             status, added, _ = site.call("POST", "/markets", {**terms, "state": "closed"}, admin=True)
             assert (status, added["market_id"], added["tick_size"]) == (201, 5, "0.0001")
+            alice.refresh()
+            assert (alice.markets[-1].symbol, alice.assets[-1].symbol) == ("SALT-GOLD", "SALT")
             state = {"state": "continuous"}
             assert site.call("POST", "/markets/SALT-GOLD/state", state, admin=True)[0] == 200
             trade(bob, alice, "SALT-GOLD", "100", "0.0123")

@@ -120,6 +120,17 @@ function takeBalances(balances: readonly Balance[], replace: boolean): void {
   store.balances.value = [...all.values()].sort((left, right) => left.asset_id - right.asset_id);
 }
 
+/** Play money of assets that the account of a demo has never had. */
+export async function askForPlayMoney(): Promise<void> {
+  try {
+    await api.post('/demo/account', { public_key: toHex(store.signer.value!.publicKey) });
+    store.notify('good', 'Play money arrived');
+    if (!links.isPrivate) requestBalances();
+  } catch (error) {
+    store.notify('bad', 'There is no play money', error instanceof Error ? error.message : String(error));
+  }
+}
+
 function requestBalances(): void {
   const shard = store.market.value?.info.shard ?? 0;
   trading?.request({ message: 'BalancesRequest', requestId: 1n, shard });

@@ -6,12 +6,12 @@ import { grouped } from '../market/decimal';
 import type { Balance, Fill, Order } from '../net/api';
 import { editOf, mayAmend } from '../state/amend';
 import type { AmendField, Edit } from '../state/amend';
-import { amendOrder, assessEdit, cancelOrder } from '../state/entry';
+import { amendOrder, askForPlayMoney, assessEdit, cancelOrder } from '../state/entry';
 import { allFills, allPastOrders, exported } from '../state/export';
 import { pastKey } from '../state/orders';
 import { fineTerms, kindOf, outcomeOf, trailText, whyOf } from '../state/terms';
 import { settings } from '../state/settings';
-import { balances, fills, lifeOf, notify, onlyThisMarket, openOrders, pastOrders, symbol, tab, timeText } from '../state/store';
+import { assets, balances, fills, lifeOf, notify, onlyThisMarket, openOrders, pastOrders, symbol, tab, timeText, version } from '../state/store';
 import { SideMark, Table, csv, download } from './bits';
 import type { Column } from './bits';
 
@@ -224,19 +224,30 @@ export function Fills() {
 }
 
 export function Balances() {
+  const missing = version.value?.demo ? assets.value.filter((asset) => !balances.value.some((one) => one.asset_id === asset.asset_id)) : [];
   return (
-    <Table<Balance>
-      caption="Balances"
-      rows={balances.value}
-      rowKey={(balance) => String(balance.asset_id)}
-      empty="No balances yet."
-      columns={[
-        { name: 'Asset', cell: (balance) => balance.asset },
-        { name: 'Total', number: true, cell: (balance) => grouped(balance.total) },
-        { name: 'Held by orders', number: true, cell: (balance) => grouped(balance.held) },
-        { name: 'Available', number: true, cell: (balance) => grouped(balance.available) },
-      ]}
-    />
+    <>
+      <Table<Balance>
+        caption="Balances"
+        rows={balances.value}
+        rowKey={(balance) => String(balance.asset_id)}
+        empty="No balances yet."
+        columns={[
+          { name: 'Asset', cell: (balance) => balance.asset },
+          { name: 'Total', number: true, cell: (balance) => grouped(balance.total) },
+          { name: 'Held by orders', number: true, cell: (balance) => grouped(balance.held) },
+          { name: 'Available', number: true, cell: (balance) => grouped(balance.available) },
+        ]}
+      />
+      {missing.length > 0 && (
+        <p class="empty">
+          None yet of {missing.map((asset) => asset.symbol).join(', ')}.{' '}
+          <button type="button" class="small" onClick={() => void askForPlayMoney()}>
+            Get play money
+          </button>
+        </p>
+      )}
+    </>
   );
 }
 

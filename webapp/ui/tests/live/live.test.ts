@@ -169,6 +169,11 @@ it('a new asset, a new market and other sizes are there without a reload', async
   await openAccount(page);
   await admin('/assets', { symbol: 'GOLD', decimals: 4 });
   await admin('/markets', { symbol: 'GOLD-USD', base: 'GOLD', quote: 'USD', tick_size: '0.05', lot_size: '0.001' });
+  await page.click('#tab-balances');
+  await page.click('#tab-panel .empty:has-text("None yet of GOLD") button');
+  await rowHas(page, '100.0000');
+  await page.waitForSelector('#tab-panel .empty', { state: 'detached' });
+  await page.click('#tab-orders');
   await page.keyboard.press('/');
   await page.click('.market-list :text-is("GOLD-USD")');
   await page.waitForSelector('.ladder:not([data-stale])');
