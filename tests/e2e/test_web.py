@@ -133,6 +133,9 @@ def test_admin_calls_work_from_curl_as_documented(site: Site) -> None:
         replies.append(json.loads(subprocess.run(words, capture_output=True, check=True).stdout))
     assert replies[0]["user_id"] == 1
     assert replies[1] == {"user_id": 1, "asset_id": 1, "asset": "USD", "amount": "10000.000000"}
+    as_strings = {"user_id": "1", "asset_id": "1", "amount": "2.5"}
+    assert site.call("POST", "/withdraw", as_strings, admin=True)[1] == replies[1] | {"amount": "2.500000"}
+    assert site.call("POST", "/deposit", as_strings, admin=True)[0] == 200
     key = SigningKey(bytes.fromhex(replies[0]["private_key"]))
     assert bytes(key.verify_key).hex() == replies[0]["public_key"]
     token, account_id = site.log_on(key)
@@ -155,7 +158,7 @@ def test_admin_calls_work_from_curl_as_documented(site: Site) -> None:
         ("/deposit", {"user_id": 1, "asset_id": 1, "amount": "0.0000001"}, 422, "AMOUNT_TOO_PRECISE", ""),
         ("/deposit", {"user_id": 1, "asset_id": 1, "amount": "much"}, 400, "BAD_REQUEST", ""),
         ("/deposit", {"user_id": -1, "asset_id": 1, "amount": "1"}, 400, "BAD_REQUEST", "user_id"),
-        ("/deposit", {"user_id": 1, "asset_id": 1}, 400, "BAD_REQUEST", ""),
+        ("/deposit", {"user_id": 1, "asset_id": 1}, 400, "BAD_REQUEST", "amount"),
         ("/deposit", {"user_id": 1, "asset_id": 1, "amount": 10}, 400, "BAD_REQUEST", "amount"),
         ("/withdraw", {"user_id": 0, "asset_id": 1, "amount": "1"}, 422, "INSUFFICIENT_FUNDS", ""),
         ("/users", {"public_key": "ab"}, 400, "BAD_REQUEST", "public_key"),

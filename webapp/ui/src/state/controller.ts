@@ -29,6 +29,8 @@ let askedMs = 0;
 const SAMPLES_MAX = 300;
 const RESYNC_PAUSE_MS = 250;
 const RESYNC_AGAIN_MS = 1000;
+/** A market with fewer candles of the default interval has just begun. */
+const YOUNG_CANDLES = 20;
 const RETRY_MIN_MS = 500;
 const RETRY_MAX_MS = 5000;
 
@@ -126,7 +128,9 @@ export function selectMarket(symbol: string): void {
   drawSoon();
 }
 
-export function selectInterval(interval: string): void {
+/** `chosen`: by a person. */
+export function selectInterval(interval: string, chosen = true): void {
+  if (chosen) choose({ intervalChosen: true });
   if (interval === settings.value.interval) return;
   links.feed?.unsubscribe({ channel: 'candles', market: store.symbol.value, interval: settings.value.interval });
   choose({ interval });
@@ -160,7 +164,11 @@ function onFeed(message: FeedMessage): void {
       }
       break;
     case 'candles':
-      if (current && message.interval === settings.value.interval) live.addCandles(message.candles as Candle[], replace);
+      if (current && message.interval === settings.value.interval) {
+        const candles = message.candles as Candle[];
+        live.addCandles(candles, replace);
+        if (replace && !settings.value.intervalChosen && candles.length < YOUNG_CANDLES) selectInterval('1s', false);
+      }
       break;
     case 'definitions':
       onDefinitions(message.assets as Asset[], message.markets as MarketInfo[], replace);

@@ -4,7 +4,7 @@
 import { drawSoon } from '../draw/loop';
 import type { Signer } from '../keys/keystore';
 import { NO_COMMAND, commandsOf, summaryOf } from '../market/commands';
-import { formatUnits, grouped } from '../market/decimal';
+import { formatUnits, grouped, meanTicks } from '../market/decimal';
 import type { Market } from '../market/market';
 import { Problem } from '../net/api';
 import type { Balance, Fill, Order } from '../net/api';
@@ -230,28 +230,32 @@ function onReport(report: ExecutionReport, pending: PendingBatch | null, latency
   const known = report.execType === 'replaced' && command?.kind === 'amend' ? { ...entered, ...amendedTerms(command, market, entered) } : entered;
   const order = orderOfReport(report, market, known);
   const what = `${report.side} ${market.sizeText(report.qtyLots)} ${market.info.base} ${known?.type === 'market' ? 'at market, worst price' : 'at'} ${grouped(market.priceText(report.priceTicks))}`;
+  const tell = (kind: store.Notice['kind'], text: string, detail: string) => store.notify(kind, text, detail, `order ${report.orderId}`);
   switch (report.execType) {
     case 'new':
-      store.notify('info', 'Order accepted', what + took);
+      tell('info', 'Order accepted', what + took);
       break;
     case 'replaced':
-      store.notify('info', 'Order amended', what + took);
+      tell('info', 'Order amended', what + took);
       break;
     case 'trade': {
       takeFills([fillOfReport(report, market)]);
+      const own = store.fills.value.filter((fill) => fill.order_id === String(report.orderId) && fill.market === market.symbol);
+      const mean = meanTicks(own.map((fill) => [market.ticksOf(fill.price), market.lotsOf(fill.qty)]));
       const done = report.leavesLots === 0n ? 'Order filled' : 'Partly filled';
-      store.notify('good', done, `${report.side} ${market.sizeText(report.lastQtyLots)} ${market.info.base} at ${grouped(market.priceText(report.lastPriceTicks))}`);
+      tell('good', done, `${report.side} ${market.sizeText(report.cumQtyLots)} ${market.info.base} at ${grouped(market.priceText(mean))}${own.length > 1 ? `, mean of ${own.length} fills` : ''}`);
       break;
     }
     case 'triggered':
+      // What comes of it must not hide that it was.
       store.notify('info', 'Order triggered', what);
       break;
     case 'expired':
-      store.notify('info', 'Order expired', what);
+      tell('info', 'Order expired', what);
       break;
     case 'cancelled':
     case 'selfTradePrevented':
-      store.notify('info', report.leavesLots ? 'Order lowered' : 'Order cancelled', `${what} · ${REASON_DESCRIPTIONS[report.reason]}${took}`);
+      tell('info', report.leavesLots ? 'Order lowered' : 'Order cancelled', `${what} · ${REASON_DESCRIPTIONS[report.reason]}${took}`);
   }
   if (order) takeOrders([order], false);
   if (!links.isPrivate) requestBalances();

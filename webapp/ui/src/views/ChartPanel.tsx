@@ -45,7 +45,8 @@ function Candles() {
       if (gone) return;
       stop = mountCandles(ref.current!, (bar) => {
         hoveredBar.value = bar;
-        legendVersion.value += 1;
+        // The chart may say so while an effect changes it, which must not depend on this.
+        legendVersion.value = legendVersion.peek() + 1;
       });
     });
     return () => {

@@ -54,7 +54,7 @@ function EditCell(props: { order: Order; field: AmendField; text: string }) {
   const edit = editing.value;
   const { order, field } = props;
   if (!edit || !isEdited(order) || !mayAmend(order, field)) return <>{props.text}</>;
-  return (
+  const input = (
     <input
       class={`inline ${field}`}
       {...(field === 'expiry' ? { type: 'datetime-local', step: 1 } : { inputMode: 'decimal' as const })}
@@ -68,6 +68,7 @@ function EditCell(props: { order: Order; field: AmendField; text: string }) {
       }}
     />
   );
+  return field === 'trigger' && order.trail_ppm ? <span class="with-unit">{input} %</span> : input;
 }
 
 const SIGNS: Readonly<Record<string, readonly [rises: string, falls: string]>> = { stop: ['≥', '≤'], take_profit: ['≤', '≥'], trailing: ['≥', '≤'] };
@@ -78,7 +79,8 @@ function triggerText(order: Order): string {
   if (!sign) return '';
   const at = order.trigger_price ? `${sign} ${grouped(order.trigger_price)}` : '';
   const trail = order.trigger === 'trailing' ? `trails ${trailText(order)}${order.trail_ppm ? ' %' : ''}`.trim() : '';
-  return [at, trail].filter(Boolean).join(', ');
+  // In two lines where there is no room for one, and no more.
+  return [at, trail].filter(Boolean).map((text) => text.replace(/ /g, '\u00a0')).join(', ');
 }
 
 const expiryText = (order: Order): string => (order.expire_time ? timeText.value(order.expire_time, true) : order.time_in_force === 'day' ? 'midnight UTC' : '');
@@ -108,7 +110,7 @@ export function OpenOrders() {
   /** A column only while some order has it, or may get it now. */
   const special = (name: string, field: AmendField, text: (order: Order) => string): Column<Order>[] =>
     rows.some(text) || (edited && mayAmend(edited, field))
-      ? [{ name, number: true, minor: !edited && field !== 'trigger', cell: (order) => <EditCell order={order} field={field} text={text(order)} /> }]
+      ? [{ name, number: true, wraps: true, minor: !edited && field !== 'trigger', cell: (order) => <EditCell order={order} field={field} text={text(order)} /> }]
       : [];
   const specials = [
     special('Trigger', 'trigger', triggerText),
@@ -150,20 +152,20 @@ function Actions(props: { order: Order }) {
   if (isEdited(order))
     return (
       <span class="actions">
-        <button type="button" class="small" onClick={() => saveEdit(order)}>
+        <button type="button" class="small save" aria-label={`Save order ${order.order_id}`} onClick={() => saveEdit(order)}>
           Save
         </button>
-        <button type="button" class="small" onClick={() => (editing.value = null)}>
+        <button type="button" class="small keep" aria-label={`Keep order ${order.order_id} as it is`} onClick={() => (editing.value = null)}>
           Keep
         </button>
       </span>
     );
   return (
     <span class="actions">
-      <button type="button" class="small" aria-label={`Amend order ${order.order_id}`} onClick={() => (editing.value = editOf(order, settings.value.clock === 'utc'))}>
+      <button type="button" class="small amend" aria-label={`Amend order ${order.order_id}`} onClick={() => (editing.value = editOf(order, settings.value.clock === 'utc'))}>
         Amend
       </button>
-      <button type="button" class="small" aria-label={`Cancel order ${order.order_id}`} onClick={() => cancelOrder(order)}>
+      <button type="button" class="small cancel" aria-label={`Cancel order ${order.order_id}`} onClick={() => cancelOrder(order)}>
         Cancel
       </button>
     </span>

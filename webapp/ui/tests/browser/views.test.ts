@@ -48,7 +48,7 @@ describe('without a reload', () => {
     await page.keyboard.press('/');
     await page.waitForSelector('dialog .market-list li');
     expect(await page.locator('.market-list :text-is("SALT-USD")').count()).toBe(0);
-    await define({ symbol: 'SALT-USD', tick_size: '0.01', lot_size: '1', price: 5 });
+    await define({ symbol: 'SALT-USD', tick_size: '0.01', lot_size: '1', price: 5, young: true });
     await page.click('.market-list :text-is("SALT-USD")');
     await page.waitForSelector('.market-button:has-text("SALT-USD")');
     await synced(page);
@@ -56,6 +56,13 @@ describe('without a reload', () => {
     await page.fill('#size', '7');
     await sendOrder(page);
     await page.waitForSelector('#tab-panel td:text-is("7")');
+    // Its history is short: it is shown by the second, until somebody chooses.
+    await page.waitForSelector('[aria-label="Interval"] [data-value="1s"][aria-pressed="true"]');
+    await page.click('[aria-label="Interval"] [data-value="1m"]');
+    await page.reload();
+    await synced(page);
+    await page.waitForSelector('.market-button:has-text("SALT-USD")');
+    await page.waitForSelector('[aria-label="Interval"] [data-value="1m"][aria-pressed="true"]');
     expect(faults).toEqual([]);
     await context.close();
   });

@@ -222,11 +222,12 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
         bookUpdate(first);
       }
       else if (parts[1] === 'define') {
-        const { price, ...info } = JSON.parse(value) as { price: number; symbol: string };
+        const { price, young, ...info } = JSON.parse(value) as { price: number; symbol: string; young?: boolean };
         const like = exchange.markets.get('ETH-USD')!.info;
         const known = exchange.markets.get(info.symbol)?.info;
         const market = { ...like, market_id: exchange.markets.size + 1, ...known, ...info };
-        exchange.define({ ...market, sizes_no: known ? (known.sizes_no ?? 0) + 1 : 0 }, price);
+        const made = exchange.define({ ...market, sizes_no: known ? (known.sizes_no ?? 0) + 1 : 0 }, price);
+        if (young) for (const minute of [...made.bars.keys()].slice(0, -3)) made.bars.delete(minute);
         toAll('definitions', undefined, { channel: 'definitions', type: 'update', assets: [], markets: [exchange.markets.get(info.symbol)!.info] });
         for (const client of clients) for (const one of client.subscriptions.values()) if (one.market === info.symbol) snapshot(client, one);
       }

@@ -1,4 +1,5 @@
 import { beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { meanTicks } from '../../src/market/decimal';
 import { Market } from '../../src/market/market';
 import { QueueEstimate } from '../../src/market/queue';
 import { allPages } from '../../src/net/api';
@@ -161,6 +162,23 @@ it.each([
   [{ type: 'market', trigger: 'take_profit', time_in_force: 'ioc', on_reference: true }, 'take profit · on reference'],
 ] as [Partial<Order>, string][])('the kind of %o', (change, kind) => {
   expect(kindOf(order(change))).toBe(kind);
+});
+
+it('what is said about one order has one toast, and all of it is in the activity', () => {
+  store.notify('info', 'Order accepted', '', 'order 1');
+  store.notify('info', 'Order accepted', '', 'order 2');
+  store.notify('good', 'Partly filled', '', 'order 1');
+  store.notify('info', 'Something else');
+  store.notify('good', 'Order filled', '', 'order 1');
+  expect(store.toasts.value.map((one) => [one.text, one.about])).toEqual([['Order accepted', 'order 2'], ['Something else', ''], ['Order filled', 'order 1']]);
+  expect(store.activity.value.length).toBe(5);
+  for (const one of store.toasts.value) store.dismiss(one.id);
+});
+
+it('a mean price is weighed and rounded to a tick', () => {
+  expect(meanTicks([])).toBe(0n);
+  expect(meanTicks([[100n, 1n], [104n, 3n]])).toBe(103n);
+  expect(meanTicks([[1n, 1n], [2n, 1n]])).toBe(2n);
 });
 
 it('what the kind of an order does not say', () => {
