@@ -31,6 +31,8 @@ const RESYNC_PAUSE_MS = 250;
 const RESYNC_AGAIN_MS = 1000;
 /** A market with fewer candles of the default interval has just begun. */
 const YOUNG_CANDLES = 20;
+/** A market may be looked at without a key: a browser whose storage hangs is not waited for. */
+const KEY_WAIT_MS = 1000;
 const RETRY_MIN_MS = 500;
 const RETRY_MAX_MS = 5000;
 
@@ -55,7 +57,7 @@ export async function boot(): Promise<void> {
   void loading.then((signer) => signer && withEntry());
   for (let pauseMs = RETRY_MIN_MS; ; pauseMs = Math.min(pauseMs * 2, RETRY_MAX_MS)) {
     try {
-      const [version, infos, assets, signer] = await Promise.all([api.version(), api.markets(), api.assets(), loading]);
+      const [version, infos, assets, signer] = await Promise.all([api.version(), api.markets(), api.assets(), Promise.race([loading, sleep(KEY_WAIT_MS).then(() => null)])]);
       if (signer) expect(signer); // before the form is shown, which otherwise offers an account
       store.version.value = version;
       store.assets.value = assets;
@@ -98,7 +100,8 @@ export async function boot(): Promise<void> {
   if (watchesStats) feed.subscribe({ channel: 'stats' });
   setInterval(() => (store.bookTick.value += 1), 250);
   store.guardedKeys.value = await canGuard();
-  if (store.signer.value) await useSigner(store.signer.value);
+  const signer = await loading;
+  if (signer) await useSigner(signer);
 }
 
 // --- market -----------------------------------------------------------------------------------------------------------

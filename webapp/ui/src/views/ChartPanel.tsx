@@ -24,7 +24,7 @@ export function ChartPanel() {
         <span class="spacer" />
         {chartView.value === 'candles' && (
           <a class="attribution" href="https://www.tradingview.com/" target="_blank" rel="noopener noreferrer">
-            Charts by TradingView
+            <span class="roomy">Charts by </span>TradingView
           </a>
         )}
       </div>
