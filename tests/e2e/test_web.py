@@ -241,7 +241,8 @@ def test_orders_over_http_are_signed_by_their_owner(site: Site) -> None:
     site.exchange.account("web-http", USD="100000")
     key = site.exchange.key("web-http")
     token, _ = site.log_on(key)
-    frame = site.batch(key, 1_000, order(Side.BUY, 10, 100_000), order(Side.BUY, 10**10, 100_000))
+    first_order = order(Side.BUY, 10, 100_000, post_only=True)
+    frame = site.batch(key, 1_000, first_order, order(Side.BUY, 10**10, 100_000))
     status, checked, _ = site.call(
         "POST",
         "/api/v1/orders/batch?validate_only=true",
@@ -267,6 +268,13 @@ def test_orders_over_http_are_signed_by_their_owner(site: Site) -> None:
     assert again["outcomes"][0]["order"]["order_id"] == first["order"]["order_id"]
     shown = site.eventually("/orders", lambda body: body["orders"], token)
     assert [one["order_id"] for one in shown["orders"]] == [first["order"]["order_id"]]
+    for told in (first["order"], shown["orders"][0], site.get("/orders/history", token)["orders"][-1]):
+        assert (told["type"], told["time_in_force"], told["post_only"]) == ("limit", "gtc", True)
+        assert (told["slide"], told["self_trade_prevention"], told["pair_order_id"]) == (
+            False,
+            "cancel_newest",
+            "",
+        )
     history = site.get("/orders/history?limit=1", token)
     assert history["orders"][0]["status"] in ("rejected", "open")
     assert len(site.get(f"/orders/history?limit=5&cursor={history['next_cursor']}", token)["orders"]) >= 1
