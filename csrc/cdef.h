@@ -273,6 +273,13 @@ uint32_t engine_balances(const engine *self, uint64_t account_id, uint32_t balan
 uint32_t engine_open_orders(
     const engine *self, uint64_t account_id, uint32_t market_id, uint64_t after_order_id, uint32_t orders_max,
     struct zx_open_order *at);
+typedef struct {
+    uint64_t pair_order_id;
+    int64_t trail_ticks;
+    uint32_t trail_ppm;
+    uint32_t self_trade_prevention;
+} engine_order_terms;
+engine_order_terms engine_terms_of_order(const engine *self, uint64_t order_id);
 engine_counts engine_count(const engine *self);
 uint64_t engine_account_of_key(const engine *self, const uint8_t *public_key);
 uint64_t engine_report_seq(const engine *self, uint64_t account_id);

@@ -637,6 +637,21 @@ uint32_t engine_open_orders(
     return count;
 }
 
+engine_order_terms engine_terms_of_order(const engine *self, uint64_t order_id) {
+    engine_order_terms found = {0};
+    const uint32_t slot = engine_find_order(self, order_id);
+    if (slot == ZX_NONE) return found;
+    const engine_terms *const terms = &self->terms[slot];
+    const uint32_t flags = self->pool.orders[slot].flags;
+    if (flags & ORDER_PAIRED) found.pair_order_id = self->pool.orders[terms->pair].order_id;
+    if (flags & ORDER_WAITING) {
+        found.trail_ticks = terms->trail_ticks;
+        found.trail_ppm = terms->trail_ppm;
+        found.self_trade_prevention = terms->self_trade_prevention;
+    }
+    return found;
+}
+
 engine_counts engine_count(const engine *self) {
     return (engine_counts){
         .open_orders = self->pool.taken.count,

@@ -385,6 +385,17 @@ uint32_t engine_open_orders(
     struct zx_open_order *at
 );
 
+/* What an open order has that struct zx_open_order does not say; each 0 if there is none. */
+typedef struct engine_order_terms {
+    uint64_t pair_order_id; /* the other of its pair */
+    int64_t trail_ticks;    /* trailing: distance, or 0 if it is in trail_ppm */
+    uint32_t trail_ppm;
+    uint32_t self_trade_prevention; /* while it waits: enum zx_self_trade_prevention */
+} engine_order_terms;
+
+/* All zero if the shard has no such open order. */
+engine_order_terms engine_terms_of_order(const engine *self, uint64_t order_id);
+
 /* How full the pools are. */
 typedef struct engine_counts {
     uint64_t open_orders;

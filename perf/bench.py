@@ -312,7 +312,8 @@ def _saturated(results: Sequence[LoadResult]) -> list[Figure]:
         ratio = statistics.median(
             used_us / verify_us
             for one in results
-            if (used_us := one.server_cpu_us_per_order) is not None and (verify_us := one.verify_us) is not None
+            if (used_us := one.server_cpu_us_per_order) is not None
+            and (verify_us := one.verify_us) is not None
         )
         rate = msgspec.structs.replace(
             rate, measured=f"{orders_per_s:,.0f}/s", met=orders_per_s >= SINGLE_RATE, runs=len(results)

@@ -21,6 +21,8 @@ from zexchange.verification.balance_proof import make_balance_proof
 from zexchange.verification.checkpoint import CheckpointLeaf
 from zexchange.wire import signing
 from zexchange.wire.messages import (
+    Command,
+    CommandKind,
     ExecType,
     ExecutionReport,
     NotApplied,
@@ -213,7 +215,7 @@ class OrdersHandler(ReadyHandler):
                 after[shard] = cursor.get(shard, 0)
                 continue
             orders = engine.open_orders(account_id, 0, cursor.get(shard, 0), room)
-            found += [self.web.views.open_order(one) for one in orders]
+            found += [self.web.orders.opened(account_id, shard, one) for one in orders]
             after[shard] = orders[-1].order_id if orders else cursor.get(shard, 0)
         self.reply(OrdersReply(found, cursor_text(after) if len(found) == limit else None))
 
@@ -223,7 +225,7 @@ class OrderHistoryHandler(ReadyHandler):
 
     def get(self) -> None:
         reports, cursor = newest_reports(self, ORDER_KINDS)
-        views = [self.web.views.order(one) for one in reports]
+        views = [self.web.orders.reported(one) for one in reports]
         self.reply(OrdersReply([one for one in views if one is not None], cursor))
 
 
@@ -266,7 +268,7 @@ class BatchHandler(ReadyHandler):
             done = await self.web.submission.submit(account_id, batch, frame, session.submit)
         if len(done.messages) == 1 and isinstance(done.messages[0], NotApplied):
             raise of_reason(done.messages[0].reason)
-        outcomes = self._outcomes(len(batch.commands), done)
+        outcomes = self._outcomes(batch.commands, done)
         for one in outcomes:
             self.web.metrics.orders.labels(one.code or "ACCEPTED").inc()
         self.reply(BatchReply(str(done.nonce), outcomes))
@@ -310,14 +312,19 @@ class BatchHandler(ReadyHandler):
             outcomes.append(CommandOutcome(index=index, accepted=not code, code=code))
         return BatchReply(str(batch.nonce), outcomes, all(one.accepted for one in outcomes))
 
-    def _outcomes(self, commands: int, done: Submitted) -> list[CommandOutcome]:
-        by_index: list[list[ExecutionReport]] = [[] for _ in range(commands)]
+    def _outcomes(self, commands: Sequence[Command], done: Submitted) -> list[CommandOutcome]:
+        by_index: list[list[ExecutionReport]] = [[] for _ in commands]
         for message in done.messages:
-            if isinstance(message, ExecutionReport) and message.command_index < commands:
+            if isinstance(message, ExecutionReport) and message.command_index < len(commands):
                 by_index[message.command_index].append(message)
-        return [self._outcome(index, reports, done.repeated) for index, reports in enumerate(by_index)]
+        return [
+            self._outcome(index, command, reports, done.repeated)
+            for index, (command, reports) in enumerate(zip(commands, by_index, strict=True))
+        ]
 
-    def _outcome(self, index: int, reports: Sequence[ExecutionReport], repeated: bool) -> CommandOutcome:
+    def _outcome(
+        self, index: int, command: Command, reports: Sequence[ExecutionReport], repeated: bool
+    ) -> CommandOutcome:
         if not reports:
             return CommandOutcome(index=index, accepted=False, code="TIMEOUT")
         first = reports[0]
@@ -327,25 +334,36 @@ class BatchHandler(ReadyHandler):
         last = own[-1]
         rejected = first.exec_type is ExecType.REJECTED
         views = self.web.views
+        entered = command if command.kind is CommandKind.NEW else None
         return CommandOutcome(
             index=index,
             accepted=not rejected,
             code=first.reason.name if rejected else "",
             duplicate=repeated or bool(first.flags),
-            order=views.order(last) if last.order_id or rejected else None,
+            order=views.order(last, entered) if last.order_id or rejected else None,
             fills=views.fills(one for one in own if one.exec_type is ExecType.TRADE and one.side),
             cancelled=last.qty_lots if is_mass else 0,
         )
 
 
-class DemoAccountHandler(Handler):
-    """POST /demo/account: an account with play money, on a demo deployment"""
+class DemoAccountHandler(ReadyHandler):
+    """POST /demo/account: an account with play money, on a demo deployment; for one that is there, play money of assets
+    that it has never had"""
 
     async def post(self) -> None:
-        if not self.web.demo or self.web.operator is None:
+        operator = self.web.operator
+        if not self.web.demo or operator is None:
             raise Problem("FORBIDDEN", "this is not a demo deployment")
         key = key_of(self.json(DemoRequest).public_key)
-        self.reply(AccountReply(str(await self.web.operator.open_demo_account(key))), 201)
+        account_id = self.web.account_of_key(key)
+        has: set[tuple[int, int]] = set()
+        if account_id is None:
+            account_id = await operator.open_account(key)
+        else:
+            for shard, engine in self.web.follower.engines().items():
+                has |= {(shard, one.asset_id) for one in engine.balances(account_id)}
+        await operator.give_play_money(account_id, has)
+        self.reply(AccountReply(str(account_id)), 201)
 
 
 class DemoBotsHandler(Handler):

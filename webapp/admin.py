@@ -106,9 +106,10 @@ class SizesRequest(msgspec.Struct, frozen=True):
 
 
 class AdminHandler(Handler):
-    """Base: who may call, and by what operator."""
+    """Base: who may call, and by what operator. Ids are taken as numbers and as strings, as the API writes them."""
 
     limited = False
+    lax = True
 
     def prepare(self) -> None:
         super().prepare()

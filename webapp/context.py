@@ -14,6 +14,7 @@ from webapp.follower import Follower
 from webapp.limits import Connections, Proxies, RateLimit
 from webapp.log_files import LogFiles
 from webapp.operator import Operator
+from webapp.orders import Orders
 from webapp.problems import Problem
 from webapp.sessions import ApiSessions
 from webapp.signed_requests import SignedRequests
@@ -61,6 +62,7 @@ class Web(Struct, frozen=True, kw_only=True):
     views: Views
     follower: Follower
     feed: Feed
+    orders: Orders
     log_files: LogFiles
     sessions: ApiSessions
     submission: Submission

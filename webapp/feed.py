@@ -11,17 +11,20 @@ messages, and nobody else notices.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
 from webapp.candles import INTERVALS_S
 from webapp.decimals import rfc3339
+from webapp.entered import EnteredOrders
 from webapp.history import History, Touched
+from webapp.orders import Orders
 from webapp.problems import Problem
-from webapp.views import LevelRow, OrderView, Views, checksum
+from webapp.views import AssetView, LevelRow, MarketView, Views, checksum
 from zexchange.engine import Engine
+from zexchange.genesis import Market
 from zexchange.verification.checkpoint import SignedCheckpoint
 from zexchange.wire.messages import ExecType, ExecutionReport
 
@@ -35,7 +38,7 @@ SUBSCRIPTIONS_MAX = 64
 STALL_MS = 10_000
 """A client that does not read for so long is closed."""
 
-PUBLIC = ("book", "trades", "candles", "ticker", "checkpoints", "stats")
+PUBLIC = ("book", "trades", "candles", "ticker", "definitions", "checkpoints", "stats")
 PRIVATE = ("orders", "fills", "balances")
 
 encode = msgspec.json.encode
@@ -99,6 +102,9 @@ class Source(Protocol):
     def history(self) -> History: ...
 
     @property
+    def entered(self) -> EnteredOrders: ...
+
+    @property
     def checkpoints(self) -> Checkpoints: ...
 
     def engine(self, shard: int) -> Engine: ...
@@ -147,6 +153,18 @@ class _BookState(msgspec.Struct):
     """The market's state and what goes with it."""
 
 
+class _Definitions(msgspec.Struct):
+    assets: dict[int, AssetView]
+    markets: dict[int, MarketView]
+
+    def without(self, before: _Definitions) -> _Definitions:
+        """Those that are new or differ."""
+        return _Definitions(
+            assets={key: one for key, one in self.assets.items() if before.assets.get(key) != one},
+            markets={key: one for key, one in self.markets.items() if before.markets.get(key) != one},
+        )
+
+
 Cursor: TypeAlias = dict[int, int]
 """Of private topics: report number last seen, by shard."""
 
@@ -157,12 +175,15 @@ class Feed:
     def __init__(self, views: Views, source: Source, now_ns: Callable[[], int]) -> None:
         self._views = views
         self._source = source
+        self._orders = Orders(views, source)
         self._now_ns = now_ns
         self._members: dict[int, Member] = {}
         self._subscribers: dict[Topic, set[int]] = {}
         self._state: dict[Topic, Any] = {}
         self._seq: dict[Topic, int] = {}
         self._touched = Touched(set(), set())
+        self._redefined = False
+        self._resized: set[int] = set()
         self._stats: dict[str, Any] = {}
         self.sent = 0
         self.conflated = 0
@@ -182,6 +203,12 @@ class Feed:
         """Something happened to these."""
         self._touched.accounts.update(touched.accounts)
         self._touched.markets.update(touched.markets)
+        self._redefined |= touched.rules
+
+    def learned(self, markets: Iterable[Market]) -> None:
+        """These are new, or have other sizes."""
+        self._views.learned(markets)
+        self._resized.update(market.market_id for market in markets)
 
     def connect(self, client: Client, version: str) -> Member:
         """A new client; it is greeted."""
@@ -233,11 +260,22 @@ class Feed:
         touched = Touched(set(self._touched.accounts), set(self._touched.markets))
         self._touched.accounts.clear()
         self._touched.markets.clear()
+        redefined, self._redefined = self._redefined, False
+        resized, self._resized = self._resized, set()
+        definitions = Topic("definitions")
+        if redefined and definitions in self._subscribers:
+            message = self._update(definitions)  # before the rest, which is read by them
+            if message is not None:
+                self._publish(definitions, message)
         for topic in list(self._subscribers):
-            if self._concerns(topic, touched):
+            message = None
+            if topic.market_id in resized:
+                self._prepare(topic)
+                message = self._snapshot(topic)
+            elif self._concerns(topic, touched):
                 message = self._update(topic)
-                if message is not None:
-                    self._publish(topic, message)
+            if message is not None:
+                self._publish(topic, message)
         stalled = []
         for member in list(self._members.values()):
             if member.client.busy:
@@ -251,7 +289,7 @@ class Feed:
             member.busy_since_ms = None
             if member.missed:
                 missed, member.missed = member.missed, set()
-                for topic in sorted(missed & member.topics):
+                for topic in sorted(missed & member.topics, key=_definitions_first):
                     self._send(member, self._snapshot(topic))
         return stalled
 
@@ -314,7 +352,7 @@ class Feed:
             raise Problem(
                 "NOT_FOUND", f"no channel {channel!r}: {', '.join(PUBLIC + PRIVATE)}", field="channel"
             )
-        if channel in ("ticker", "checkpoints", "stats"):
+        if channel in ("ticker", "definitions", "checkpoints", "stats"):
             return Topic(channel)
         market = self._views.by_symbol.get(wanted.market)
         if market is None:
@@ -374,6 +412,8 @@ class Feed:
         elif topic.channel == "candles":
             newest = self._source.history.markets[topic.market_id].candles.newest(topic.interval, 1)
             self._state[topic] = newest[0].begin_s if newest else 0
+        elif topic.channel == "definitions":
+            self._state[topic] = self._definitions()
         elif topic.channel == "balances":
             self._state[topic] = self._balances(topic.account_id)
         elif topic.channel in ("orders", "fills"):
@@ -399,6 +439,8 @@ class Feed:
                 content = {"candles": [views.candle(topic.market_id, one) for one in candles]}
             case "ticker":
                 content = {"tickers": [self.ticker(market.market_id) for market in views.markets]}
+            case "definitions":
+                content = self._definitions_content(self._state[topic])
             case "checkpoints":
                 known = self._source.checkpoints
                 first = max(0, len(known) - SNAPSHOT_CHECKPOINTS)
@@ -446,6 +488,13 @@ class Feed:
                 content = {"candles": [views.candle(topic.market_id, one) for one in candles]}
             case "ticker":
                 content = {"tickers": [self.ticker(market.market_id) for market in views.markets]}
+            case "definitions":
+                known: _Definitions = self._state[topic]
+                defined = self._state[topic] = self._definitions()
+                changed = defined.without(known)
+                if not changed.assets and not changed.markets:
+                    return None
+                content = self._definitions_content(changed)
             case "orders" | "fills":
                 reports = self._new_reports(topic)
                 kinds = _FILLS if topic.channel == "fills" else _ORDERS
@@ -455,8 +504,11 @@ class Feed:
                 if topic.channel == "fills":
                     content = {"fills": views.fills(reversed(reports))}
                 else:
-                    newest = {(one.shard, one.order_id): one for one in reports if one.order_id}
-                    orders = [self._order(one) for one in newest.values()]
+                    # A refusal says nothing about the order that was to be amended or cancelled.
+                    refusals = [one for one in reports if one.exec_type is ExecType.REJECTED]
+                    others = (one for one in reports if one.exec_type is not ExecType.REJECTED)
+                    newest = {(one.shard, one.order_id): one for one in others}
+                    orders = [self._orders.updated(one) for one in (*newest.values(), *refusals)]
                     content = {"orders": [one for one in orders if one is not None]}
             case "balances":
                 balances = self._balances(topic.account_id)
@@ -492,6 +544,19 @@ class Feed:
         depth = self._source.engine(market.shard).depth(market_id, 1)
         return self._views.ticker(market_id, depth, history.candles, last, self._now_ns())
 
+    def _definitions(self) -> _Definitions:
+        views = self._views
+        return _Definitions(
+            assets={one.asset_id: one for one in views.assets()},
+            markets={
+                one.market_id: views.market(one.market_id, self._source.engine(one.shard))
+                for one in views.markets
+            },
+        )
+
+    def _definitions_content(self, state: _Definitions) -> dict[str, Any]:
+        return {"assets": list(state.assets.values()), "markets": list(state.markets.values())}
+
     def _book(self, market_id: int) -> _BookState:
         engine = self._source.engine(self._views.units[market_id].market.shard)
         depth = engine.depth(market_id, BOOK_LEVELS)
@@ -516,24 +581,10 @@ class Feed:
 
     def _open_orders(self, account_id: int) -> list[Any]:
         return [
-            self._views.open_order(order)
-            for engine in self._source.engines().values()
+            self._orders.opened(account_id, shard, order)
+            for shard, engine in self._source.engines().items()
             for order in engine.open_orders(account_id, 0, 0, 1_000)
         ]
-
-    def _order(self, report: ExecutionReport) -> OrderView | None:
-        """As the report says; of an order that is open also what no report repeats."""
-        told = self._views.order(report)
-        if told is None or told.status != "open":
-            return told
-        engine = self._source.engine(report.shard)
-        found = engine.open_orders(report.account_id, report.market_id, report.order_id - 1, 1)
-        if not found or found[0].order_id != report.order_id:
-            return told
-        opened = self._views.open_order(found[0])
-        return msgspec.structs.replace(
-            opened, reason=told.reason, time=told.time, record_no=told.record_no, seq=told.seq
-        )
 
     def _balances(self, account_id: int) -> list[Any]:
         return self._views.balances(
@@ -565,6 +616,10 @@ _ORDERS = frozenset(
         ExecType.TRIGGERED,
     }
 )
+
+
+def _definitions_first(topic: Topic) -> tuple[bool, Topic]:
+    return topic.channel != "definitions", topic
 
 
 def _difference(before: dict[str, LevelRow], now: dict[str, LevelRow]) -> list[LevelRow]:

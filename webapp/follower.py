@@ -20,6 +20,7 @@ from typing import TypeVar
 import redis.exceptions
 
 from webapp.checkpoint_states import CheckpointStates
+from webapp.entered import EnteredOrders
 from webapp.history import History, Touched
 from webapp.outcomes import Outcomes
 from webapp.records import RecordTree
@@ -86,6 +87,7 @@ class Follower:
         self._times = times
         self.history = History()
         self.outcomes = Outcomes()
+        self.entered = EnteredOrders()
         self.definitions = Definitions(genesis)
         self._learned: dict[int, tuple[int, int]] = {}
         """By shard: how many of its assets are known, and markets as of which record."""
@@ -204,10 +206,11 @@ class Follower:
         for stored in batches:
             if stored.id.record_no < replay.state.next_record_no:
                 continue  # seen before the store went away
-            self.records[shard].add(stored)
+            frames = self.records[shard].add(stored)
             events = replay.apply(stored)
-            touched = self.history.add(shard, events)
+            self.entered.add(shard, events, stored.id.record_no, frames)
             self.outcomes.add(shard, events)
+            touched = self.history.add(shard, events)
             if touched.defines:
                 self._learn(shard)
             self._on_change(shard, touched)

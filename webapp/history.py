@@ -34,6 +34,7 @@ _IS_TRADE, _IS_TAKER, _IS_AUCTION = int(ExecType.TRADE), int(Liquidity.TAKER), i
 _IS_NEW, _IS_DUPLICATE = int(ExecType.NEW), int(ReportFlags.DUPLICATE)
 _IS_RESIZED = int(ExecType.MARKET_SIZES_SET)
 _DEFINES = bytes((ExecType.ASSET_ADDED, ExecType.MARKET_ADDED, ExecType.MARKET_SIZES_SET))
+_RULES = bytes((ExecType.MARKET_STATE_SET, ExecType.MARKET_RULES_SET))
 
 
 class MarketTrade(Struct, frozen=True, gc=False):
@@ -86,6 +87,8 @@ class Touched(NamedTuple):
     markets: set[int]
     defines: bool = False
     """Whether assets or markets were added or changed."""
+    rules: bool = False
+    """Whether that, or the state or the rules of a market."""
 
 
 class History:
@@ -115,7 +118,7 @@ class History:
             if liquidities[index] == _IS_TAKER or is_buyer_in_auction:
                 self.markets[_TRADE.unpack(event)[5]].add(event)
             index = exec_types.find(_IS_TRADE, index + 1)
-        touched = Touched(set(), set(), defines)
+        touched = Touched(set(), set(), defines, defines or any(kind in exec_types for kind in _RULES))
         reports = self._reports
         offset = 0
         flags = events[_FLAGS_OFFSET::size]

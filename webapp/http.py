@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import time
 from typing import Any, TypeVar
@@ -30,6 +31,8 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _WRITES = ("POST", "PUT", "DELETE", "PATCH")
+_AT_FIELD = re.compile(r"(?:required field `|at `\$\.)([^`]+)`$")
+"""Which field a validation error names: one that is wrong, or missing."""
 log = logging.getLogger("zexchange.web")
 
 
@@ -85,17 +88,20 @@ class Handler(tornado.web.RequestHandler):
 
     # ------------------------------------------------------------ in
 
+    lax = False
+    """Whether numbers may be written as strings."""
+
     def json(self, kind: type[T]) -> T:
         """The body as a struct. Raises Problem."""
         media_type = self.request.headers.get("Content-Type", "application/json").partition(";")[0].strip()
         if media_type != "application/json":
             raise Problem("UNSUPPORTED_MEDIA_TYPE", f"application/json is wanted, not {media_type}")
         try:
-            return msgspec.json.decode(self.request.body or b"{}", type=kind)
+            return msgspec.json.decode(self.request.body or b"{}", type=kind, strict=not self.lax)
         except msgspec.ValidationError as error:
             text = str(error)
-            _, _, path = text.rpartition("`$.")
-            raise Problem("BAD_REQUEST", text, field=path.rstrip("`") if path != text else "") from None
+            named = _AT_FIELD.search(text)
+            raise Problem("BAD_REQUEST", text, field=named[1] if named else "") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Problem("BAD_REQUEST", f"the body is no JSON: {error}") from None
 

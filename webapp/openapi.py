@@ -13,7 +13,19 @@ from webapp import account, feed, log_download, rest
 from webapp.candles import INTERVALS_S
 from webapp.http import Handler
 from webapp.problems import ProblemBody
-from webapp.views import BookView, CheckpointView, TickerView
+from webapp.views import (
+    AssetView,
+    BalanceView,
+    BookView,
+    CandleView,
+    CheckpointView,
+    FillView,
+    LevelRow,
+    MarketView,
+    OrderView,
+    TickerView,
+    TradeView,
+)
 from zexchange import __version__
 from zexchange.verification.balance_proof import BalanceProof
 
@@ -334,20 +346,47 @@ _CHANNELS = {
     "trades": "Trades of a market, newest first.",
     "candles": "Candles of a market and interval; the last one is live.",
     "ticker": "All markets at a glance.",
+    "definitions": "Assets, and markets with their rules and states; an update has those that are new or changed.",
     "checkpoints": "Signed checkpoints.",
     "stats": "Figures for operators, once a second.",
     "orders": "After logon: the account's orders.",
     "fills": "After logon: the account's fills.",
     "balances": "After logon: the account's balances.",
 }
+_CONTENTS: dict[str, dict[str, Any]] = {
+    "book": {
+        "time": str,
+        "command_seq": str,
+        "bids": Sequence[LevelRow],
+        "asks": Sequence[LevelRow],
+        "checksum": int,
+        **dict.fromkeys(("state", "until", "reference_price", "indicative_price", "indicative_qty"), str),
+    },
+    "trades": {"trades": Sequence[TradeView]},
+    "candles": {"candles": Sequence[CandleView]},
+    "ticker": {"tickers": Sequence[TickerView]},
+    "definitions": {"assets": Sequence[AssetView], "markets": Sequence[MarketView]},
+    "checkpoints": {"checkpoints": Sequence[CheckpointView]},
+    "stats": {},
+    "orders": {"orders": Sequence[OrderView]},
+    "fills": {"fills": Sequence[FillView]},
+    "balances": {"balances": Sequence[BalanceView]},
+}
+"""What a message of a channel has besides the envelope."""
+_OF_A_MARKET = ("book", "trades", "candles")
 
 
 @cache
 def asyncapi_document() -> dict[str, Any]:
     """AsyncAPI 3.0."""
     requests = (feed.Subscribe, feed.Unsubscribe, feed.Logon, feed.Ping)
-    contents = (BookView, TickerView, CheckpointView)
-    schemas, components = msgspec.json.schema_components([*requests, *contents], ref_template=_REF)
+    contents = [(channel, name, one) for channel, names in _CONTENTS.items() for name, one in names.items()]
+    types = [*requests, *(one for _, _, one in contents)]
+    schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
+    schemas = _modern(list(schemas))
+    shown: dict[str, dict[str, Any]] = {channel: {} for channel in _CHANNELS}
+    for (channel, content, _), schema in zip(contents, schemas[len(requests) :], strict=True):
+        shown[channel][content] = schema
     components = _modern(components)
     messages = {
         one.__name__.lower(): {"name": one.__name__, "payload": schema}
@@ -365,6 +404,9 @@ def asyncapi_document() -> dict[str, Any]:
                     "type": {"enum": ["snapshot", "update"]},
                     "seq": {"type": "string"},
                     "prev_seq": {"type": "string", "description": "Of updates: `seq` of the message before."},
+                    **({"market": {"type": "string"}} if name in _OF_A_MARKET else {}),
+                    **({"interval": {"enum": list(INTERVALS_S)}} if name == "candles" else {}),
+                    **shown[name],
                 },
             },
         }

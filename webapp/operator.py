@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from nacl.signing import SigningKey
 
 from webapp.problems import Problem
 from zexchange.client import Client, Rejected, ZexchangeError
+from zexchange.definitions import Definitions
 from zexchange.genesis import Asset, Genesis, Market
+from zexchange.limits import AMOUNT_MAX
 
 T = TypeVar("T")
 
-DEMO_FUNDS = "1000000"
-"""Of the first quote asset, and a hundredth of a percent of it of each other asset, for an account on a demo."""
+DEMO_FUNDS = {True: 1_000_000, False: 100}
+"""Of a quote asset, and of another, for an account on a demo; in units of the asset."""
+_SUPPLY_SHARE = 100_000
+"""No more than this part of what there can be of an asset."""
 
 
 class Operator:
     """Admin calls as signed commands. All methods raise Problem."""
 
-    def __init__(self, host: str, port: int, key: SigningKey, genesis: Genesis) -> None:
+    def __init__(
+        self, host: str, port: int, key: SigningKey, genesis: Genesis, definitions: Definitions
+    ) -> None:
         self._host = host
         self._port = port
         self._key = key
         self._genesis = genesis
+        self._definitions = definitions
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="operator")
         self._client: Client | None = None
 
@@ -74,15 +82,20 @@ class Operator:
 
         return await self._call(resize, UNKNOWN_MARKET="market")
 
-    async def open_demo_account(self, public_key: bytes) -> int:
-        """An account with funds in every asset, on every shard."""
-        account_id = await self.open_account(public_key)
-        quotes = {market.quote_asset_id for market in self._genesis.markets}
+    async def give_play_money(self, account_id: int, has: Collection[tuple[int, int]]) -> None:
+        """Funds in every asset, on every shard; but for those (shard, asset id) that the account has had."""
+        quotes = {market.quote_asset_id for market in self._definitions.markets.values()}
         for shard in range(self._genesis.shards):
-            for asset in self._genesis.assets:  # one that was added may be missing on some shard
-                amount = DEMO_FUNDS if asset.asset_id in quotes else "100"
-                await self.deposit(account_id, asset.asset_id, amount, shard)
-        return account_id
+            for asset in list(self._definitions.assets.values()):
+                if (shard, asset.asset_id) in has:
+                    continue
+                most = Decimal(AMOUNT_MAX // _SUPPLY_SHARE).scaleb(-asset.decimals)
+                amount = min(Decimal(DEMO_FUNDS[asset.asset_id in quotes]), most)
+                try:
+                    await self.deposit(account_id, asset.asset_id, f"{amount:f}", shard)
+                except Problem as problem:
+                    if problem.code != "UNKNOWN_ASSET":  # one that was added may be missing on some shard
+                        raise
 
     def close(self) -> None:
         self._executor.shutdown()

@@ -26,6 +26,7 @@ from webapp.http import BODY_BYTES_MAX, Handler, NotFound
 from webapp.limits import Connections, Proxies, RateLimit
 from webapp.log_files import LogFiles
 from webapp.operator import Operator
+from webapp.orders import Orders
 from webapp.problems import Problem
 from webapp.sessions import ApiSessions
 from webapp.signed_requests import SignedRequests
@@ -36,6 +37,7 @@ from webapp.views import Views
 from zexchange.client.errors import KeyFileError
 from zexchange.client.keys import load_key
 from zexchange.config import Config
+from zexchange.definitions import Definitions
 from zexchange.runtime.figures import FigureReader
 from zexchange.runtime.paths import DataPaths
 from zexchange.runtime.ports import Port, PortUnavailable, unavailable, web_ports
@@ -194,8 +196,8 @@ def _build(context: ProcessContext) -> Web:
     times = context.figures.stages
     follower = Follower(paths, genesis, config, context.log, on_change, times)
     views = Views(genesis, follower.definitions)
-    follower.on_definitions = views.learned
     feed = Feed(views, follower, time.time_ns)
+    follower.on_definitions = feed.learned
     feeds.append(feed)
 
     def on_checkpoints(new: Sequence[SignedCheckpoint]) -> None:
@@ -211,11 +213,12 @@ def _build(context: ProcessContext) -> Web:
         views=views,
         follower=follower,
         feed=feed,
+        orders=Orders(views, follower),
         log_files=LogFiles(paths, open_store(paths, config)),
         sessions=ApiSessions(host, port, genesis.deployment_id),
         submission=Submission(follower),
         signed_requests=SignedRequests(genesis.deployment_id, lambda: time.time_ns() // 1_000_000),
-        operator=_operator(context, paths),
+        operator=_operator(context, paths, follower.definitions),
         metrics=Metrics(),
         figures=FigureReader(),
         times=times,
@@ -227,14 +230,14 @@ def _build(context: ProcessContext) -> Web:
     )
 
 
-def _operator(context: ProcessContext, paths: DataPaths) -> Operator | None:
+def _operator(context: ProcessContext, paths: DataPaths, definitions: Definitions) -> Operator | None:
     config = context.config
     try:
         key = load_key(paths.operator_key)
     except (KeyFileError, OSError) as error:
         context.log.warning("no operator key: no admin API", extra={"zx": {"reason": str(error)}})
         return None
-    return Operator(config.exchange.host, config.tcp_port, key, context.genesis)
+    return Operator(config.exchange.host, config.tcp_port, key, context.genesis, definitions)
 
 
 def _proxies(config: Config) -> Proxies:

@@ -43,8 +43,8 @@ class RecordTree:
         self._begin = EntryId(epoch, record_no)
         self._next = record_no
 
-    def add(self, stored: StoredBatch) -> None:
-        """The next batch, in order."""
+    def add(self, stored: StoredBatch) -> list[bytes]:
+        """The next batch, in order. Returns its frames."""
         self._firsts.append(stored.id.record_no)
         self._epochs.append(stored.id.epoch)
         frames = _frames(stored)
@@ -52,6 +52,7 @@ class RecordTree:
         if stored.id.record_no == self.tree.size:
             for frame in frames:
                 self.tree.append(leaf_hash(frame))
+        return frames
 
     def epoch_before(self, record_no: int) -> int | None:
         """Epoch of the batch before the one that begins with this record, 0 if there is none; None if unknown."""

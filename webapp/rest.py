@@ -158,13 +158,8 @@ class MarketsHandler(ReadyHandler):
         self.reply(
             MarketsReply(
                 [
-                    self.web.views.market(
-                        one.market_id,
-                        engine.depth(one.market_id, 0).state,
-                        engine.market_terms(one.market_id),
-                    )
+                    self.web.views.market(one.market_id, self.web.follower.engine(one.shard))
                     for one in self.web.views.markets
-                    for engine in [self.web.follower.engine(one.shard)]
                 ]
             )
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -15,18 +16,21 @@ from webapp.candles import Candle, CandleSet
 from webapp.decimals import Units, rfc3339, scaled
 from webapp.history import MarketTrade
 from zexchange.definitions import Definitions
-from zexchange.engine_types import Depth, MarketTerms
+from zexchange.engine import Engine
+from zexchange.engine_types import Depth, MarketTerms, OrderTerms
 from zexchange.genesis import Genesis, Market
 from zexchange.verification.checkpoint import CheckpointLeaf, SignedCheckpoint
 from zexchange.wire.messages import (
     Balance,
+    Command,
     ExecType,
     ExecutionReport,
     Level,
-    MarketState,
     OpenOrder,
     OrderOptions,
+    SelfTradePrevention,
     Side,
+    Trigger,
 )
 
 CHECKSUM_LEVELS = 10
@@ -156,7 +160,8 @@ class CheckpointView(msgspec.Struct, frozen=True, kw_only=True):
 class OrderView(msgspec.Struct, frozen=True, kw_only=True):
     """An order. `status` is open, filled, cancelled, expired or rejected.
 
-    What an order has besides price and quantity is told of open orders only."""
+    What it has besides price and quantity is that of now while it is open, and afterwards what it was entered with.
+    `type` is empty where that is not known any more."""
 
     order_id: str
     client_order_id: str
@@ -174,13 +179,28 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
     type: str = ""
     time_in_force: str = ""
     trigger: str = ""
-    """What it waits for: stop, take_profit or trailing; empty once it rests."""
+    """What it waits for: stop, take_profit or trailing; of an open order empty once it rests."""
     trigger_price: str = ""
+    trail: str = ""
+    """Of a trailing order: its distance as a price; empty if it is in `trail_ppm`, in millionths of the price."""
+    trail_ppm: int = 0
+    on_reference: bool = False
+    """It waits for the reference price, not for trades."""
     display_qty: str = ""
+    min_qty: str = ""
+    max_notional: str = ""
+    """Most that it spends, in the quote asset."""
     expire_time: str = ""
     hidden: bool = False
+    post_only: bool | None = None
+    """As it was entered, like `slide`; null where that is not known any more."""
+    slide: bool | None = None
+    self_trade_prevention: str = ""
+    """cancel_newest, cancel_oldest, cancel_both or decrement; empty where it is not known any more."""
     paired: bool = False
     """One cancels other."""
+    pair_order_id: str = ""
+    """The other one, while both are open."""
 
 
 class FillView(msgspec.Struct, frozen=True, kw_only=True):
@@ -239,7 +259,9 @@ class Views:
         former = self._definitions.sized(report.market_id, report.sizes_no)
         return units if former is None else Units(former, self._definitions.assets)
 
-    def market(self, market_id: int, state: MarketState, terms: MarketTerms) -> MarketView:
+    def market(self, market_id: int, engine: Engine) -> MarketView:
+        """As the engine of its shard has it."""
+        state, terms = engine.depth(market_id, 0).state, engine.market_terms(market_id)
         units = self.units[market_id]
         market = units.market
         return MarketView(
@@ -371,7 +393,9 @@ class Views:
             ],
         )
 
-    def open_order(self, one: OpenOrder) -> OrderView:
+    def open_order(self, one: OpenOrder, terms: OrderTerms, entered: Command | None) -> OrderView:
+        """As the engine has it; `entered` is the command that entered it, if that is known."""
+        prevention = terms.self_trade_prevention or (entered.self_trade_prevention if entered else 0)
         units = self.units[one.market_id]
         return OrderView(
             order_id=str(one.order_id),
@@ -387,14 +411,21 @@ class Views:
             time_in_force=one.time_in_force.name.lower(),
             trigger=one.trigger.name.lower() if one.trigger else "",
             trigger_price=units.price.text(one.trigger_ticks) if one.trigger_ticks else "",
+            trail=units.price.text(terms.trail_ticks) if terms.trail_ticks else "",
+            trail_ppm=terms.trail_ppm,
+            on_reference=OrderOptions.ON_REFERENCE in one.options,
             display_qty=units.quantity.text(one.display_qty_lots) if one.display_qty_lots else "",
             expire_time=rfc3339(one.expire_time_ns) if one.expire_time_ns else "",
             hidden=OrderOptions.HIDDEN in one.options,
+            post_only=None if entered is None else OrderOptions.POST_ONLY in entered.options,
+            slide=None if entered is None else OrderOptions.SLIDE in entered.options,
+            self_trade_prevention=SelfTradePrevention(prevention).name.lower() if prevention else "",
             paired=OrderOptions.OCO_WITH_PREVIOUS in one.options,
+            pair_order_id=str(terms.pair_order_id) if terms.pair_order_id else "",
         )
 
-    def order(self, report: ExecutionReport) -> OrderView | None:
-        """What a report says about an order; None if it is about none."""
+    def order(self, report: ExecutionReport, entered: Command | None) -> OrderView | None:
+        """What a report says about an order, with the terms of the command that entered it; None if about none."""
         units = self._units_of(report)
         status = _order_status(report)
         if units is None or status is None:
@@ -413,6 +444,7 @@ class Views:
             time=rfc3339(report.log_time_ns),
             record_no=str(report.record_no),
             seq=str(report.seq),
+            **({} if entered is None else _terms(units, entered)),
         )
 
     def fills(self, reports: Iterable[ExecutionReport]) -> list[FillView]:
@@ -466,6 +498,31 @@ def checksum(bids: Sequence[LevelRow], asks: Sequence[LevelRow]) -> int:
     """CRC-32 over the top ten levels: `price:qty` with commas, bids from the best, `|`, asks from the best."""
     sides = (",".join(f"{row[0]}:{row[1]}" for row in side[:CHECKSUM_LEVELS]) for side in (bids, asks))
     return zlib.crc32("|".join(sides).encode("ascii"))
+
+
+def _terms(units: Units, entered: Command) -> dict[str, Any]:
+    """Of an OrderView: what the command asks for besides price and quantity."""
+    price, quantity = units.price.text, units.quantity.text
+    trails = entered.trigger is Trigger.TRAILING
+    ticks = entered.trigger_ticks
+    return {
+        "type": entered.order_type.name.lower(),
+        "time_in_force": entered.time_in_force.name.lower(),
+        "trigger": entered.trigger.name.lower() if entered.trigger else "",
+        "trigger_price": price(ticks) if ticks and not trails else "",
+        "trail": price(ticks) if ticks and trails else "",
+        "trail_ppm": entered.trail_ppm,
+        "on_reference": OrderOptions.ON_REFERENCE in entered.options,
+        "display_qty": quantity(entered.display_qty_lots) if entered.display_qty_lots else "",
+        "min_qty": quantity(entered.min_qty_lots) if entered.min_qty_lots else "",
+        "max_notional": units.quote_amount(entered.max_notional) if entered.max_notional else "",
+        "expire_time": rfc3339(entered.expire_time_ns) if entered.expire_time_ns else "",
+        "hidden": OrderOptions.HIDDEN in entered.options,
+        "post_only": OrderOptions.POST_ONLY in entered.options,
+        "slide": OrderOptions.SLIDE in entered.options,
+        "self_trade_prevention": entered.self_trade_prevention.name.lower(),
+        "paired": OrderOptions.OCO_WITH_PREVIOUS in entered.options,
+    }
 
 
 def _order_status(report: ExecutionReport) -> str | None:

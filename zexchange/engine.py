@@ -17,6 +17,7 @@ from zexchange.engine_types import (
     InvariantBroken,
     MalformedFrame,
     MarketTerms,
+    OrderTerms,
     SnapshotInvalid,
     Subtree,
 )
@@ -32,6 +33,7 @@ from zexchange.wire.messages import (
     OrderOptions,
     OrderType,
     ReasonCode,
+    SelfTradePrevention,
     Side,
     TimeInForce,
     Trigger,
@@ -228,6 +230,16 @@ class Engine:
             )
             for one in ffi.unpack(found, count)
         ]
+
+    def order_terms(self, order_id: int) -> OrderTerms:
+        """What `open_orders` does not say of an order; nothing if it is not open."""
+        terms = lib.engine_terms_of_order(self._handle, order_id)
+        return OrderTerms(
+            pair_order_id=terms.pair_order_id,
+            trail_ticks=terms.trail_ticks,
+            trail_ppm=terms.trail_ppm,
+            self_trade_prevention=SelfTradePrevention(terms.self_trade_prevention),
+        )
 
     def counts(self) -> Counts:
         """How full the pools are."""

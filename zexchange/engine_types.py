@@ -11,7 +11,15 @@ from typing import Protocol, Self
 from msgspec import Struct
 
 from zexchange.genesis import Genesis
-from zexchange.wire.messages import AssetDefinition, Balance, Level, MarketDefinition, MarketState, OpenOrder
+from zexchange.wire.messages import (
+    AssetDefinition,
+    Balance,
+    Level,
+    MarketDefinition,
+    MarketState,
+    OpenOrder,
+    SelfTradePrevention,
+)
 
 __all__ = [
     "AccountInState",
@@ -85,6 +93,18 @@ class MarketTerms(Struct, frozen=True, kw_only=True):
     dynamic_band_ppm: int
     """How far a trade may be from the last one, and `static_band_ppm` from the reference price."""
     static_band_ppm: int
+
+
+class OrderTerms(Struct, frozen=True, kw_only=True):
+    """What an open order has that `OpenOrder` does not say; each 0 if there is none."""
+
+    pair_order_id: int = 0
+    """The other of its pair."""
+    trail_ticks: int = 0
+    """Trailing: the distance; 0 if it is in `trail_ppm`."""
+    trail_ppm: int = 0
+    self_trade_prevention: SelfTradePrevention = SelfTradePrevention.NONE
+    """While it waits; one that rests has none."""
 
 
 class Counts(Struct, frozen=True, kw_only=True):
@@ -191,6 +211,10 @@ class MatchingEngine(Protocol):
         self, account_id: int, market_id: int, after_order_id: int, limit: int
     ) -> list[OpenOrder]:
         """At most `limit` open orders with a larger id, ascending; of all markets if `market_id` is 0."""
+        ...
+
+    def order_terms(self, order_id: int) -> OrderTerms:
+        """What `open_orders` does not say of an order; nothing if it is not open."""
         ...
 
     def counts(self) -> Counts: ...

@@ -63,6 +63,8 @@ def test_new_markets_need_no_restart_and_survive_one(data: Path, command: Comman
             }
             status, added, _ = site.call("POST", "/markets", {**terms, "state": "closed"}, admin=True)
             assert (status, added["market_id"], added["tick_size"]) == (201, 5, "0.0001")
+            alice.refresh()
+            assert (alice.markets[-1].symbol, alice.assets[-1].symbol) == ("SALT-GOLD", "SALT")
             state = {"state": "continuous"}
             assert site.call("POST", "/markets/SALT-GOLD/state", state, admin=True)[0] == 200
             trade(bob, alice, "SALT-GOLD", "100", "0.0123")
@@ -127,7 +129,12 @@ def test_the_feed_of_a_new_market(data: Path) -> None:
         async def main() -> None:
             async with feed_of(site) as feed:
                 with exchange.client() as operator, exchange.client("alice") as alice:
+                    assert (await feed.subscribe({"channel": "definitions"}))[0]["ok"]
+                    known = await feed.until(lambda one: one.get("channel") == "definitions")
+                    assert [one["symbol"] for one in known["markets"]] == ["BTC-USD", "ETH-USD", "AAPL-USD"]
                     operator.add_market("AAPL-BTC", "AAPL", "BTC", tick_size="0.0001", lot_size="1")
+                    added = await feed.until(lambda one: one.get("type") == "update")
+                    assert [one["symbol"] for one in added["markets"]] == ["AAPL-BTC"]
                     alice.sell("AAPL-BTC", 3, "0.02")
                     site.eventually("/book/AAPL-BTC", lambda body: body["asks"])
                     (result,) = await feed.subscribe({"channel": "book", "market": "AAPL-BTC"})
@@ -135,7 +142,9 @@ def test_the_feed_of_a_new_market(data: Path) -> None:
                     first = await feed.until(lambda one: one.get("channel") == "book")
                     assert (first["market"], first["asks"]) == ("AAPL-BTC", [["0.0200", "3", 1]])
                     alice.sell("AAPL-BTC", 2, "0.0201")
-                    second = await feed.until(lambda one: one.get("type") == "update")
+                    second = await feed.until(
+                        lambda one: (one.get("channel"), one.get("type")) == ("book", "update")
+                    )
                     assert second["asks"] == [["0.0201", "2", 1]]
 
         asyncio.run(main())

@@ -132,6 +132,9 @@ def test_admin_calls_work_from_curl_as_documented(site: Site) -> None:
         replies.append(json.loads(subprocess.run(words, capture_output=True, check=True).stdout))
     assert replies[0]["user_id"] == 1
     assert replies[1] == {"user_id": 1, "asset_id": 1, "asset": "USD", "amount": "10000.000000"}
+    as_strings = {"user_id": "1", "asset_id": "1", "amount": "2.5"}
+    assert site.call("POST", "/withdraw", as_strings, admin=True)[1] == replies[1] | {"amount": "2.500000"}
+    assert site.call("POST", "/deposit", as_strings, admin=True)[0] == 200
     key = SigningKey(bytes.fromhex(replies[0]["private_key"]))
     assert bytes(key.verify_key).hex() == replies[0]["public_key"]
     token, account_id = site.log_on(key)
@@ -154,7 +157,7 @@ def test_admin_calls_work_from_curl_as_documented(site: Site) -> None:
         ("/deposit", {"user_id": 1, "asset_id": 1, "amount": "0.0000001"}, 422, "AMOUNT_TOO_PRECISE", ""),
         ("/deposit", {"user_id": 1, "asset_id": 1, "amount": "much"}, 400, "BAD_REQUEST", ""),
         ("/deposit", {"user_id": -1, "asset_id": 1, "amount": "1"}, 400, "BAD_REQUEST", "user_id"),
-        ("/deposit", {"user_id": 1, "asset_id": 1}, 400, "BAD_REQUEST", ""),
+        ("/deposit", {"user_id": 1, "asset_id": 1}, 400, "BAD_REQUEST", "amount"),
         ("/deposit", {"user_id": 1, "asset_id": 1, "amount": 10}, 400, "BAD_REQUEST", "amount"),
         ("/withdraw", {"user_id": 0, "asset_id": 1, "amount": "1"}, 422, "INSUFFICIENT_FUNDS", ""),
         ("/users", {"public_key": "ab"}, 400, "BAD_REQUEST", "public_key"),
@@ -237,7 +240,8 @@ def test_orders_over_http_are_signed_by_their_owner(site: Site) -> None:
     site.exchange.account("web-http", USD="100000")
     key = site.exchange.key("web-http")
     token, _ = site.log_on(key)
-    frame = site.batch(key, 1_000, order(Side.BUY, 10, 100_000), order(Side.BUY, 10**10, 100_000))
+    first_order = order(Side.BUY, 10, 100_000, post_only=True)
+    frame = site.batch(key, 1_000, first_order, order(Side.BUY, 10**10, 100_000))
     status, checked, _ = site.call(
         "POST",
         "/api/v1/orders/batch?validate_only=true",
@@ -263,6 +267,13 @@ def test_orders_over_http_are_signed_by_their_owner(site: Site) -> None:
     assert again["outcomes"][0]["order"]["order_id"] == first["order"]["order_id"]
     shown = site.eventually("/orders", lambda body: body["orders"], token)
     assert [one["order_id"] for one in shown["orders"]] == [first["order"]["order_id"]]
+    for told in (first["order"], shown["orders"][0], site.get("/orders/history", token)["orders"][-1]):
+        assert (told["type"], told["time_in_force"], told["post_only"]) == ("limit", "gtc", True)
+        assert (told["slide"], told["self_trade_prevention"], told["pair_order_id"]) == (
+            False,
+            "cancel_newest",
+            "",
+        )
     history = site.get("/orders/history?limit=1", token)
     assert history["orders"][0]["status"] in ("rejected", "open")
     assert len(site.get(f"/orders/history?limit=5&cursor={history['next_cursor']}", token)["orders"]) >= 1

@@ -244,6 +244,8 @@ class Duel:
                 hold = order_hold(market, order.side, order.price_ticks, order.leaves_lots)
                 holds[held_asset(market, order.side)] += hold
                 self._require(0 < order.leaves_lots <= order.qty_lots, b"", "leaves out of range")
+                terms = [one.order_terms(order.order_id) for one in self.engines]
+                self._require(all(one == terms[0] for one in terms), b"", "terms of an order differ")
             for balance in engine.balances(account_id):
                 totals[balance.asset_id] += balance.available + balance.held
                 self._require(holds[balance.asset_id] == balance.held, b"", f"holds of account {account_id}")
@@ -254,8 +256,8 @@ class Duel:
         for market_id in markets:
             depths = [one.depth(market_id, limits.max_orders) for one in self.engines]
             self._require(all(depth == depths[0] for depth in depths), b"", "depths differ")
-            terms = [one.market_terms(market_id) for one in self.engines]
-            self._require(all(one == terms[0] for one in terms), b"", "terms of a market differ")
+            laid_down = [one.market_terms(market_id) for one in self.engines]
+            self._require(all(one == laid_down[0] for one in laid_down), b"", "terms of a market differ")
             bids = [level.price_ticks for level in depths[0].bids]
             asks = [level.price_ticks for level in depths[0].asks]
             self._require(bids == sorted(set(bids), reverse=True), b"", "bids out of order")

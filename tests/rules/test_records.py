@@ -32,15 +32,20 @@ from tests.model.kit import (
     withdraw,
 )
 from tests.rules.names import ALICE, BOB, BTC, BUY, CAROL, SELL, USD, NewShard
-from zexchange.engine_types import MalformedFrame, MarketTerms, SnapshotInvalid
+from zexchange.engine_types import MalformedFrame, MarketTerms, OrderTerms, SnapshotInvalid
 from zexchange.genesis import EngineLimits, MarketSpec
 from zexchange.wire.messages import (
     ExecType,
     MarketState,
+    OrderOptions,
+    OrderType,
     ReasonCode,
     ReportFlags,
+    SelfTradePrevention,
     Sequence,
     Side,
+    TimeInForce,
+    Trigger,
 )
 
 # ------------------------------------------------------------------ nonces and duplicates
@@ -383,6 +388,37 @@ def test_the_terms_of_a_market(shard: Shard) -> None:
         orders_max=4, dynamic_band_ppm=30, static_band_ppm=60,
     )  # fmt: skip
     assert shard.engine.market_terms(2) == plain
+
+
+def test_the_terms_of_an_order(shard: Shard) -> None:
+    rest(shard, ALICE, SELL, 1, 100)
+    shard.send(BOB, order(BUY, 1, 100))
+    by_ppm, by_ticks = (
+        order(
+            SELL, 2, 50, order_type=OrderType.MARKET, tif=TimeInForce.IOC, trigger=Trigger.TRAILING,
+            stp=SelfTradePrevention.CANCEL_BOTH, **distance,
+        )
+        for distance in ({"trail_ppm": 50_000}, {"trigger_ticks": 7})
+    )  # fmt: skip
+    pair = (order(BUY, 3, 90), order(BUY, 3, 95, options=OrderOptions.OCO_WITH_PREVIOUS, tif=TimeInForce.DAY))
+    entered = [
+        one.order_id for one in shard.reports(BOB, by_ppm, by_ticks, *pair) if one.exec_type is ExecType.NEW
+    ]
+    ppm_id, ticks_id, first_id, second_id = entered
+    terms = shard.engine.order_terms
+    both = SelfTradePrevention.CANCEL_BOTH
+    assert terms(ppm_id) == OrderTerms(trail_ppm=50_000, self_trade_prevention=both)
+    assert terms(ticks_id) == OrderTerms(trail_ticks=7, self_trade_prevention=both)
+    assert terms(first_id) == OrderTerms(pair_order_id=second_id)
+    assert terms(second_id) == OrderTerms(pair_order_id=first_id)
+    shard.send(BOB, amend(ppm_id, trail_ppm=40_000), cancel(first_id))
+    assert terms(ppm_id).trail_ppm == 40_000
+    assert terms(second_id) == terms(10**9) == OrderTerms(), "gone, and never there"
+    # The price falls by more than their distance: they come to the book, and none of it is left.
+    rest(shard, ALICE, BUY, 9, 60)
+    rest(shard, ALICE, SELL, 1, 70)
+    shard.send(BOB, order(BUY, 1, 70))
+    assert terms(ppm_id) == terms(ticks_id) == OrderTerms()
 
 
 def test_limits_that_do_not_hold_the_operators_balances_are_refused(engine_class: EngineClass) -> None:

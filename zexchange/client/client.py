@@ -252,6 +252,13 @@ class Client(OperatorCalls):
         """An asset by its symbol or id. Raises UnknownAsset."""
         return self._catalogue.asset(asset)
 
+    def refresh(self) -> None:
+        """Learn of assets and markets that were added or changed: `markets` and `assets` are then as of now.
+
+        What is asked for by a name that is not known is looked up anyway.
+        """
+        self._refresh()
+
     @property
     def account_id(self) -> int | None:
         """The account of the key; None while the key is not registered."""

@@ -31,7 +31,12 @@ from zexchange.wire.messages import (
 )
 
 Query = (
-    BalancesRequest | OpenOrdersRequest | BookRequest | TradesRequest | ShardStatusRequest | DefinitionsRequest
+    BalancesRequest
+    | OpenOrdersRequest
+    | BookRequest
+    | TradesRequest
+    | ShardStatusRequest
+    | DefinitionsRequest
 )
 Answer = Balances | OpenOrders | BookDepth | Trades | ShardStatus | Definitions | QueryReject
 
@@ -145,9 +150,9 @@ class QueryDesk:
 
     def _refusal(self, query: Query, account_id: int | None) -> ReasonCode:
         match query:
-            case (
-                BalancesRequest() | ShardStatusRequest() | OpenOrdersRequest() | DefinitionsRequest()
-            ) if query.shard != self._engine.shard:
+            case BalancesRequest() | ShardStatusRequest() | OpenOrdersRequest() | DefinitionsRequest() if (
+                query.shard != self._engine.shard
+            ):
                 return ReasonCode.SHARD_UNKNOWN
             case BalancesRequest() if account_id is None:
                 return ReasonCode.UNKNOWN_KEY

@@ -14,6 +14,7 @@ from zexchange.engine_types import (
     InvariantBroken,
     MalformedFrame,
     MarketTerms,
+    OrderTerms,
     SnapshotInvalid,
 )
 from zexchange.genesis import Genesis, encode_symbol
@@ -395,6 +396,20 @@ class ReferenceEngine:
             for order in orders
             if order.order_id > after_order_id and market_id in (0, order.market_id)
         ][:limit]
+
+    def order_terms(self, order_id: int) -> OrderTerms:
+        """What `open_orders` does not say of an order; nothing if it is not open."""
+        order = next((one for one in self._state.open_orders() if one.order_id == order_id), None)
+        if order is None:
+            return OrderTerms()
+        if not order.is_waiting:
+            return OrderTerms(pair_order_id=order.pair_id)
+        return OrderTerms(
+            pair_order_id=order.pair_id,
+            trail_ticks=order.trail_ticks,
+            trail_ppm=order.trail_ppm,
+            self_trade_prevention=order.self_trade_prevention,
+        )
 
     def counts(self) -> Counts:
         """How full the pools are."""

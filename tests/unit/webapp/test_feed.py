@@ -7,19 +7,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from tests.model import kit
 from webapp.decimals import rfc3339
-from webapp.feed import STALL_MS, SUBSCRIPTIONS_MAX, Feed, Logon, Member
+from webapp.entered import EnteredOrders
+from webapp.feed import PRIVATE, PUBLIC, STALL_MS, SUBSCRIPTIONS_MAX, Feed, Logon, Member
 from webapp.history import History
 from webapp.limits import RateLimit
+from webapp.openapi import asyncapi_document
 from webapp.problems import Problem
 from webapp.settlement_log import SettlementLog
 from webapp.views import Views, checksum
 from zexchange.definitions import Definitions
 from zexchange.engine import Engine
-from zexchange.wire.messages import MarketState, Side, TimeInForce, Trigger
+from zexchange.wire.messages import (
+    MarketState,
+    OrderOptions,
+    OrderType,
+    SelfTradePrevention,
+    Side,
+    TimeInForce,
+    Trigger,
+)
 
 ALICE, BOB = kit.public_key(1), kit.public_key(2)
 MARKET = "BTC-USD"
@@ -32,9 +43,11 @@ class World:
         self.genesis = kit.small_genesis()
         self._engine = Engine(self.genesis, 0, track_state=False)
         self.history = History()
+        self.entered = EnteredOrders()
         self.checkpoints = SettlementLog(Path("/nonexistent"), 1)
         self.now_ns = kit.START_NS
-        self.feed = Feed(Views(self.genesis, Definitions(self.genesis)), self, lambda: self.now_ns)
+        self.definitions = Definitions(self.genesis)
+        self.feed = Feed(Views(self.genesis, self.definitions), self, lambda: self.now_ns)
         self._nonce = 0
         self.apply(kit.epoch_open(1))
         operator = [kit.open_account(ALICE), kit.open_account(BOB)]
@@ -50,7 +63,14 @@ class World:
 
     def apply(self, frame: bytes) -> None:
         self.now_ns += 1_000_000
-        self.feed.touch(self.history.add(0, bytes(self._engine.apply(frame, self.now_ns).events)))
+        record_no = self._engine.next_record_no
+        events = bytes(self._engine.apply(frame, self.now_ns).events)
+        self.entered.add(0, events, record_no, [frame])
+        touched = self.history.add(0, events)
+        if touched.defines:
+            assets = self._engine.assets(len(self.definitions.assets), 99)
+            self.feed.learned(self.definitions.learn(0, assets, self._engine.markets(record_no, 0, 99)[0]))
+        self.feed.touch(touched)
 
     def order(self, key: bytes, side: Side, qty: int, price: int) -> None:
         self._nonce += 1
@@ -257,6 +277,90 @@ def test_an_auction_is_told_with_the_book(world: World, client: Client) -> None:
     assert [(one["qty"], one["side"]) for one in heard["trades"]["trades"]] == [("3", "")]
 
 
+def test_definitions_follow_what_the_operator_does(world: World, client: Client) -> None:
+    client.subscribe("definitions")
+    snapshot = client.take()[-1]
+    assert [one["symbol"] for one in snapshot["markets"]] == [one.symbol for one in world.genesis.markets]
+    assert [one["symbol"] for one in snapshot["assets"]] == [one.symbol for one in world.genesis.assets]
+    asset_id = 1 + max(one.asset_id for one in world.genesis.assets)
+    market_id = 1 + max(one.market_id for one in world.genesis.markets)
+    added = [kit.add_asset(asset_id, "GOLD", 2), kit.add_market(market_id, "GOLD-BTC", asset_id, 2, lot=10)]
+    world.apply(kit.batch(kit.OPERATOR_KEY, 2, added))
+    world.tick()
+    (update,) = client.take()
+    assert (update["type"], update["prev_seq"]) == ("update", snapshot["seq"])
+    assert update["assets"] == [{"asset_id": asset_id, "symbol": "GOLD", "decimals": 2}]
+    assert [(one["symbol"], one["lot_size"], one["state"]) for one in update["markets"]] == [
+        ("GOLD-BTC", "0.1", "closed")
+    ]
+    assert client.subscribe("book", "GOLD-BTC")["ok"]
+    client.take()
+    states = [kit.market_rules(market_id, qty_lots=50), kit.market_state(market_id, MarketState.CONTINUOUS)]
+    world.apply(kit.batch(kit.OPERATOR_KEY, 3, states))
+    world.tick()
+    definitions, book = client.take()
+    assert [(one["state"], one["max_qty"]) for one in definitions["markets"]] == [("continuous", "5.0")]
+    assert (definitions["assets"], book["state"]) == ([], "continuous")
+    world.order(ALICE, Side.BUY, 5, 99)
+    world.tick()
+    assert client.take() == [], "orders define nothing"
+
+
+def test_a_market_with_other_sizes_is_told_anew(world: World, client: Client) -> None:
+    for channel in ("book", "trades", "definitions"):
+        client.subscribe(channel, "" if channel == "definitions" else MARKET)
+    client.subscribe("candles", MARKET, "1m")
+    world.order(ALICE, Side.SELL, 2, 100)
+    world.order(BOB, Side.BUY, 2, 100)
+    world.tick()
+    client.take()
+    closed = [kit.market_state(1, MarketState.CLOSED), kit.market_sizes(1, 5, 7)]
+    client.busy = True
+    world.apply(kit.batch(kit.OPERATOR_KEY, 2, closed))
+    world.tick()
+    client.busy = False
+    other = Client(world)
+    other.subscribe("book", MARKET)
+    other.take()
+    world.tick()
+    heard = client.take()
+    assert [one["channel"] for one in heard] == ["definitions", "book", "candles", "trades"]
+    assert {one["type"] for one in heard} == {"snapshot"}
+    market = next(one for one in heard[0]["markets"] if one["symbol"] == MARKET)
+    assert (market["sizes_no"], market["lot_size"]) == (1, "5")
+    assert (heard[2]["candles"], heard[3]["trades"]) == ([], []), "they counted in other sizes"
+    world.apply(kit.batch(kit.OPERATOR_KEY, 3, [kit.market_sizes(1, 10, 70)]))
+    world.tick()
+    assert [(one["channel"], one["type"]) for one in client.take()] == [
+        ("definitions", "update"),
+        *((channel, "snapshot") for channel in ("book", "trades", "candles")),
+    ]
+    assert [one["type"] for one in other.take()] == ["snapshot"]
+
+
+def test_every_message_is_as_asyncapi_describes_it(world: World, client: Client) -> None:
+    document = asyncapi_document()
+    client.ask(op="logon", id=1, public_key="alice", signature="good")
+    client.take()
+    for channel in PUBLIC + PRIVATE:
+        narrowed = channel in ("book", "trades", "candles")
+        assert client.subscribe(channel, MARKET if narrowed else "", "1m" if channel == "candles" else "")[
+            "ok"
+        ]
+    world.order(ALICE, Side.SELL, 5, 100)
+    world.order(BOB, Side.BUY, 2, 100)
+    world.apply(kit.batch(kit.OPERATOR_KEY, 2, [kit.market_rules(1, qty_lots=50)]))
+    world.feed.tell_stats({"commands": "1"})
+    world.tick()
+    heard = [one for one in client.take() if "channel" in one]
+    kinds = {(one["channel"], one["type"]) for one in heard}
+    assert kinds >= {(one, "update") for one in (*PUBLIC, *PRIVATE) if one != "checkpoints"}
+    for message in heard:
+        payload = document["components"]["messages"][message["channel"]]["payload"]
+        jsonschema_rs.validate({**payload, "components": document["components"]}, message)
+        assert set(message) <= set(payload["properties"]) or message["channel"] == "stats"
+
+
 def test_an_open_order_is_told_with_what_its_reports_do_not_repeat(world: World, client: Client) -> None:
     client.ask(op="logon", id=1, public_key="alice", signature="good")
     client.subscribe("orders")
@@ -274,6 +378,110 @@ def test_an_open_order_is_told_with_what_its_reports_do_not_repeat(world: World,
     ]
     assert told[0]["expire_time"] == rfc3339(stop.expire_time_ns)
     assert all(one["record_no"] and one["time"] for one in told)
+
+
+def terms_of(order: Any) -> dict[str, Any]:
+    """Those that are not what every order has."""
+    plain = {
+        "time_in_force": "gtc",
+        "self_trade_prevention": "cancel_newest",
+        "post_only": False,
+        "slide": False,
+    }
+    names = ("order_id", "client_order_id", "market", "price", "qty", "leaves_qty", "cum_qty", "time", "seq")
+    return {
+        name: value
+        for name, value in order.items()
+        if name not in (*names, "record_no", "side", "reason")
+        and value not in ("", 0, False, plain.get(name))
+    } | {name: order[name] for name in ("post_only", "slide") if order[name] is not False}
+
+
+def test_every_term_of_an_order_is_told_to_a_client_that_comes_later(world: World, client: Client) -> None:
+    world.order(ALICE, Side.SELL, 1, 100)
+    world.order(BOB, Side.BUY, 1, 100)
+    entered = [
+        kit.order(Side.BUY, 1, 60, options=OrderOptions.POST_ONLY | OrderOptions.SLIDE),
+        kit.order(Side.BUY, 2, 61, stp=SelfTradePrevention.DECREMENT, options=OrderOptions.HIDDEN),
+        kit.order(
+            Side.SELL, 3, 40, order_type=OrderType.MARKET, tif=TimeInForce.IOC, trigger=Trigger.TRAILING,
+            trail_ppm=25_000, stp=SelfTradePrevention.CANCEL_BOTH,
+        ),
+        kit.order(
+            Side.SELL, 3, 40, order_type=OrderType.MARKET, tif=TimeInForce.IOC, trigger=Trigger.TRAILING,
+            trigger_ticks=7,
+        ),
+        kit.order(Side.SELL, 4, 150),
+        kit.order(
+            Side.SELL, 4, 70, order_type=OrderType.MARKET, tif=TimeInForce.IOC, trigger=Trigger.STOP,
+            trigger_ticks=80, options=OrderOptions.OCO_WITH_PREVIOUS,
+        ),
+        kit.order(Side.BUY, 5, 30, trigger=Trigger.TAKE_PROFIT, trigger_ticks=50, options=OrderOptions.ON_REFERENCE),
+        kit.order(Side.BUY, 9, 90, tif=TimeInForce.IOC, min_qty_lots=2, client_order_id=77),
+    ]  # fmt: skip
+    world.apply(kit.batch(ALICE, 1_000, entered))
+    world.apply(kit.batch(ALICE, 1_000, entered))  # once more: it is answered as before, and changes nothing
+    world.tick()
+    client.ask(op="logon", id=1, public_key="alice", signature="good")
+    client.subscribe("orders")
+    told = client.take()[-1]["orders"]
+    pair = [one["order_id"] for one in told if one["paired"]]
+    limit = {"type": "limit", "status": "open"}
+    at_market = {"type": "market", "status": "open", "time_in_force": "ioc"}
+    trailing = {**at_market, "trigger": "trailing"}
+    assert [terms_of(one) for one in told] == [
+        {**limit, "post_only": True, "slide": True},
+        {**limit, "hidden": True, "self_trade_prevention": "decrement"},
+        {**trailing, "trigger_price": "97", "trail_ppm": 25_000, "self_trade_prevention": "cancel_both"},
+        {**trailing, "trigger_price": "93", "trail": "7"},
+        {**limit, "paired": True, "pair_order_id": pair[1]},
+        {**at_market, "trigger": "stop", "trigger_price": "80", "paired": True, "pair_order_id": pair[0]},
+        {**limit, "trigger": "take_profit", "trigger_price": "50", "on_reference": True},
+    ]  # fmt: skip
+    world.apply(kit.batch(ALICE, 1_001, entered[-1:]))
+    world.tick()
+    (refused,) = client.take()[0]["orders"]
+    assert (refused["status"], refused["min_qty"], refused["time_in_force"]) == ("rejected", "2", "ioc")
+
+
+def test_an_order_that_has_ended_is_told_with_the_terms_it_was_entered_with(
+    world: World, client: Client
+) -> None:
+    client.ask(op="logon", id=1, public_key="alice", signature="good")
+    client.subscribe("orders")
+    client.take()
+    world.apply(kit.batch(ALICE, 1_000, [kit.order(Side.BUY, 9, 80, display_qty_lots=2, post_only=True)]))
+    world.tick()
+    (opened,) = client.take()[0]["orders"]
+    world.apply(kit.batch(ALICE, 1_001, [kit.cancel(int(opened["order_id"]))]))
+    world.tick()
+    (ended,) = client.take()[0]["orders"]
+    told = ("status", "type", "time_in_force", "display_qty", "post_only")
+    assert [ended[name] for name in told] == ["cancelled", "limit", "gtc", "2", True]
+
+
+def test_a_refused_amend_hides_nothing_that_happened_to_its_order(world: World, client: Client) -> None:
+    client.ask(op="logon", id=1, public_key="alice", signature="good")
+    client.subscribe("orders")
+    world.apply(kit.batch(ALICE, 1_000, [kit.order(Side.BUY, 9, 80)]))
+    world.tick()
+    order_id = client.take()[-1]["orders"][0]["order_id"]
+    world.order(BOB, Side.SELL, 4, 80)
+    world.apply(kit.batch(ALICE, 1_001, [kit.amend(int(order_id), market_id=1, qty_lots=10**8)]))
+    world.tick()
+    told = client.take()[0]["orders"]
+    assert [(one["order_id"], one["status"]) for one in told] == [(order_id, "open"), (order_id, "rejected")]
+    assert (told[0]["leaves_qty"], told[0]["cum_qty"]) == ("5", "4")
+    assert told[1]["reason"] == "INSUFFICIENT_FUNDS"
+
+
+def test_terms_that_are_not_known_any_more_are_not_made_up(world: World, client: Client) -> None:
+    world.apply(kit.batch(ALICE, 1_000, [kit.order(Side.BUY, 9, 80, display_qty_lots=2, post_only=True)]))
+    world.entered.__init__()  # type: ignore[misc]
+    client.ask(op="logon", id=1, public_key="alice", signature="good")
+    client.subscribe("orders")
+    (told,) = client.take()[-1]["orders"]
+    assert (told["display_qty"], told["post_only"], told["self_trade_prevention"]) == ("2", None, "")
 
 
 def test_wrong_subscriptions_fail_alone_and_there_is_a_limit(world: World, client: Client) -> None:

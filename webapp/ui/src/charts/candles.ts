@@ -40,6 +40,7 @@ export function mountCandles(container: HTMLElement, legend: Legend): () => void
   let epoch = -1;
   let version = -1;
   let shownSymbol = '';
+  let shownTick = '';
   let tints = { up: '', down: '' };
 
   const bar = (one: Candle) => ({ time: timeOf(one), open: Number(one.open), high: Number(one.high), low: Number(one.low), close: Number(one.close) });
@@ -48,8 +49,8 @@ export function mountCandles(container: HTMLElement, legend: Legend): () => void
   function redraw(): void {
     const market = live.market;
     if (!market || document.hidden) return;
-    if (shownSymbol !== market.symbol) {
-      shownSymbol = market.symbol;
+    if (shownSymbol !== market.symbol || shownTick !== market.info.tick_size) {
+      [shownSymbol, shownTick] = [market.symbol, market.info.tick_size];
       const minMove = Number(market.info.tick_size);
       candles.applyOptions({ priceFormat: { type: 'price', precision: market.priceDecimals, minMove } });
     }
@@ -79,14 +80,20 @@ export function mountCandles(container: HTMLElement, legend: Legend): () => void
     const first = live.candles[0];
     const shown = fills.peek().filter((fill) => fill.market === shownSymbol && first && fill.time >= first.time);
     const seconds = { '1s': 1, '1m': 60, '5m': 300, '1h': 3600, '1d': 86400 }[settings.peek().interval] ?? 60;
+    const bars = new Map<string, { time: number; buy: boolean; count: number }>();
+    for (const fill of shown) {
+      const [time, buy] = [Math.floor(timeOf(fill) / seconds) * seconds, fill.side === 'buy'];
+      const known = bars.get(`${time} ${fill.side}`);
+      if (known) known.count += 1;
+      else bars.set(`${time} ${fill.side}`, { time, buy, count: 1 });
+    }
     markers.setMarkers(
-      shown
-        .map((fill): SeriesMarker<Time> => {
-          const buy = fill.side === 'buy';
-          const time = (Math.floor(timeOf(fill) / seconds) * seconds) as UTCTimestamp;
-          return { time, position: buy ? 'belowBar' : 'aboveBar', shape: buy ? 'arrowUp' : 'arrowDown', color: colour(buy ? '--buy' : '--sell'), size: 0.8 };
-        })
-        .sort((left, right) => (left.time as number) - (right.time as number)),
+      [...bars.values()]
+        .sort((left, right) => left.time - right.time)
+        .map(({ time, buy, count }): SeriesMarker<Time> => ({
+          time: time as UTCTimestamp, position: buy ? 'belowBar' : 'aboveBar', shape: buy ? 'arrowUp' : 'arrowDown', color: colour(buy ? '--buy' : '--sell'), size: 0.8,
+          ...(count > 1 ? { text: `×${count}` } : {}),
+        })),
     );
   }
 

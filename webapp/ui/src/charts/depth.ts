@@ -11,6 +11,8 @@ import { colour } from './colours';
 
 const REDRAW_MS = 200;
 const LEVELS = 200;
+/** Shown is twice the distance within which this share of the levels is: a few far orders must not squeeze the rest. */
+const NEAR_SHARE = 0.75;
 
 export interface DepthPoint {
   side: 'buy' | 'sell';
@@ -33,9 +35,12 @@ export function mountDepth(container: HTMLElement, hovered: (point: DepthPoint |
     const prices: number[] = [];
     const bids: (number | null)[] = [];
     const asks: (number | null)[] = [];
+    const middle = ((book.bids[0] ?? book.asks[0])?.ticks ?? 0) / 2 + ((book.asks[0] ?? book.bids[0])?.ticks ?? 0) / 2;
+    const distance = (levels: typeof book.bids): number => Math.abs((levels[Math.floor((Math.min(levels.length, LEVELS) - 1) * NEAR_SHARE)]?.ticks ?? middle) - middle);
+    const most = 2 * Math.max(distance(book.bids), distance(book.asks));
     const side = (levels: typeof book.bids): { price: number; total: number }[] => {
       let total = 0;
-      return levels.slice(0, LEVELS).map((level) => ({ price: level.ticks * tick, total: (total += level.lots * lot) }));
+      return levels.slice(0, LEVELS).filter((level) => Math.abs(level.ticks - middle) <= most).map((level) => ({ price: level.ticks * tick, total: (total += level.lots * lot) }));
     };
     for (const { price, total } of side(book.bids).reverse()) {
       prices.push(price);

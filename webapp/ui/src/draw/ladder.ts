@@ -3,9 +3,9 @@
 
 import { grouped } from '../market/decimal';
 import { groupLevels } from '../market/book';
+import { QueueEstimate } from '../market/queue';
 import type { Grouped } from '../market/book';
 import { live } from '../state/live';
-import { QueueEstimate } from '../state/orders';
 import { grouping, openOrders, phase } from '../state/store';
 import { Bar, Cell, Mark, create } from './patch';
 

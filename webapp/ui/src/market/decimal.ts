@@ -53,3 +53,9 @@ export function compact(text: string): string {
     if (Math.abs(value) >= limit) return (value / (unit === 'K' ? 1e3 : limit)).toFixed(2) + unit;
   return value.toLocaleString('en-US', { maximumFractionDigits: 2 });
 }
+
+/** Mean price of (ticks, lots), weighed and rounded to a tick; 0 of nothing. */
+export function meanTicks(fills: readonly (readonly [ticks: bigint, lots: bigint])[]): bigint {
+  const lots = fills.reduce((sum, [, one]) => sum + one, 0n);
+  return lots ? (fills.reduce((sum, [ticks, one]) => sum + ticks * one, 0n) + lots / 2n) / lots : 0n;
+}

@@ -1,7 +1,6 @@
 // The REST interface, as far as the page uses it. Errors are RFC 9457 problem documents and become `Problem`.
 
 import type { MarketInfo } from '../market/market';
-import type { SelfTradePrevention } from '../wire/messages';
 
 export interface Version {
   version: string;
@@ -64,7 +63,7 @@ export interface Order {
   client_order_id: string;
   market: string;
   side: 'buy' | 'sell';
-  /** What an order has besides: told of open orders; a report leaves all of it out, and `type` empty. */
+  /** What an order has besides: of now while it is open, then as it was entered; `type` is empty where nobody knows any more. */
   type?: string;
   time_in_force?: string;
   /** What it waits for: stop, take_profit or trailing; empty once it rests. */
@@ -72,15 +71,20 @@ export interface Order {
   trigger_price?: string;
   display_qty?: string;
   expire_time?: string;
+  min_qty?: string;
+  max_notional?: string;
   hidden?: boolean;
   paired?: boolean;
-  /** Known of orders that this page has entered. */
-  post_only?: boolean;
-  slide?: boolean;
-  self_trade?: SelfTradePrevention;
-  /** Of a trailing order: its distance. */
+  /** The other of a pair, while both are open. */
+  pair_order_id?: string;
+  on_reference?: boolean;
+  /** Null where it is not known any more, as `slide`. */
+  post_only?: boolean | null;
+  slide?: boolean | null;
+  self_trade_prevention?: string;
+  /** Of a trailing order: its distance as a price, or else in parts per million. */
   trail?: string;
-  trail_unit?: 'percent' | 'price';
+  trail_ppm?: number;
   /** It has waited, and no longer does. */
   triggered?: boolean;
   /** Number of the command that it came with; of a refused order, which has no number of its own. */
@@ -100,6 +104,7 @@ export interface Order {
 export interface Fill {
   trade_id: string;
   order_id: string;
+  client_order_id?: string;
   market: string;
   side: 'buy' | 'sell';
   price: string;
@@ -177,4 +182,19 @@ export class Api {
   markets = async (): Promise<MarketInfo[]> => (await this.get<{ markets: MarketInfo[] }>('/markets')).markets;
   assets = async (): Promise<Asset[]> => (await this.get<{ assets: Asset[] }>('/assets')).assets;
   version = (): Promise<Version> => this.get<Version>('/version');
+}
+
+const PAGE_ROWS = 1000;
+type Page<Row> = { next_cursor: string | null } & Readonly<Record<string, readonly Row[]>>;
+
+/** All rows of a list that comes in pages. `get` asks for one. */
+export async function allPages<Row>(get: (path: string) => Promise<Page<Row>>, path: string, field: string, progress: (rows: number) => void): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (let cursor: string | null = ''; cursor !== null; ) {
+    const page: Page<Row> = await get(`${path}?limit=${PAGE_ROWS}${cursor && `&cursor=${encodeURIComponent(cursor)}`}`);
+    rows.push(...page[field]!);
+    progress(rows.length);
+    cursor = page.next_cursor;
+  }
+  return rows;
 }

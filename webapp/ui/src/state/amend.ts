@@ -3,12 +3,14 @@
 
 import type { Book } from '../market/book';
 import { formatUnits } from '../market/decimal';
-import { NO_COMMAND, readTrail, readTrigger } from '../market/draft';
+import { NO_COMMAND } from '../market/commands';
+import { readTrail, readTrigger } from '../market/draft';
 import type { Available, Conditions } from '../market/draft';
 import type { Market } from '../market/market';
 import { awaitsAuction, collects, refusal } from '../market/phase';
 import type { Order } from '../net/api';
-import type { Command, OrderOptions } from '../wire/messages';
+import type { Command, OrderOptions, SelfTradePrevention } from '../wire/messages';
+import { camel, trailText } from './terms';
 
 export type AmendField = 'price' | 'size' | 'trigger' | 'display' | 'expiry';
 
@@ -31,8 +33,7 @@ const staysOpen = (order: Order): boolean => order.time_in_force !== 'ioc' && or
 export function mayAmend(order: Order, field: AmendField): boolean {
   switch (field) {
     case 'trigger':
-      // A trailing order keeps the unit of its distance, which only the page that entered it knows.
-      return order.trigger === 'trailing' ? order.trail !== undefined : Boolean(order.trigger);
+      return order.trigger === 'trailing' ? trailText(order) !== '' : Boolean(order.trigger);
     case 'display':
       return !order.hidden && staysOpen(order) && order.type !== 'market';
     case 'expiry':
@@ -52,10 +53,12 @@ export function timeField(time: string, utc: boolean): string {
 
 export function editOf(order: Order, utc: boolean): Edit {
   return {
-    id: order.order_id, price: order.price, size: order.qty, trigger: order.trigger === 'trailing' ? (order.trail ?? '') : (order.trigger_price ?? ''), display: order.display_qty ?? '',
+    id: order.order_id, price: order.price, size: order.qty, trigger: order.trigger === 'trailing' ? trailText(order) : (order.trigger_price ?? ''), display: order.display_qty ?? '',
     expiry: timeField(order.expire_time ?? '', utc), problem: null,
   };
 }
+
+const preventionOf = (order: Order): SelfTradePrevention => (camel(order.self_trade_prevention ?? '') || 'cancelNewest') as SelfTradePrevention;
 
 export type Amended = { problem: string } | { command: Command; keepsPlace: boolean };
 
@@ -74,12 +77,12 @@ export function amendOf(order: Order, edit: Edit, market: Market, book: Book | n
   if (refused?.field === 'form') return { problem: refused.text };
   const options: OrderOptions[] = posts ? ['postOnly', ...(order.slide ? (['slide'] as const) : [])] : [];
   const command: Command = {
-    ...NO_COMMAND, kind: 'amend', selfTradePrevention: order.self_trade ?? 'cancelNewest', options, sizesNo: market.sizesNo, marketId: info.market_id, orderId: BigInt(order.order_id),
+    ...NO_COMMAND, kind: 'amend', selfTradePrevention: preventionOf(order), options, sizesNo: market.sizesNo, marketId: info.market_id, orderId: BigInt(order.order_id),
     priceTicks: price.ticks === wasTicks ? 0n : price.ticks, qtyLots: size.lots === wasLots ? 0n : size.lots,
   };
   if (mayAmend(order, 'trigger') && edit.trigger.trim() !== editOf(order, true).trigger) {
     if (order.trigger === 'trailing') {
-      const read = readTrail({ trail: edit.trigger, trailUnit: order.trail_unit ?? 'percent' }, market);
+      const read = readTrail({ trail: edit.trigger, trailUnit: order.trail_ppm ? 'percent' : 'price' }, market);
       if ('problem' in read) return read;
       [command.triggerTicks, command.trailPpm] = [read.ticks, read.ppm];
     } else {
@@ -125,13 +128,12 @@ export function amendOf(order: Order, edit: Edit, market: Market, book: Book | n
 
 /** What an amend that was accepted makes of the order's terms: reports tell of price and quantity alone. */
 export function amendedTerms(command: Command, market: Market, order: Partial<Order> | undefined): Partial<Order> {
-  const percent = order?.trail_unit === 'percent';
   return {
     ...(command.displayQtyLots ? { display_qty: market.sizeText(command.displayQtyLots) } : {}),
     ...(command.expireTimeNs ? { expire_time: new Date(Number(command.expireTimeNs / 1_000_000n)).toISOString() } : {}),
     ...(order?.trigger === 'trailing'
       ? command.trailPpm || command.triggerTicks
-        ? { trail: percent ? String(command.trailPpm / 10_000) : market.priceText(command.triggerTicks) }
+        ? { trail: command.triggerTicks ? market.priceText(command.triggerTicks) : '', trail_ppm: command.trailPpm }
         : {}
       : command.triggerTicks
         ? { trigger_price: market.priceText(command.triggerTicks) }

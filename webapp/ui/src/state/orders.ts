@@ -1,12 +1,11 @@
 // Own orders and fills from two sources: the feed's private channels and the execution reports of the session. Both say the
 // same; whichever comes first is shown, and a later record wins.
 
-import { formatExact } from '../market/decimal';
 import type { Market } from '../market/market';
 import type { Fill, Order } from '../net/api';
-import { REASON_DESCRIPTIONS } from '../wire/messages';
-import type { Command, ExecutionReport, ReasonCode } from '../wire/messages';
+import type { ExecutionReport } from '../wire/messages';
 import { fills, openOrders, pastOrders } from './store';
+import { snake, timeOfNs } from './terms';
 
 const PAST_MAX = 500;
 const FILLS_MAX = 500;
@@ -36,92 +35,38 @@ export function takeOrders(orders: readonly Order[], replace: boolean): void {
   if (gone.length) addPast(gone);
 }
 
-const TERMS = ['type', 'time_in_force', 'trigger', 'trigger_price', 'display_qty', 'expire_time', 'hidden', 'paired'] as const;
+const TERMS = [
+  'type', 'time_in_force', 'trigger', 'trigger_price', 'trail', 'trail_ppm', 'on_reference', 'display_qty', 'min_qty', 'max_notional', 'expire_time', 'hidden', 'post_only', 'slide',
+  'self_trade_prevention', 'paired', 'pair_order_id',
+] as const;
+/** Which the exchange itself forgets before the order has ended. */
+const FORGOTTEN = ['post_only', 'slide', 'self_trade_prevention'] as const;
 
 /** What one source says, with what only the other one knows. */
 function completed(order: Order, known: Order | undefined): Order {
   if (!known) return order;
   const said = { ...order };
   if (!order.type) for (const name of TERMS) delete said[name];
+  for (const name of FORGOTTEN) if (said[name] === null || said[name] === '') delete said[name];
   if (!order.reason) delete said.reason;
   const triggered = known.triggered || order.triggered || (Boolean(known.trigger) && order.type !== undefined && order.type !== '' && !order.trigger);
   return { ...known, ...said, ...(triggered ? { triggered } : {}), time: known.time || order.time, record_no: order.record_no || known.record_no };
 }
 
-const snake = (name: string): string => (name === 'none' ? '' : name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`));
+/** Whether a report is about an order: a refused cancel or amend has no side, and its order may still be open. */
+const isOfOrder = (one: Order): boolean => (one.status === 'rejected' ? Boolean(one.side) && one.order_id === '0' : one.order_id !== '0');
 
-/** The terms of a new order, as the feed tells them of an open one. */
-export function termsOf(command: Command, market: Market, paired: boolean): Partial<Order> {
-  const trailing = command.trigger === 'trailing';
-  return {
-    type: command.orderType,
-    time_in_force: snake(command.timeInForce),
-    trigger: snake(command.trigger),
-    trigger_price: command.triggerTicks && !trailing ? market.priceText(command.triggerTicks) : '',
-    display_qty: command.displayQtyLots ? market.sizeText(command.displayQtyLots) : '',
-    expire_time: command.expireTimeNs ? timeOfNs(command.expireTimeNs) : '',
-    hidden: command.options.includes('hidden'),
-    paired,
-    post_only: command.options.includes('postOnly'),
-    slide: command.options.includes('slide'),
-    self_trade: command.selfTradePrevention,
-    ...(trailing
-      ? command.trailPpm
-        ? { trail: formatExact(BigInt(command.trailPpm), 4), trail_unit: 'percent' }
-        : { trail: market.priceText(command.triggerTicks), trail_unit: 'price' }
-      : {}),
-  };
-}
-
-const OUTCOMES: Readonly<Record<string, string>> = {
-  SELF_TRADE: 'self-trade prevented',
-  IMMEDIATE_REMAINDER: 'rest cancelled',
-  ONE_CANCELS_OTHER: 'cancelled by its pair',
-  AUCTION_REMAINDER: 'rest cancelled after the auction',
-  MAX_NOTIONAL_REACHED: 'amount spent',
-  PRICE_BAND: 'cancelled at the price band',
-  FOK_NOT_FILLABLE: 'not fillable',
-  MATCH_LIMIT: 'cancelled at the match limit',
-  AMENDED_BELOW_FILLED: 'amended to what was filled',
-};
-
-const camel = (name: string): string => name.toLowerCase().replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
-
-/** How an order ended, in words. */
-export function outcomeOf(order: Order): string {
-  const how = (order.status === 'filled' ? '' : OUTCOMES[order.reason ?? '']) || (order.status === 'rejected' ? 'refused' : order.status.replace(/_/g, ' '));
-  return order.triggered && !order.time_in_force?.startsWith('at_the_') ? `triggered, ${how}` : how;
-}
-
-/** Why it ended so, in a sentence; empty if nobody has to ask. */
-export function whyOf(order: Order): string {
-  if (order.status === 'filled' || !order.reason || order.reason === 'CANCELLED_BY_USER') return '';
-  return REASON_DESCRIPTIONS[camel(order.reason) as ReasonCode] ?? '';
-}
-
-const TIFS: Readonly<Record<string, string>> = { ioc: 'immediate', fok: 'fill or kill', day: 'day', gtd: 'till date', at_the_open: 'at the open', at_the_close: 'at the close' };
-
-/** What kind of order it is, in words. */
-export function kindOf(order: Order): string {
-  const type = order.type || 'limit';
-  const kind = { stop: type === 'limit' ? 'stop limit' : 'stop', take_profit: 'take profit', trailing: 'trailing stop' }[order.trigger ?? ''] ?? type;
-  const extras = [
-    (type === 'market' && order.time_in_force === 'ioc' ? '' : TIFS[order.time_in_force ?? '']) ?? '', order.post_only ? 'post-only' : '', order.display_qty ? 'iceberg' : '', order.hidden ? 'hidden' : '', order.paired ? 'pair' : '',
-  ];
-  return [kind, ...extras.filter(Boolean)].join(' · ');
-}
-
-/** Reports about orders, newest first: the first about each order is how it stands. */
-export function takeHistory(reports: readonly Order[]): void {
+/** Of reports, newest first, the first about each order: how it stands. */
+export function currentOf(reports: readonly Order[]): Map<string, Order> {
   const newest = new Map<string, Order>();
-  const entered = new Map<string, string>();
-  for (const one of reports) {
-    // A refused cancel or amend has no side, and its order may still be open.
-    if (one.status === 'rejected' ? !one.side || one.order_id !== '0' : one.order_id === '0') continue;
-    const key = pastKey(one);
-    if (!newest.has(key)) newest.set(key, one);
-    entered.set(key, one.time);
-  }
+  for (const one of reports) if (isOfOrder(one) && !newest.has(pastKey(one))) newest.set(pastKey(one), one);
+  return newest;
+}
+
+/** Reports about orders, newest first. */
+export function takeHistory(reports: readonly Order[]): void {
+  const newest = currentOf(reports);
+  const entered = new Map(reports.filter(isOfOrder).map((one) => [pastKey(one), one.time]));
   const open = new Map(openOrders.value);
   for (const [id, order] of newest) {
     const known = open.get(id);
@@ -148,18 +93,12 @@ function addPast(orders: readonly Order[]): void {
   pastOrders.value = [...past.values()].sort((left, right) => Number(commandNo(right) - commandNo(left))).slice(0, PAST_MAX);
 }
 
-const fillKey = (fill: Fill): string => `${fill.market}/${fill.trade_id}/${fill.liquidity}`;
+export const fillKey = (fill: Fill): string => `${fill.market}/${fill.trade_id}/${fill.liquidity}`;
 
 export function takeFills(taken: readonly Fill[]): void {
   const all = new Map(fills.value.map((fill) => [fillKey(fill), fill]));
   for (const fill of taken) all.set(fillKey(fill), fill);
   fills.value = [...all.values()].sort((left, right) => (right.time > left.time ? 1 : right.time < left.time ? -1 : Number(BigInt(right.trade_id) - BigInt(left.trade_id)))).slice(0, FILLS_MAX);
-}
-
-/** RFC 3339 with nanoseconds, as the feed writes times. */
-export function timeOfNs(ns: bigint): string {
-  const seconds = new Date(Number(ns / 1_000_000n)).toISOString().slice(0, 19);
-  return `${seconds}.${(ns % 1_000_000_000n).toString().padStart(9, '0')}Z`;
 }
 
 /** The order that a report is about, as it is after it; `known` adds what a report does not repeat. */
@@ -200,6 +139,7 @@ export function fillOfReport(report: ExecutionReport, market: Market): Fill {
   return {
     trade_id: String(report.tradeId),
     order_id: String(report.orderId),
+    client_order_id: String(report.clientOrderId),
     market: market.symbol,
     side: report.side === 'sell' ? 'sell' : 'buy',
     price: market.priceText(report.lastPriceTicks),
@@ -210,24 +150,4 @@ export function fillOfReport(report: ExecutionReport, market: Market): Fill {
     record_no: String(report.recordNo),
     seq: String(report.seq),
   };
-}
-
-/**
- * Quantity in front of an own order at its price, in lots: an estimate. What the level held when the order was first seen
- * there, less what has left it since; never more than the level without the order itself.
- */
-export class QueueEstimate {
-  #ahead = new Map<string, { ticks: number; ahead: number }>();
-
-  estimate(orderId: string, ticks: number, ownLots: number, levelLots: number): number {
-    const others = Math.max(0, levelLots - ownLots);
-    const known = this.#ahead.get(orderId);
-    const ahead = known && known.ticks === ticks ? Math.min(known.ahead, others) : others;
-    this.#ahead.set(orderId, { ticks, ahead });
-    return ahead;
-  }
-
-  keep(orderIds: ReadonlySet<string>): void {
-    for (const id of this.#ahead.keys()) if (!orderIds.has(id)) this.#ahead.delete(id);
-  }
 }

@@ -8,15 +8,18 @@ export interface Settings {
   clock: 'utc' | 'local';
   confirm: boolean;
   interval: string;
+  /** Whether a person chose it: until then a market with a short history is shown by the second. */
+  intervalChosen: boolean;
   market: string;
 }
 
 const KEY = 'zx.settings';
-const DEFAULTS: Settings = { theme: 'system', palette: 'classic', clock: 'utc', confirm: true, interval: '1m', market: '' };
+const DEFAULTS: Settings = { theme: 'system', palette: 'classic', clock: 'utc', confirm: true, interval: '1m', intervalChosen: false, market: '' };
 
 function load(): Settings {
   try {
-    return { ...DEFAULTS, ...(JSON.parse(localStorage.getItem(KEY) ?? '{}') as Partial<Settings>) };
+    const kept = { ...DEFAULTS, ...(JSON.parse(localStorage.getItem(KEY) ?? '{}') as Partial<Settings>) };
+    return kept.intervalChosen ? kept : { ...kept, interval: DEFAULTS.interval };
   } catch {
     return DEFAULTS;
   }

@@ -61,18 +61,21 @@ export interface Notice {
   readonly text: string;
   readonly detail: string;
   readonly time: number;
+  /** What it is about: a later one about the same replaces the toast. */
+  readonly about: string;
 }
 export const activity = signal<readonly Notice[]>([]);
 export const toasts = signal<readonly Notice[]>([]);
 
 const TOAST_MS = 6000;
+const TOASTS_MAX = 4;
 const ACTIVITY_MAX = 300;
 let noticeId = 0;
 
-export function notify(kind: Notice['kind'], text: string, detail = ''): void {
-  const notice = { id: ++noticeId, kind, text, detail, time: Date.now() };
+export function notify(kind: Notice['kind'], text: string, detail = '', about = ''): void {
+  const notice = { id: ++noticeId, kind, text, detail, time: Date.now(), about };
   activity.value = [notice, ...activity.value].slice(0, ACTIVITY_MAX);
-  toasts.value = [...toasts.value, notice].slice(-4);
+  toasts.value = [...toasts.value.filter((toast) => !about || toast.about !== about), notice].slice(-TOASTS_MAX);
   setTimeout(() => dismiss(notice.id), TOAST_MS);
 }
 
@@ -125,6 +128,8 @@ export const middleView = signal<'book' | 'trades'>('book');
 export type DialogName = 'markets' | 'help' | 'settings' | 'account' | 'cancel-all';
 export const dialog = signal<DialogName | null>(null);
 export const grouping = signal(1);
+/** Whether own orders and fills in other markets are left out. */
+export const onlyThisMarket = signal(false);
 
 /** How far an order has come: answered durably, traded, covered by a checkpoint that this page verified. */
 export function lifeOf(one: { record_no: string; market: string; cum_qty?: string }, traded: boolean): { stage: number; text: string } {

@@ -1,8 +1,7 @@
 // The leaves that a page reads itself instead of believing a JSON field: a checkpoint's, and an account's in the state
 // tree (docs/formats.md, sections 3 and 6).
 
-import { concat, equal, utf8 } from '../wire/bytes';
-import { viewOf } from '../wire/codec';
+import { concat, equal, utf8, viewOf } from '../wire/bytes';
 import { CompactRange, ProofInvalid, leafHash, verifyInclusion } from './merkle';
 
 export interface ShardTip {

@@ -42,6 +42,7 @@ export function App() {
         <BookPanel />
         <OrderForm />
         <Panels />
+        <Toasts />
       </main>
       <nav class="panes" aria-label="Parts of the page">
         {PANES.map(([value, text]) => (
@@ -52,7 +53,6 @@ export function App() {
         ))}
       </nav>
       {(dialog.value !== null || review.value !== null) && <Dialogs />}
-      <Toasts />
     </div>
   );
 }

@@ -24,11 +24,11 @@ export function ChartPanel() {
         <span class="spacer" />
         {chartView.value === 'candles' && (
           <a class="attribution" href="https://www.tradingview.com/" target="_blank" rel="noopener noreferrer">
-            Charts by TradingView
+            <span class="roomy">Charts by </span>TradingView
           </a>
         )}
       </div>
-      {chartView.value === 'candles' ? <Candles /> : <Depth key={symbol.value} />}
+      {chartView.value === 'candles' ? <Candles /> : <Depth key={`${symbol.value} ${market.value?.info.sizes_no}`} />}
     </section>
   );
 }
@@ -45,7 +45,8 @@ function Candles() {
       if (gone) return;
       stop = mountCandles(ref.current!, (bar) => {
         hoveredBar.value = bar;
-        legendVersion.value += 1;
+        // The chart may say so while an effect changes it, which must not depend on this.
+        legendVersion.value = legendVersion.peek() + 1;
       });
     });
     return () => {

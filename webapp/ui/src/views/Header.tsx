@@ -51,7 +51,7 @@ export function Header() {
         ⚙
       </button>
       <button class="account-button" type="button" onClick={() => (dialog.value = 'account')}>
-        {accountId.value !== null ? `Account ${accountId.value}` : signer.value ? 'Key only' : 'Connect'}
+        {accountId.value !== null ? `Account ${accountId.value}` : !signer.value ? (version.value ? 'Connect' : '…') : tradingState.value === 'established' ? 'Key only' : 'Account …'}
       </button>
     </header>
   );

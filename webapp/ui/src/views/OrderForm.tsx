@@ -189,13 +189,14 @@ const trimmed = (decimal: string): string => (decimal.includes('.') ? decimal.re
 
 function Connect() {
   const state = tradingState.value;
-  if (accountId.value === null && version.value?.demo)
+  const isWaiting = state === 'connecting' || state === 'reconnecting';
+  if (accountId.value === null && version.value?.demo && !isWaiting)
     return (
       <button class="submit primary" type="button" onClick={() => void openDemoAccount()}>
         Open a demo account
       </button>
     );
-  if (state === 'off' || accountId.value === null)
+  if (state === 'off' || (accountId.value === null && !isWaiting))
     return (
       <button class="submit primary" type="button" onClick={() => (dialog.value = 'account')}>
         {state === 'off' ? 'Make a key to trade' : 'This key has no account'}
@@ -203,7 +204,7 @@ function Connect() {
     );
   return (
     <button class="submit" type="button" disabled>
-      {state === 'connecting' ? 'Signing on…' : 'Reconnecting…'}
+      {state === 'reconnecting' ? 'Reconnecting…' : 'Signing on…'}
     </button>
   );
 }

@@ -1,16 +1,26 @@
-// The tabs below: own orders, history, fills, balances, and what the page has verified.
+// The tabs below: what the account has and does, what the page has verified, and how the exchange is. Most are fetched
+// when they are first shown.
 
-import type { ComponentChildren } from 'preact';
-import { grouped } from '../market/decimal';
-import type { Balance, Fill } from '../net/api';
-import { activity, balances, dialog, fills, openOrders, pastOrders, symbol, tab, timeText, verification } from '../state/store';
+import type { ComponentChildren, ComponentType } from 'preact';
+import { effect } from '@preact/signals';
+import { accountId, activity, dialog, fills, onlyThisMarket, openOrders, pastOrders, signer, symbol, tab, timeText, verification } from '../state/store';
 import type { Notice, Tab } from '../state/store';
-import { SideMark, Table, csv, download } from './bits';
+import { Table } from './bits';
 import { lazy } from './lazy';
-import { Life, OpenOrders, OrderHistory, inView, noAccount, onlyThisMarket, saveHistory } from './Orders';
 
+const own = () => import('./Own');
+const OpenOrders = lazy(() => own().then((one) => one.OpenOrders));
+const OrderHistory = lazy(() => own().then((one) => one.OrderHistory));
+const Fills = lazy(() => own().then((one) => one.Fills));
+const Balances = lazy(() => own().then((one) => one.Balances));
+const ExportButton = lazy(() => own().then((one) => one.ExportButton));
 const Operations = lazy(() => import('./Operations').then((one) => one.Operations));
 const VerifyPanel = lazy(() => import('./VerifyPanel').then((one) => one.VerifyPanel));
+
+// They are there before the account is known.
+effect(() => {
+  if (signer.value) for (const part of [OpenOrders, OrderHistory, Fills, Balances, ExportButton]) part.fetch();
+});
 
 const TABS: readonly (readonly [Tab, string])[] = [
   ['orders', 'Open orders'],
@@ -63,11 +73,13 @@ export function Panels() {
   );
 }
 
+const ofAccount = (Part: ComponentType) => () => (accountId.value === null ? <p class="empty">Open an account to trade.</p> : <Part />);
+
 const CONTENT: Record<Tab, () => ComponentChildren> = {
-  orders: () => <OpenOrders />,
-  history: () => <OrderHistory />,
-  fills: () => <Fills />,
-  balances: () => <Balances />,
+  orders: ofAccount(OpenOrders),
+  history: ofAccount(OrderHistory),
+  fills: ofAccount(Fills),
+  balances: ofAccount(Balances),
   verify: () => <VerifyPanel />,
   activity: () => <Activity />,
   operations: () => <Operations />,
@@ -89,51 +101,8 @@ function TabActions() {
           Cancel all
         </button>
       )}
-      {rows > 0 && (
-        <button type="button" class="small" onClick={name === 'fills' ? saveFills : saveHistory}>
-          CSV
-        </button>
-      )}
+      {rows > 0 && <ExportButton />}
     </>
-  );
-}
-
-function Fills() {
-  return (
-    <Table<Fill>
-      caption="Fills"
-      rows={inView(fills.value)}
-      rowKey={(fill) => `${fill.market} ${fill.trade_id} ${fill.liquidity}`}
-      empty={noAccount('No fills yet.')}
-      columns={[
-        { name: 'Time', minor: true, cell: (fill) => timeText.value(fill.time, true) },
-        { name: 'Market', minor: true, cell: (fill) => fill.market },
-        { name: 'Side', cell: (fill) => <SideMark side={fill.side} /> },
-        { name: 'Price', number: true, cell: (fill) => grouped(fill.price) },
-        { name: 'Size', number: true, cell: (fill) => fill.qty },
-        { name: 'Fee', number: true, minor: true, cell: (fill) => fill.fee },
-        { name: 'Liquidity', minor: true, cell: (fill) => fill.liquidity },
-        { name: 'Proof', cell: (fill) => <Life row={fill} traded /> },
-        { name: 'Record', number: true, minor: true, cell: (fill) => fill.record_no },
-      ]}
-    />
-  );
-}
-
-function Balances() {
-  return (
-    <Table<Balance>
-      caption="Balances"
-      rows={balances.value}
-      rowKey={(balance) => String(balance.asset_id)}
-      empty={noAccount('No balances yet.')}
-      columns={[
-        { name: 'Asset', cell: (balance) => balance.asset },
-        { name: 'Total', number: true, cell: (balance) => grouped(balance.total) },
-        { name: 'Held by orders', number: true, cell: (balance) => grouped(balance.held) },
-        { name: 'Available', number: true, cell: (balance) => grouped(balance.available) },
-      ]}
-    />
   );
 }
 
@@ -151,9 +120,4 @@ function Activity() {
       ]}
     />
   );
-}
-
-function saveFills(): void {
-  const head = ['time', 'market', 'side', 'price', 'qty', 'fee', 'liquidity', 'trade_id', 'order_id', 'record_no'] as const;
-  download('fills.csv', csv([head, ...inView(fills.value).map((fill) => head.map((name) => String(fill[name])))]), 'text/csv');
 }

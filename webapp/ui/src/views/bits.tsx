@@ -61,12 +61,14 @@ export interface Column<Row> {
   readonly number?: boolean;
   /** Left out where there is no room for it. */
   readonly minor?: boolean;
+  /** In two lines where there is no room for one. */
+  readonly wraps?: boolean;
   /** At the right edge also when the table is wider than its panel. */
   readonly stays?: boolean;
   readonly cell: (row: Row) => ComponentChildren;
 }
 
-const classOf = <Row,>(column: Column<Row>): string => ['number', 'minor', 'stays'].filter((name) => column[name as 'number' | 'minor' | 'stays']).join(' ');
+const classOf = <Row,>(column: Column<Row>): string => (['number', 'minor', 'wraps', 'stays'] as const).filter((name) => column[name]).join(' ');
 
 /** A real table with a caption for those who do not see the tab it is in. */
 export function Table<Row>(props: { caption: string; columns: readonly Column<Row>[]; rows: readonly Row[]; rowKey: (row: Row) => string; empty: string }) {

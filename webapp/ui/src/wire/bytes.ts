@@ -47,3 +47,7 @@ export function equal(left: Uint8Array, right: Uint8Array): boolean {
 export function utf8(text: string): Uint8Array {
   return new TextEncoder().encode(text);
 }
+
+export function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

@@ -1,6 +1,7 @@
 // Encodes and decodes every message by the tables of messages.ts. Strict: `decode` throws a WireError, with the reason
 // of the first failing check of docs/protocol.md, for every frame that is not exactly one well-formed message.
 
+import { viewOf } from './bytes';
 import { MESSAGES, SCHEMA_ID, SCHEMA_VERSION } from './messages';
 import type { Message, ReasonCode } from './messages';
 
@@ -259,8 +260,4 @@ function nameOf(values: EnumTable, field: string, value: number): string {
 function readInteger(view: DataView, offset: number, size: number): number {
   if (size === 1) return view.getUint8(offset);
   return size === 2 ? view.getUint16(offset, true) : view.getUint32(offset, true);
-}
-
-export function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

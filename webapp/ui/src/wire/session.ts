@@ -4,8 +4,8 @@
 //
 // Signing may be asynchronous, so the challenge comes back as an event: sign `bytes`, then call `establish`.
 
-import { concat, equal } from './bytes';
-import { WireError, decode, encode, viewOf } from './codec';
+import { concat, equal, viewOf } from './bytes';
+import { WireError, decode, encode } from './codec';
 import type { EstablishmentAck, Message, ReasonCode } from './messages';
 import { SIGNATURE_BYTES, signedBytes, withSignature } from './signing';
 

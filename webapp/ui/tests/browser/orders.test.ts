@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { decode } from '../../src/wire/codec';
 import type { Command } from '../../src/wire/messages';
 import { fromHex } from '../../src/wire/bytes';
-import { make, open, openAccount, sendOrder, text, useBrowser } from './kit';
+import { make, open, openAccount, sendOrder, synced, text, useBrowser } from './kit';
 
 useBrowser();
 
@@ -192,6 +192,54 @@ describe('advanced options', () => {
     await page.waitForSelector('.toast:has-text("Order filled")');
     await context.close();
   });
+});
+
+it('all terms are known after a reload, and amends keep to them', async () => {
+  const { page, context, faults } = await open();
+  await openAccount(page);
+  await page.click('.sides [data-value="sell"]');
+  await waiting(page, 'trailing_stop');
+  await page.fill('#size', '0.01');
+  await page.fill('#trail', '2.5');
+  await sendOrder(page);
+  await rowHas(page, 'trails 2.5 %');
+  await page.click('.order-form [data-value="limit"]');
+  await page.click('.sides [data-value="buy"]');
+  await page.fill('#price', '50000');
+  await page.fill('#size', '0.1');
+  await page.click('.check:has-text("Post-only")');
+  await page.click('.check:has-text("Slide")');
+  await page.click('.advanced summary');
+  await page.selectOption('.advanced select', 'decrement');
+  await sendOrder(page);
+  await rowHas(page, 'limit · post-only, slides');
+  await page.click('.check:has-text("Post-only")');
+  await page.fill('#price', '49000');
+  await page.click('.advanced .check:has-text("With a stop")');
+  await page.fill('#pair-trigger', '70000');
+  await sendOrder(page);
+  await page.waitForSelector('#tab-orders .count:text-is("4")');
+
+  await page.reload();
+  await synced(page);
+  await page.waitForSelector('#tab-orders .count:text-is("4")');
+  await rowHas(page, 'trails 2.5 %');
+  expect(await page.locator('#tab-panel td:has-text("one cancels the other: order")').count()).toBe(2);
+  const row = (wanted: string) => page.locator(`#tab-panel tbody tr:has(td:has-text("${wanted}"))`);
+  await row('trails 2.5 %').locator('button[aria-label^="Amend"]').click();
+  await page.fill('input[aria-label^="New trigger"]', '3');
+  await page.keyboard.press('Enter');
+  await page.click('dialog .submit');
+  await rowHas(page, 'trails 3 %');
+  expect((await sent())[0]).toMatchObject({ kind: 'amend', trailPpm: 30_000, triggerTicks: 0n, selfTradePrevention: 'cancelNewest' });
+  await row('post-only, slides').locator('button[aria-label^="Amend"]').click();
+  await page.fill('input[aria-label^="New price"]', '49500');
+  await page.keyboard.press('Enter');
+  await page.click('dialog .submit');
+  await rowHas(page, '49,500.0');
+  expect((await sent())[0]).toMatchObject({ kind: 'amend', options: ['postOnly', 'slide'], selfTradePrevention: 'decrement' });
+  expect(faults).toEqual([]);
+  await context.close();
 });
 
 it('a refused order is in the history with the reason', async () => {

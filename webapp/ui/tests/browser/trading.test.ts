@@ -137,6 +137,40 @@ describe('orders', () => {
     await context.close();
   });
 
+  it('all fills are exported, with its progress, also by a page whose session is over', async () => {
+    const { page, context } = await open();
+    await openAccount(page);
+    await make('older-fills?value=2400');
+    await page.click('.order-form [data-value="market"]');
+    await page.fill('#size', '0.01');
+    await sendOrder(page);
+    await page.waitForSelector('.toast:has-text("Order filled")');
+    await page.click('#tab-fills');
+    await make('forget-session');
+    let release = () => undefined as void;
+    const held = new Promise<void>((resolve) => (release = resolve));
+    await page.route('**/fills?*cursor=1000*', async (route) => {
+      await held;
+      await route.continue();
+    });
+    const download = page.waitForEvent('download');
+    await page.click('button:text-is("CSV")');
+    await page.waitForSelector('button:text-is("CSV… 1,000")');
+    release();
+    const rows = readFileSync(await (await download).path(), 'utf8').trim().split('\r\n');
+    expect(rows[0]).toMatch(/^time,market,side,price,qty,fee,liquidity,trade_id,order_id,/);
+    expect(rows.length).toBeGreaterThanOrEqual(2402);
+    expect(new Set(rows).size).toBe(rows.length);
+    await page.waitForSelector('.toast:has-text("fills.csv saved")');
+    await page.click('.check:has-text("Only BTC-USD")');
+    const [fewer] = await Promise.all([page.waitForEvent('download'), page.click('button:text-is("CSV")')]);
+    const market = readFileSync(await fewer.path(), 'utf8');
+    expect(market.includes('ETH-USD')).toBe(false);
+    expect(market.trim().split('\r\n').length).toBe(rows.length - 480);
+    await make('older-fills?value=0');
+    await context.close();
+  });
+
   it('can be placed and cancelled with the keyboard alone', async () => {
     const { page, context } = await open();
     await openAccount(page);

@@ -10,8 +10,8 @@ import type { MarketInfo } from '../../src/market/market';
 import { phaseOf } from '../../src/market/phase';
 import type { Phase } from '../../src/market/phase';
 import { keyId } from '../../src/verification/note';
-import { concat, toBase64, toHex, utf8 } from '../../src/wire/bytes';
-import { decode, encode, viewOf } from '../../src/wire/codec';
+import { concat, toBase64, toHex, utf8, viewOf } from '../../src/wire/bytes';
+import { decode, encode } from '../../src/wire/codec';
 import type { Command, ExecutionReport, ReasonCode } from '../../src/wire/messages';
 
 ed.hashes.sha512 = sha512;
@@ -92,6 +92,8 @@ interface Resting {
   triggerTicks: bigint;
   displayLots: bigint;
   expireNs: bigint;
+  trail: { ticks: bigint; ppm: number };
+  pairId: bigint | null;
 }
 
 interface Level {
@@ -304,6 +306,8 @@ export class FakeExchange {
   readonly accounts = new Map<string, bigint>();
   readonly balances = new Map<number, bigint>();
   readonly fills: Record<string, unknown>[] = [];
+  /** Those that the feed does not tell any more. */
+  olderFills: Record<string, unknown>[] = [];
   readonly log = new Tree();
   readonly frames: Uint8Array[] = [];
   readonly settlement = new Tree();
@@ -323,6 +327,25 @@ export class FakeExchange {
   constructor() {
     this.append(utf8('genesis'));
     for (let index = 0; index < 40; index++) this.append(utf8(`record ${index}`));
+  }
+
+  makeOlderFills(count: number): void {
+    this.olderFills = Array.from({ length: count }, (_, index) => ({
+      trade_id: String(1_000_000 - index), order_id: '1', client_order_id: '0', market: index % 5 ? 'BTC-USD' : 'ETH-USD', side: 'buy', price: '60000.0', qty: '0.0001', fee: '0.000001',
+      liquidity: 'maker', time: nowText(Date.UTC(2026, 0, 1) - index * 1000), record_no: '1', seq: '1',
+    }));
+  }
+
+  /** The markets of now. */
+  infos(): MarketInfo[] {
+    return [...this.markets.values()].map((fake) => fake.info);
+  }
+
+  /** A market that is new, or has other sizes. */
+  define(info: MarketInfo, price: number): FakeMarket {
+    const fake = new FakeMarket(info, price);
+    this.markets.set(info.symbol, fake);
+    return fake;
   }
 
   append(frame: Uint8Array): bigint {
@@ -374,7 +397,10 @@ export class FakeExchange {
       order_id: String(order.orderId), client_order_id: String(order.clientOrderId), market: market.info.symbol, side: order.side, type: order.type, time_in_force: snake(order.terms.timeInForce),
       trigger: order.waits ? snake(order.terms.trigger) : '', trigger_price: order.waits ? one.priceText(order.triggerTicks) : '',
       display_qty: order.displayLots ? one.sizeText(order.displayLots) : '', expire_time: order.expireNs ? nowText(Number(order.expireNs / 1_000_000n)) : '',
-      hidden: order.terms.options.includes('hidden'), paired: false,
+      trail: order.waits && order.terms.trigger === 'trailing' && order.trail.ticks ? one.priceText(order.trail.ticks) : '', trail_ppm: order.waits ? order.trail.ppm : 0,
+      hidden: order.terms.options.includes('hidden'), post_only: order.postOnly, slide: order.terms.options.includes('slide'), on_reference: order.terms.options.includes('onReference'),
+      self_trade_prevention: snake(order.terms.selfTradePrevention), min_qty: '', max_notional: '', paired: order.pairId !== null && market.resting.has(order.pairId),
+      pair_order_id: order.pairId !== null && market.resting.has(order.pairId) ? String(order.pairId) : '',
       price: one.priceText(order.ticks), qty: one.sizeText(order.lots), leaves_qty: one.sizeText(order.leaves), cum_qty: one.sizeText(order.lots - order.leaves), status,
       time: order.time, record_no: String(this.frames.length - 1),
     };
@@ -480,7 +506,8 @@ export class FakeExchange {
       order.ticks = command.priceTicks || order.ticks;
       order.lots = command.qtyLots || order.lots;
       order.leaves = order.lots - filled;
-      order.triggerTicks = command.triggerTicks || order.triggerTicks;
+      if (order.terms.trigger !== 'trailing') order.triggerTicks = command.triggerTicks || order.triggerTicks;
+      else if (command.triggerTicks || command.trailPpm) order.trail = { ticks: command.triggerTicks, ppm: command.trailPpm };
       order.displayLots = command.displayQtyLots || order.displayLots;
       order.expireNs = command.expireTimeNs || order.expireNs;
       if (!order.waits) fake.shift(order.side, order.ticks, order.leaves);
@@ -492,8 +519,10 @@ export class FakeExchange {
     const order: Resting = {
       orderId: this.#seq, clientOrderId: command.clientOrderId, side, ticks: command.priceTicks, lots, leaves: lots, type: command.orderType,
       postOnly: command.options.includes('postOnly'), time: nowText(), terms: command, waits: command.trigger !== 'none', displayLots: command.displayQtyLots, expireNs: command.expireTimeNs,
-      triggerTicks: this.#firstTrigger(fake, command),
+      triggerTicks: this.#firstTrigger(fake, command), trail: { ticks: command.trigger === 'trailing' ? command.triggerTicks : 0n, ppm: command.trailPpm }, pairId: null,
     };
+    const other = command.options.includes('ocoWithPrevious') ? fake.resting.get(this.#seq - 1n) : undefined;
+    if (other) [order.pairId, other.pairId] = [other.orderId, order.orderId];
     const spent = side === 'buy' ? fake.info.quote_asset_id : fake.info.base_asset_id;
     if (this.refuseNext) {
       this.refuseNext = false;

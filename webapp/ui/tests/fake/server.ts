@@ -51,6 +51,8 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
   let updatesPerSecond = 0;
   let fault: string | null = null;
   let quiet = false;
+  /** Whether the session of the page is over. */
+  let forgotten = false;
   const first = [...exchange.markets.values()][0]!;
 
   const send = (client: Client, message: object) => client.socket.readyState === 1 && client.socket.send(JSON.stringify(message));
@@ -96,6 +98,8 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
         return void send(client, { ...common, seq: '1', trades: fake!.trades.slice(0, 100) });
       case 'candles':
         return void send(client, { ...common, interval: one.interval, seq: '1', candles: [...fake!.bars.values()] });
+      case 'definitions':
+        return void send(client, { ...common, assets: ASSETS, markets: exchange.infos() });
       case 'ticker':
         return void send(client, { ...common, tickers: [...exchange.markets.values()].map((each) => each.ticker()) });
       case 'checkpoints':
@@ -210,10 +214,22 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
       else if (parts[1] === 'book') return json({ bids: first.rows('buy'), asks: first.rows('sell') });
       else if (parts[1] === 'trade') tell(exchange.tradeAt(first, first.market.ticksOf(value)));
       else if (parts[1] === 'refuse') exchange.refuseNext = true;
+      else if (parts[1] === 'older-fills') exchange.makeOlderFills(Number(value));
+      else if (parts[1] === 'forget-session') forgotten = true;
       else if (parts[1] === 'expire') tell(exchange.expire());
       else if (parts[1] === 'phase') {
         first.setPhase(JSON.parse(value) as object);
         bookUpdate(first);
+      }
+      else if (parts[1] === 'define') {
+        const { price, young, ...info } = JSON.parse(value) as { price: number; symbol: string; young?: boolean };
+        const like = exchange.markets.get('ETH-USD')!.info;
+        const known = exchange.markets.get(info.symbol)?.info;
+        const market = { ...like, market_id: exchange.markets.size + 1, ...known, ...info };
+        const made = exchange.define({ ...market, sizes_no: known ? (known.sizes_no ?? 0) + 1 : 0 }, price);
+        if (young) for (const minute of [...made.bars.keys()].slice(0, -3)) made.bars.delete(minute);
+        toAll('definitions', undefined, { channel: 'definitions', type: 'update', assets: [], markets: [exchange.markets.get(info.symbol)!.info] });
+        for (const client of clients) for (const one of client.subscriptions.values()) if (one.market === info.symbol) snapshot(client, one);
       }
       else if (parts[1] === 'last-batch') return json({ frame: toHex(exchange.frames.findLast((one) => one.length > 100)!) });
       else if (parts[1] === 'cut') for (const client of clients) client.socket.terminate();
@@ -234,7 +250,7 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
     }
     const [what, one, two, three] = parts.slice(2);
     const hex = (hashes: Uint8Array[]) => hashes.map(toHex);
-    const authorised = request.headers.authorization === `Bearer ${TOKEN}`;
+    const authorised = request.headers.authorization === `Bearer ${TOKEN}` && !forgotten;
     const refused = (status: number, code: string) => json({ type: 'about:blank', title: code, status, code, detail: 'The fake exchange does not answer this.' }, status);
     switch (what) {
       case 'version':
@@ -243,7 +259,7 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
           checkpoint_origin: ORIGIN,
         });
       case 'markets':
-        return json({ markets: MARKETS });
+        return json({ markets: exchange.infos() });
       case 'assets':
         return json({ assets: ASSETS });
       case 'demo':
@@ -274,7 +290,10 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
         });
       }
       case 'sessions': {
-        if (one) return json({ token: TOKEN });
+        if (one) {
+          forgotten = false;
+          return json({ token: TOKEN });
+        }
         const { public_key: publicKey } = JSON.parse(body) as { public_key: string };
         const frame = encode({
           message: 'Establish', signature: new Uint8Array(64), publicKey: fromHex(publicKey), challenge: new Uint8Array(32), heartbeatIntervalMs: 1000, options: [], lastReportSeq: 0n,
@@ -283,7 +302,12 @@ export async function serve(port = 0, host = '127.0.0.1'): Promise<FakeServer> {
       }
       case 'orders':
       case 'fills':
-        return authorised ? json({ [what]: what === 'fills' ? exchange.fills : [] }) : refused(401, 'UNAUTHORIZED');
+        if (!authorised) return refused(401, 'UNAUTHORIZED');
+        {
+          const [from, limit] = [Number(url.searchParams.get('cursor') ?? 0), Number(url.searchParams.get('limit') ?? 100)];
+          const rows = what === 'fills' ? [...exchange.fills, ...exchange.olderFills] : [];
+          return json({ [what]: rows.slice(from, from + limit), next_cursor: from + limit < rows.length ? String(from + limit) : null });
+        }
       default:
         return refused(404, 'NOT_FOUND');
     }

@@ -17,10 +17,12 @@ function kill(name: string): void {
   process.kill(processes[name]!.pid, 'SIGKILL');
 }
 
-async function setState(state: string): Promise<void> {
-  const answer = await fetch(`${process.env.ZX_LIVE_ADMIN}/markets/BTC-USD/state`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ state }) });
-  expect(answer.status, await answer.text()).toBe(200);
+async function admin(path: string, body: object): Promise<void> {
+  const answer = await fetch(`${process.env.ZX_LIVE_ADMIN}${path}`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
+  expect(answer.ok, await answer.text()).toBe(true);
 }
+
+const setState = (state: string, market = 'BTC-USD') => admin(`/markets/${market}/state`, { state });
 
 async function limit(page: Page, price: string, size: string): Promise<void> {
   await page.click('.sides [data-value="buy"]');
@@ -98,11 +100,13 @@ describe('orders', () => {
     await rowHas(page, 'iceberg');
     await page.fill('#display', '');
     await page.click('.advanced .check:has-text("Hidden")');
+    await page.click('.check:has-text("Post-only")');
     await page.selectOption('#tif', 'day');
     await page.fill('#price', '44000');
     await sendOrder(page);
-    await rowHas(page, 'hidden');
+    await rowHas(page, 'limit · day · post-only · hidden');
     await page.click('.advanced .check:has-text("Hidden")');
+    await page.click('.check:has-text("Post-only")');
     await page.click('.advanced .check:has-text("With a stop")');
     await page.fill('#pair-trigger', '70000');
     await page.fill('#price', '43000');
@@ -128,10 +132,20 @@ describe('orders', () => {
     await page.reload();
     await synced(page);
     await page.waitForSelector('#tab-orders .count:text-is("8")');
-    for (const told of ['iceberg', 'hidden', 'pair', '≥ 60,000.00', 'take profit', 'trailing stop', 'stop limit', '2099-12-31 12:00:00']) await rowHas(page, told);
+    for (const told of ['iceberg', 'limit · day · post-only · hidden', 'one cancels the other: order', '≥ 60,000.00', 'take profit', 'trails 2.5 %', 'stop limit', '2099-12-31 12:00:00'])
+      await rowHas(page, told);
+    await page.locator('#tab-panel tbody tr:has(td:has-text("trails 2.5 %")) button[aria-label^="Amend"]').click();
+    await page.fill('input[aria-label^="New trigger"]', '4');
+    await page.keyboard.press('Enter');
+    await page.click('dialog .submit');
+    await rowHas(page, 'trails 4 %');
     await page.click('button:text-is("Cancel all")');
     await page.click('dialog button:has-text("All markets")');
     await page.waitForSelector('#tab-orders .count', { state: 'detached' });
+    await page.reload();
+    await synced(page);
+    await page.click('#tab-history');
+    for (const told of ['iceberg', 'limit · day · post-only · hidden', 'trailing stop', 'pair']) await rowHas(page, told);
     expect(faults).toEqual([]);
     await context.close();
   });
@@ -149,6 +163,39 @@ it('a halted market is explained, and orders go on when it is continuous again',
   await page.waitForSelector('.state-note', { state: 'detached' });
   await limit(page, '40000', '0.1');
   await rowHas(page, '40,000.00');
+  await context.close();
+});
+
+it('a new asset, a new market and other sizes are there without a reload', async () => {
+  const { page, context, faults } = await open();
+  await openAccount(page);
+  await admin('/assets', { symbol: 'GOLD', decimals: 4 });
+  await admin('/markets', { symbol: 'GOLD-USD', base: 'GOLD', quote: 'USD', tick_size: '0.05', lot_size: '0.001' });
+  await page.click('#tab-balances');
+  await page.click('#tab-panel .empty:has-text("None yet of GOLD") button');
+  await rowHas(page, '100.0000');
+  await page.waitForSelector('#tab-panel .empty', { state: 'detached' });
+  await page.click('#tab-orders');
+  await page.keyboard.press('/');
+  await page.click('.market-list :text-is("GOLD-USD")');
+  await page.waitForSelector('.ladder:not([data-stale])');
+  await limit(page, '1900.05', '0.125');
+  await rowHas(page, '1,900.05');
+  await page.waitForSelector('.level[data-own]');
+  await page.click('button[aria-label^="Cancel order"]');
+  await page.waitForSelector('.empty:has-text("No open orders")');
+  await setState('closed', 'GOLD-USD');
+  await page.waitForSelector('.state-note:has-text("GOLD-USD is closed")');
+  await admin('/markets/GOLD-USD/sizes', { tick_size: '0.5', lot_size: '0.01' });
+  await page.waitForSelector('label[for="price"]:has-text("steps of 0.5")');
+  await setState('continuous', 'GOLD-USD');
+  await page.waitForSelector('.ladder:not([data-stale])');
+  await page.fill('#price', '1900.05');
+  await page.waitForSelector('#price-problem:has-text("1900.0 or 1900.5")');
+  await limit(page, '1900.5', '0.12');
+  await rowHas(page, '1,900.5');
+  await page.waitForSelector('.level[data-own]');
+  expect(faults).toEqual([]);
   await context.close();
 });
 

@@ -41,7 +41,7 @@ describe('what may be changed', () => {
     [STOP, ['price', 'size', 'trigger']],
     [{ ...STOP, type: 'limit', time_in_force: 'gtc' }, ['price', 'size', 'trigger', 'display']],
     [{ ...STOP, trigger: 'trailing' }, ['price', 'size']],
-    [{ ...STOP, trigger: 'trailing', trail: '2', trail_unit: 'percent' as const }, ['price', 'size', 'trigger']],
+    [{ ...STOP, trigger: 'trailing', trail_ppm: 20_000 }, ['price', 'size', 'trigger']],
   ] as [Partial<Order>, AmendField[]][])('of %o', (order, fields) => {
     expect((['price', 'size', 'trigger', 'display', 'expiry'] as const).filter((field) => mayAmend(orderOf(order), field)).sort()).toEqual([...fields].sort());
   });
@@ -60,12 +60,12 @@ describe('what is sent', () => {
 
   it('the trigger of an order that waits, in the unit that it has', () => {
     expect(amend(STOP, { trigger: '62000' })).toMatchObject({ keepsPlace: true, command: { triggerTicks: 124_000n, trailPpm: 0, options: [] } });
-    expect(amend({ ...STOP, trigger: 'trailing', trail: '2', trail_unit: 'percent' }, { trigger: '3' })).toMatchObject({ command: { triggerTicks: 0n, trailPpm: 30_000 } });
-    expect(amend({ ...STOP, trigger: 'trailing', trail: '500.0', trail_unit: 'price' }, { trigger: '600' })).toMatchObject({ command: { triggerTicks: 1200n, trailPpm: 0 } });
+    expect(amend({ ...STOP, trigger: 'trailing', trail_ppm: 20_000 }, { trigger: '3' })).toMatchObject({ command: { triggerTicks: 0n, trailPpm: 30_000 } });
+    expect(amend({ ...STOP, trigger: 'trailing', trail: '500.0' }, { trigger: '600' })).toMatchObject({ command: { triggerTicks: 1200n, trailPpm: 0 } });
   });
 
   it('options and self-trade prevention as the order had them, options not to a market that collects', () => {
-    expect(amend({ post_only: true, slide: true, self_trade: 'decrement' }, { size: '2' })).toMatchObject({ command: { options: ['postOnly', 'slide'], selfTradePrevention: 'decrement' } });
+    expect(amend({ post_only: true, slide: true, self_trade_prevention: 'decrement' }, { size: '2' })).toMatchObject({ command: { options: ['postOnly', 'slide'], selfTradePrevention: 'decrement' } });
     expect(amend({ post_only: true }, { size: '2' }, { state: 'auction' })).toMatchObject({ command: { options: [] } });
     expect(amend(STOP, { size: '0.4' })).toMatchObject({ command: { options: [], selfTradePrevention: 'cancelNewest' } });
   });
@@ -80,7 +80,7 @@ describe('what is wrong, in words', () => {
     ['showing more than there is', {}, { display: '1.5' }, /more than its size/],
     ['showing everything by an empty field', { display_qty: '0.1000' }, { display: '' }, /To show all of it/],
     ['a trigger that is met', STOP, { trigger: '59000' }, /above 60,000/],
-    ['a distance of everything', { ...STOP, trigger: 'trailing', trail: '2', trail_unit: 'percent' }, { trigger: '100' }, /below 100 %/],
+    ['a distance of everything', { ...STOP, trigger: 'trailing', trail_ppm: 20_000 }, { trigger: '100' }, /below 100 %/],
     ['an end that is over', { time_in_force: 'gtd', expire_time: '2026-01-02T00:00:00Z' }, { expiry: '2025-12-31T00:00:00' }, /ahead/],
     ['post-only that would trade', { post_only: true }, { price: '60000.5' }, /Post-only would trade: price below 60000.5/],
   ];
@@ -115,7 +115,7 @@ it('an accepted amend changes the terms that no report repeats', () => {
   };
   expect(terms({}, { display: '0.1', size: '2' })).toEqual({ display_qty: '0.1000' });
   expect(terms(STOP, { trigger: '62000' })).toEqual({ trigger_price: '62000.0' });
-  expect(terms({ ...STOP, trigger: 'trailing', trail: '2', trail_unit: 'percent' }, { trigger: '2.5' })).toEqual({ trail: '2.5' });
+  expect(terms({ ...STOP, trigger: 'trailing', trail_ppm: 20_000 }, { trigger: '2.5' })).toEqual({ trail: '', trail_ppm: 25_000 });
   expect(terms({ time_in_force: 'gtd', expire_time: '2026-01-02T00:00:00Z' }, { expiry: '2026-01-03T00:00:00' })).toEqual({ expire_time: '2026-01-03T00:00:00.000Z' });
 });
 

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { Book } from '../../src/market/book';
 import { crc32 } from '../../src/market/crc32';
-import { EMPTY_DRAFT, assess, bandTicks, commandsOf, mayHaveMinimum, summaryOf, tifOf, tifsOf, waitsAbove } from '../../src/market/draft';
+import { commandsOf, summaryOf } from '../../src/market/commands';
+import { EMPTY_DRAFT, assess, bandTicks, mayHaveMinimum, tifOf, tifsOf, waitsAbove } from '../../src/market/draft';
 import type { Assessment, Conditions, Draft } from '../../src/market/draft';
 import { Market } from '../../src/market/market';
 import type { MarketInfo } from '../../src/market/market';

@@ -1,6 +1,10 @@
 import { beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { meanTicks } from '../../src/market/decimal';
 import { Market } from '../../src/market/market';
+import { QueueEstimate } from '../../src/market/queue';
+import { allPages } from '../../src/net/api';
 import type { Fill, Order } from '../../src/net/api';
+import { fineTerms, kindOf, outcomeOf, whyOf } from '../../src/state/terms';
 import type { ExecutionReport } from '../../src/wire/messages';
 
 // The store keeps settings, which need a browser.
@@ -46,6 +50,12 @@ describe('own orders from two sources', () => {
     expect(store.openOrders.value.get('10')).toMatchObject({ time: '2026-01-01T00:00:00Z', record_no: '5', post_only: true });
   });
 
+  it('what the exchange has forgotten about an order is kept', () => {
+    orders.takeOrders([order({ type: 'limit', post_only: true, slide: false, self_trade_prevention: 'decrement', paired: true })], false);
+    orders.takeOrders([order({ type: 'limit', post_only: null, slide: null, self_trade_prevention: '', paired: false, record_no: '9' })], false);
+    expect(store.openOrders.value.get('10')).toMatchObject({ post_only: true, slide: false, self_trade_prevention: 'decrement', paired: false });
+  });
+
   it('history completes open orders and fills the past, newest report first', () => {
     orders.takeOrders([order({ time: '', record_no: '' })], true);
     orders.takeHistory([
@@ -79,7 +89,7 @@ describe('own orders from two sources', () => {
     orders.takeOrders([order({ record_no: '6', type: 'market', trigger: '', trigger_price: '' })], false);
     expect(store.openOrders.value.get('10')).toMatchObject({ trigger: '', triggered: true });
     orders.takeOrders([order({ record_no: '7', status: 'filled', leaves_qty: '0', type: '' })], false);
-    expect(orders.outcomeOf(store.pastOrders.value[0]!)).toBe('triggered, filled');
+    expect(outcomeOf(store.pastOrders.value[0]!)).toBe('triggered, filled');
   });
 
   it('the same fill counts once', () => {
@@ -88,6 +98,27 @@ describe('own orders from two sources', () => {
     orders.takeFills([fill, { ...fill, trade_id: '4', time: '3' }]);
     expect(store.fills.value.map((one) => one.trade_id)).toEqual(['4', '3']);
   });
+});
+
+it('pages are asked for until there is none left', async () => {
+  const asked: string[] = [];
+  const counts: number[] = [];
+  const pages = [['a', 'b'], ['c'], []].map((rows, at) => ({ rows, next_cursor: at < 2 ? `${at}=` : null }));
+  const get = (path: string) => {
+    asked.push(path);
+    return Promise.resolve(pages[asked.length - 1] as never);
+  };
+  expect(await allPages<string>(get, '/fills', 'rows', (rows) => counts.push(rows))).toEqual(['a', 'b', 'c']);
+  expect(asked).toEqual(['/fills?limit=1000', '/fills?limit=1000&cursor=0%3D', '/fills?limit=1000&cursor=1%3D']);
+  expect(counts).toEqual([2, 3, 3]);
+});
+
+it('of reports the newest of each order is how it stands', () => {
+  const reports = [
+    order({ order_id: '9', status: 'rejected', leaves_qty: '0' }), order({ order_id: '9', status: 'open', leaves_qty: '0.5' }), order({ order_id: '8', status: 'filled', leaves_qty: '0' }),
+    order({ order_id: '8' }), order({ order_id: '0', status: 'rejected', seq: '7' }), order({ order_id: '0', status: 'rejected', side: '' as 'buy', seq: '6' }),
+  ];
+  expect([...orders.currentOf(reports).values()].map((one) => [one.order_id, one.status])).toEqual([['9', 'open'], ['8', 'filled'], ['0', 'rejected']]);
 });
 
 it('a report becomes an order and a fill in decimals', () => {
@@ -112,11 +143,12 @@ it.each([
   [{ status: 'expired', reason: 'ORDER_EXPIRED' }, 'expired', /./],
   [{ status: 'rejected', reason: 'INSUFFICIENT_FUNDS' }, 'refused', /balance/],
   [{ status: 'cancelled', reason: 'FOK_NOT_FILLABLE', triggered: true }, 'triggered, not fillable', /./],
+  [{ status: 'filled', type: 'market', trigger: 'stop' }, 'triggered, filled', ''],
   [{ status: 'cancelled', reason: 'ONE_CANCELS_OTHER' }, 'cancelled by its pair', /./],
 ] as [Partial<Order>, string, string | RegExp][])('an order that ended as %o', (change, outcome, why) => {
-  expect(orders.outcomeOf(order(change))).toBe(outcome);
-  if (why === '') expect(orders.whyOf(order(change))).toBe('');
-  else expect(orders.whyOf(order(change))).toMatch(why);
+  expect(outcomeOf(order(change))).toBe(outcome);
+  if (why === '') expect(whyOf(order(change))).toBe('');
+  else expect(whyOf(order(change))).toMatch(why);
 });
 
 it.each([
@@ -126,12 +158,38 @@ it.each([
   [{ type: 'market', trigger: 'trailing', time_in_force: 'fok' }, 'trailing stop · fill or kill'],
   [{ type: 'limit', time_in_force: 'gtd', display_qty: '0.1', post_only: true }, 'limit · till date · post-only · iceberg'],
   [{ type: 'limit', hidden: true, paired: true }, 'limit · hidden · pair'],
+  [{ type: 'limit', post_only: true, slide: true }, 'limit · post-only, slides'],
+  [{ type: 'market', trigger: 'take_profit', time_in_force: 'ioc', on_reference: true }, 'take profit · on reference'],
 ] as [Partial<Order>, string][])('the kind of %o', (change, kind) => {
-  expect(orders.kindOf(order(change))).toBe(kind);
+  expect(kindOf(order(change))).toBe(kind);
+});
+
+it('what is said about one order has one toast, and all of it is in the activity', () => {
+  store.notify('info', 'Order accepted', '', 'order 1');
+  store.notify('info', 'Order accepted', '', 'order 2');
+  store.notify('good', 'Partly filled', '', 'order 1');
+  store.notify('info', 'Something else');
+  store.notify('good', 'Order filled', '', 'order 1');
+  expect(store.toasts.value.map((one) => [one.text, one.about])).toEqual([['Order accepted', 'order 2'], ['Something else', ''], ['Order filled', 'order 1']]);
+  expect(store.activity.value.length).toBe(5);
+  for (const one of store.toasts.value) store.dismiss(one.id);
+});
+
+it('a mean price is weighed and rounded to a tick', () => {
+  expect(meanTicks([])).toBe(0n);
+  expect(meanTicks([[100n, 1n], [104n, 3n]])).toBe(103n);
+  expect(meanTicks([[1n, 1n], [2n, 1n]])).toBe(2n);
+});
+
+it('what the kind of an order does not say', () => {
+  expect(fineTerms(order({ type: 'limit', self_trade_prevention: 'cancel_newest', post_only: true }))).toBe('');
+  expect(fineTerms(order({ pair_order_id: '12', min_qty: '0.5', self_trade_prevention: 'cancel_both' }))).toBe(
+    'one cancels the other: order 12; at least 0.5; self-trade: cancel both',
+  );
 });
 
 it('the estimate of the queue ahead only shrinks while an order keeps its price', () => {
-  const queue = new orders.QueueEstimate();
+  const queue = new QueueEstimate();
   expect(queue.estimate('1', 100, 5, 25)).toBe(20);
   expect(queue.estimate('1', 100, 5, 60)).toBe(20);
   expect(queue.estimate('1', 100, 5, 12)).toBe(7);

@@ -1,22 +1,23 @@
-// Own orders: those that are open, each amended and cancelled in its row, and those that are gone, with how they ended.
+// What the account has: orders that are open, each amended and cancelled in its row, those that are gone, with how they
+// ended, fills and balances.
 
 import { signal } from '@preact/signals';
 import { grouped } from '../market/decimal';
-import type { Order } from '../net/api';
+import type { Balance, Fill, Order } from '../net/api';
 import { editOf, mayAmend } from '../state/amend';
 import type { AmendField, Edit } from '../state/amend';
-import { amendOrder, assessEdit, cancelOrder } from '../state/controller';
-import { kindOf, outcomeOf, pastKey, whyOf } from '../state/orders';
+import { amendOrder, askForPlayMoney, assessEdit, cancelOrder } from '../state/entry';
+import { allFills, allPastOrders, exported } from '../state/export';
+import { pastKey } from '../state/orders';
+import { fineTerms, kindOf, outcomeOf, trailText, whyOf } from '../state/terms';
 import { settings } from '../state/settings';
-import { accountId, lifeOf, openOrders, pastOrders, symbol, timeText } from '../state/store';
+import { assets, balances, fills, lifeOf, notify, onlyThisMarket, openOrders, pastOrders, symbol, tab, timeText, version } from '../state/store';
 import { SideMark, Table, csv, download } from './bits';
 import type { Column } from './bits';
 
-export const onlyThisMarket = signal(false);
-export const inView = <Row extends { market: string }>(rows: readonly Row[]): readonly Row[] => (onlyThisMarket.value ? rows.filter((row) => row.market === symbol.value) : rows);
-export const noAccount = (text: string): string => (accountId.value === null ? 'Open an account to trade.' : text);
+const inView = <Row extends { market: string }>(rows: readonly Row[]): readonly Row[] => (onlyThisMarket.value ? rows.filter((row) => row.market === symbol.value) : rows);
 
-export function Life(props: { row: { record_no: string; market: string }; traded: boolean; tight?: boolean }) {
+function Life(props: { row: { record_no: string; market: string }; traded: boolean; tight?: boolean }) {
   const { stage, text } = lifeOf(props.row, props.traded);
   return (
     <span class="life" data-stage={stage} title={`${text}: accepted durably, matched, covered by a checkpoint that this page verified`}>
@@ -53,7 +54,7 @@ function EditCell(props: { order: Order; field: AmendField; text: string }) {
   const edit = editing.value;
   const { order, field } = props;
   if (!edit || !isEdited(order) || !mayAmend(order, field)) return <>{props.text}</>;
-  return (
+  const input = (
     <input
       class={`inline ${field}`}
       {...(field === 'expiry' ? { type: 'datetime-local', step: 1 } : { inputMode: 'decimal' as const })}
@@ -67,6 +68,7 @@ function EditCell(props: { order: Order; field: AmendField; text: string }) {
       }}
     />
   );
+  return field === 'trigger' && order.trail_ppm ? <span class="with-unit">{input} %</span> : input;
 }
 
 const SIGNS: Readonly<Record<string, readonly [rises: string, falls: string]>> = { stop: ['≥', '≤'], take_profit: ['≤', '≥'], trailing: ['≥', '≤'] };
@@ -76,11 +78,18 @@ function triggerText(order: Order): string {
   const sign = SIGNS[order.trigger ?? '']?.[order.side === 'buy' ? 0 : 1];
   if (!sign) return '';
   const at = order.trigger_price ? `${sign} ${grouped(order.trigger_price)}` : '';
-  const trail = order.trail ? `trails ${order.trail}${order.trail_unit === 'percent' ? ' %' : ''}` : order.trigger === 'trailing' ? 'trails' : '';
-  return [at, trail].filter(Boolean).join(', ');
+  const trail = order.trigger === 'trailing' ? `trails ${trailText(order)}${order.trail_ppm ? ' %' : ''}`.trim() : '';
+  // In two lines where there is no room for one, and no more.
+  return [at, trail].filter(Boolean).map((text) => text.replace(/ /g, '\u00a0')).join(', ');
 }
 
 const expiryText = (order: Order): string => (order.expire_time ? timeText.value(order.expire_time, true) : order.time_in_force === 'day' ? 'midnight UTC' : '');
+
+/** What kind of order it is; what else it has is said where one points. */
+function Kind(props: { order: Order }) {
+  const more = fineTerms(props.order);
+  return more ? <span class="more" title={more}>{kindOf(props.order)}<span class="unseen"> ({more})</span></span> : <>{kindOf(props.order)}</>;
+}
 
 /** What comes of the edit, or what is wrong with it. */
 function EditNote(props: { edit: Edit; order: Order }) {
@@ -101,7 +110,7 @@ export function OpenOrders() {
   /** A column only while some order has it, or may get it now. */
   const special = (name: string, field: AmendField, text: (order: Order) => string): Column<Order>[] =>
     rows.some(text) || (edited && mayAmend(edited, field))
-      ? [{ name, number: true, minor: !edited && field !== 'trigger', cell: (order) => <EditCell order={order} field={field} text={text(order)} /> }]
+      ? [{ name, number: true, wraps: true, minor: !edited && field !== 'trigger', cell: (order) => <EditCell order={order} field={field} text={text(order)} /> }]
       : [];
   const specials = [
     special('Trigger', 'trigger', triggerText),
@@ -118,12 +127,12 @@ export function OpenOrders() {
         caption="Open orders"
         rows={rows}
         rowKey={(order) => order.order_id}
-        empty={noAccount('No open orders.')}
+        empty="No open orders."
         columns={[
           ...optional({ name: 'Time', minor: true, cell: (order) => timeText.value(order.time) }, false),
           ...optional({ name: 'Market', minor: true, cell: (order) => order.market }, rows.some((order) => order.market !== symbol.value)),
           { name: 'Side', cell: (order) => <SideMark side={order.side} /> },
-          { name: 'Type', minor: true, cell: kindOf },
+          { name: 'Type', minor: true, cell: (order) => <Kind order={order} /> },
           ...specials[0],
           { name: 'Price', number: true, cell: (order) => <EditCell order={order} field="price" text={grouped(order.price)} /> },
           { name: 'Size', number: true, cell: (order) => <EditCell order={order} field="size" text={order.qty} /> },
@@ -143,20 +152,20 @@ function Actions(props: { order: Order }) {
   if (isEdited(order))
     return (
       <span class="actions">
-        <button type="button" class="small" onClick={() => saveEdit(order)}>
+        <button type="button" class="small save" aria-label={`Save order ${order.order_id}`} onClick={() => saveEdit(order)}>
           Save
         </button>
-        <button type="button" class="small" onClick={() => (editing.value = null)}>
+        <button type="button" class="small keep" aria-label={`Keep order ${order.order_id} as it is`} onClick={() => (editing.value = null)}>
           Keep
         </button>
       </span>
     );
   return (
     <span class="actions">
-      <button type="button" class="small" aria-label={`Amend order ${order.order_id}`} onClick={() => (editing.value = editOf(order, settings.value.clock === 'utc'))}>
+      <button type="button" class="small amend" aria-label={`Amend order ${order.order_id}`} onClick={() => (editing.value = editOf(order, settings.value.clock === 'utc'))}>
         Amend
       </button>
-      <button type="button" class="small" aria-label={`Cancel order ${order.order_id}`} onClick={() => cancelOrder(order)}>
+      <button type="button" class="small cancel" aria-label={`Cancel order ${order.order_id}`} onClick={() => cancelOrder(order)}>
         Cancel
       </button>
     </span>
@@ -169,12 +178,12 @@ export function OrderHistory() {
       caption="Order history"
       rows={inView(pastOrders.value)}
       rowKey={(order) => `${order.market} ${pastKey(order)}`}
-      empty={noAccount('No orders yet.')}
+      empty="No orders yet."
       columns={[
         { name: 'Time', minor: true, cell: (order) => timeText.value(order.time, true) },
         { name: 'Market', minor: true, cell: (order) => order.market },
         { name: 'Side', cell: (order) => <SideMark side={order.side} /> },
-        { name: 'Type', minor: true, cell: (order) => (order.type ? kindOf(order) : '') },
+        { name: 'Type', minor: true, cell: (order) => order.type && <Kind order={order} /> },
         { name: 'Price', number: true, cell: (order) => grouped(order.price) },
         { name: 'Size', number: true, cell: (order) => order.qty },
         { name: 'Filled', number: true, minor: true, cell: (order) => order.cum_qty },
@@ -194,11 +203,82 @@ export function OrderHistory() {
   );
 }
 
+export function Fills() {
+  return (
+    <Table<Fill>
+      caption="Fills"
+      rows={inView(fills.value)}
+      rowKey={(fill) => `${fill.market} ${fill.trade_id} ${fill.liquidity}`}
+      empty="No fills yet."
+      columns={[
+        { name: 'Time', minor: true, cell: (fill) => timeText.value(fill.time, true) },
+        { name: 'Market', minor: true, cell: (fill) => fill.market },
+        { name: 'Side', cell: (fill) => <SideMark side={fill.side} /> },
+        { name: 'Price', number: true, cell: (fill) => grouped(fill.price) },
+        { name: 'Size', number: true, cell: (fill) => fill.qty },
+        { name: 'Fee', number: true, minor: true, cell: (fill) => fill.fee },
+        { name: 'Liquidity', minor: true, cell: (fill) => fill.liquidity },
+        { name: 'Proof', cell: (fill) => <Life row={fill} traded /> },
+        { name: 'Record', number: true, minor: true, cell: (fill) => fill.record_no },
+      ]}
+    />
+  );
+}
+
+export function Balances() {
+  const missing = version.value?.demo ? assets.value.filter((asset) => !balances.value.some((one) => one.asset_id === asset.asset_id)) : [];
+  return (
+    <>
+      <Table<Balance>
+        caption="Balances"
+        rows={balances.value}
+        rowKey={(balance) => String(balance.asset_id)}
+        empty="No balances yet."
+        columns={[
+          { name: 'Asset', cell: (balance) => balance.asset },
+          { name: 'Total', number: true, cell: (balance) => grouped(balance.total) },
+          { name: 'Held by orders', number: true, cell: (balance) => grouped(balance.held) },
+          { name: 'Available', number: true, cell: (balance) => grouped(balance.available) },
+        ]}
+      />
+      {missing.length > 0 && (
+        <p class="empty">
+          None yet of {missing.map((asset) => asset.symbol).join(', ')}.{' '}
+          <button type="button" class="small" onClick={() => void askForPlayMoney()}>
+            Get play money
+          </button>
+        </p>
+      )}
+    </>
+  );
+}
+
 const COLUMNS = [
-  'time', 'market', 'side', 'type', 'time_in_force', 'price', 'qty', 'cum_qty', 'trigger', 'trigger_price', 'display_qty', 'expire_time', 'status', 'reason', 'order_id', 'client_order_id',
-  'record_no',
+  'time', 'market', 'side', 'type', 'time_in_force', 'price', 'qty', 'cum_qty', 'trigger', 'trigger_price', 'trail', 'trail_ppm', 'on_reference', 'display_qty', 'min_qty', 'max_notional',
+  'expire_time', 'hidden', 'post_only', 'slide', 'self_trade_prevention', 'paired', 'status', 'reason', 'order_id', 'client_order_id', 'record_no',
 ] as const;
 
-export function saveHistory(): void {
-  download('orders.csv', csv([COLUMNS, ...inView(pastOrders.value).map((order) => COLUMNS.map((name) => String(order[name] ?? '')))]), 'text/csv');
+const FILL_COLUMNS = ['time', 'market', 'side', 'price', 'qty', 'fee', 'liquidity', 'trade_id', 'order_id', 'client_order_id', 'record_no'] as const;
+
+/** Asks for all rows and offers them as a file. */
+async function save<Row extends { market: string }>(name: string, columns: readonly (keyof Row & string)[], all: () => Promise<readonly Row[]>): Promise<void> {
+  if (exported.value !== null) return;
+  try {
+    const rows = inView(await all());
+    download(name, csv([columns, ...rows.map((row) => columns.map((column) => String(row[column] ?? '')))]), 'text/csv');
+    notify('good', `${name} saved`, `${grouped(String(rows.length))} rows`);
+  } catch (error) {
+    notify('bad', `${name} could not be made`, error instanceof Error ? error.message : String(error));
+  }
+}
+
+/** CSV of everything that the exchange still tells; says how far it has come. */
+export function ExportButton() {
+  const rows = exported.value;
+  const saves = tab.value === 'fills' ? () => save<Fill>('fills.csv', FILL_COLUMNS, allFills) : () => save<Order>('orders.csv', COLUMNS, allPastOrders);
+  return (
+    <button type="button" class="small" aria-disabled={rows !== null} title="All of them, not only those that are listed" onClick={() => void saves()}>
+      {rows === null ? 'CSV' : `CSV… ${grouped(String(rows))}`}
+    </button>
+  );
 }
