@@ -82,7 +82,7 @@ def test_neither_optimisation_nor_process_decides_anything(tmp_path: Path, flags
 def test_whatever_breaks_is_noticed(build: Path, tmp_path: Path) -> None:
     """Every sentence that a check can say is said for some defect, and no field of the state goes unchecked."""
     said: set[str] = set()
-    for seed in (1, 5, 6):
+    for seed in (3, 10, 12):
         said |= set(
             run(build / "broken", written(tmp_path, *stream_of(seed, False, 1_500)), "5").splitlines()
         )
