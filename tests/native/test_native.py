@@ -26,6 +26,8 @@ from zexchange.engine_types import MalformedFrame
 from zexchange.genesis import Genesis, encode_symbol
 from zexchange.native import lib
 
+pytestmark = pytest.mark.timeout(600)  # it compiles, and that is slow on a busy machine
+
 HERE = Path(__file__).resolve().parent
 sha256_of_processor = bool(lib.sha256_of_processor())  # these programs have no other SHA-256
 FNV_OFFSET, FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
