@@ -20,9 +20,14 @@ from zexchange.limits import LINK_MESSAGE_BYTES_MAX
 from zexchange.matcher import link
 from zexchange.matcher.link import Entry, Kind, LinkMessageInvalid
 from zexchange.runtime.reactor import Reactor
+from zexchange.wire.messages import NotApplied, template_of
 
 PING_INTERVAL_MS = 500
 """How often a link is probed: a matcher that restarted is noticed within this time even if nobody trades."""
+
+QUERIES_IN_FLIGHT_MAX = 32
+"""Queries that a matcher has to answer at a time for one worker: an answer can take a tenth of a millisecond, and
+orders queue behind it."""
 
 _QUEUE_MESSAGES = 4_096
 _FOR_SESSIONS = frozenset({int(Kind.OPENED), int(Kind.FRAME), int(Kind.REPORTS)})
@@ -55,8 +60,15 @@ class ShardLink:
         """Of messages that the matcher has not dealt with."""
         return self._in_flight_bytes
 
+    @property
+    def query_room(self) -> int:
+        """How many more queries may be added now; none is lost but with the link."""
+        return QUERIES_IN_FLIGHT_MAX - self._queries
+
     def add(self, kind: Kind, session_id: int, payload: bytes = b"") -> None:
         """Queue an entry for the next message."""
+        if kind == Kind.QUERY:
+            self._queries += 1
         self._outbox.add(link.entry(kind, session_id, payload))
 
     def end_turn(self, verified_ns: int = 0) -> None:
@@ -102,6 +114,8 @@ class ShardLink:
                 (self.epoch,) = link.PONG.unpack(item.payload)
             elif item.kind in _FOR_SESSIONS:
                 entries.append(item)
+                if item.kind == Kind.FRAME and template_of(item.payload) != NotApplied.TEMPLATE_ID:
+                    self._queries -= 1
         return entries
 
     def _broken(self, why: str) -> LinkBroken:
@@ -115,6 +129,8 @@ class ShardLink:
         self._next_seq = 1
         self._in_flight: deque[tuple[int, int]] = deque()
         self._in_flight_bytes = 0
+        self._queries = 0
+        """Without an answer: each gets exactly one, which is a frame of its session, as a refused batch is."""
         self._next_ping_ms = 0
 
 
