@@ -229,9 +229,9 @@ class MatcherCore:
 
     @property
     def only_direct(self) -> bool:
-        """Nothing but frames of the ingress in this thread is waiting, and no session waits for its key to be
-        registered: the ingress may have the frames applied, and hand out their reports, itself."""
-        return not (self._queue or self._unknown or self._unbound or self._time_passes)
+        """Nothing but frames of the ingress in this thread is waiting: the ingress may have them applied, and hand
+        out their reports, itself. Before the reports of a batch that registers keys it calls `keys_registered`."""
+        return not (self._queue or self._unknown or self._time_passes)
 
     def direct_frames_added(self, identity: bytes, count: int) -> None:
         """The one ingress in this thread has put so many well-formed, verified frames into the inbox.
@@ -381,7 +381,7 @@ class MatcherCore:
         if self._unbound:
             exec_types = events[_EXEC_TYPE_OFFSET::EXECUTION_REPORT_BYTES]
             if any(exec_type in exec_types for exec_type in _BINDS_KEYS):
-                self._bind_registered()
+                self.keys_registered()
         self._trades.observe(events)
         by_number = self._by_number
         for number, entries in self.routes.collect(events, self.inbox.origins, first_record_no):
@@ -431,9 +431,9 @@ class MatcherCore:
         session.account_id = account_id
         self.routes.bind(session.slot, account_id)
 
-    def _bind_registered(self) -> None:
-        """Sessions that were there before their key was registered get their account's reports from now
-        on."""
+    def keys_registered(self) -> None:
+        """A durable batch has registered keys: sessions that were there before get their account's reports from now
+        on, those of this batch among them."""
         for public_key in list(self._unbound):
             account_id = self._engine.account_of_key(public_key)
             if account_id is not None:
