@@ -26,7 +26,7 @@ import msgspec
 from gateway.admission import Admission, AdmissionLimits
 from gateway.links import LinkBroken, ShardLink
 from zexchange.genesis import Genesis
-from zexchange.matcher.link import OPENED, Entry, Kind
+from zexchange.matcher.link import OPENED, REJECTED, Entry, Kind
 from zexchange.wire import messages
 from zexchange.wire.messages import (
     Buffer,
@@ -92,6 +92,7 @@ class Connection:
         "early",
         "ended",
         "established",
+        "evicted",
         "handle",
         "ip",
         "on_shards",
@@ -117,6 +118,8 @@ class Connection:
         self.on_shards = False
         """The matchers know the session."""
         self.established = False
+        self.evicted = False
+        """It made room for another one before it logged on: close it at once."""
         self.ended: ReasonCode | None = None
         """Set when the session is over: flush what is left and close."""
         self.scheduled_ms = 0
@@ -193,7 +196,10 @@ class Ingress:
     def connected(self, ip: str, *, challenge: bytes, server_time_ns: int, now_ms: int) -> Connection | bytes:
         """A new connection, or the frame to send before closing it at once if it is one too many."""
         self.counters.connections += 1
-        reason = self._admission.connected(ip)
+        oldest = self._admission.crowded_out(ip)
+        if oldest is not None:
+            self._evict(self._connections[oldest], now_ms)
+        reason = self._admission.connected(ip, self._next_session_id)
         if reason is not ReasonCode.NONE:
             self.counters.refused_connections += 1
             return EstablishmentReject(reason=reason).encode()
@@ -232,7 +238,11 @@ class Ingress:
             connection.ended = ReasonCode.NONE
         del self._connections[connection.session_id]
         self._touched.pop(connection.session_id, None)
-        self._admission.disconnected(connection.ip, established=connection.established)
+        self._admission.disconnected(
+            connection.ip,
+            connection.session_id,
+            unestablished=not (connection.established or connection.evicted),
+        )
         connection.handle = None
 
     def link_message(self, shard: int, message: bytes, *, server_time_ns: int, now_ms: int) -> None:
@@ -248,6 +258,8 @@ class Ingress:
                 continue
             if entry.kind == Kind.OPENED:
                 self._opened(connection, shard, entry, server_time_ns, now_ms)
+            elif entry.kind == Kind.REJECTED:
+                self._rejected(connection, entry, now_ms)
             elif connection.opened is not None:
                 connection.early.append(entry)
             elif connection.session.state is State.ESTABLISHED:
@@ -343,6 +355,14 @@ class Ingress:
     def shut_down(self, now_ms: int) -> None:
         """End all sessions because the server is stopping."""
         self._end_all(ReasonCode.SERVER_SHUTDOWN, now_ms)
+
+    def _evict(self, connection: Connection, now_ms: int) -> None:
+        self.counters.refused_connections += 1
+        connection.evicted = True
+        self._admission.evicted(connection.ip, connection.session_id)
+        self._touched[connection.session_id] = connection
+        if connection.ended is None:
+            self._end(connection, connection.session.reject(ReasonCode.SESSION_LIMIT, now_ms).reason)
 
     def _queue(self, connection: Connection) -> None:
         if not connection.queued:
@@ -446,6 +466,7 @@ class Ingress:
         if reason is not ReasonCode.NONE:
             self._end(connection, connection.session.reject(reason, now_ms).reason)
             return
+        self._admission.proved(connection.ip, connection.session_id)
         connection.opened = {}
         connection.on_shards = True
         for link in self._links:
@@ -472,6 +493,15 @@ class Ingress:
             _pass_on(connection.session, early, now_ms)
         connection.early.clear()
         self._touch(connection)
+
+    def _rejected(self, connection: Connection, entry: Entry, now_ms: int) -> None:
+        """One matcher does not take the session: the logon is over, and the others forget it."""
+        if connection.opened is None:
+            return
+        connection.opened = None
+        connection.early.clear()
+        reason = ReasonCode(REJECTED.unpack(entry.payload)[0])
+        self._end(connection, connection.session.reject(reason, now_ms).reason)
 
     def _query(self, connection: Connection, query: Query, now_ms: int) -> None:
         if isinstance(query, messages.GenesisRequest):

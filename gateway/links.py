@@ -20,7 +20,7 @@ from zexchange.limits import LINK_MESSAGE_BYTES_MAX
 from zexchange.matcher import link
 from zexchange.matcher.link import Entry, Kind, LinkMessageInvalid
 from zexchange.runtime.reactor import Reactor
-from zexchange.wire.messages import NotApplied, template_of
+from zexchange.wire.messages import NotApplied
 
 PING_INTERVAL_MS = 500
 """How often a link is probed: a matcher that restarted is noticed within this time even if nobody trades."""
@@ -29,8 +29,11 @@ QUERIES_IN_FLIGHT_MAX = 32
 """Queries that a matcher has to answer at a time for one worker: an answer can take a tenth of a millisecond, and
 orders queue behind it."""
 
+_TEMPLATE_ID = slice(8, 10)
+_NOT_APPLIED = NotApplied.TEMPLATE_ID.to_bytes(2, "little")
+
 _QUEUE_MESSAGES = 4_096
-_FOR_SESSIONS = frozenset({int(Kind.OPENED), int(Kind.FRAME), int(Kind.REPORTS)})
+_FOR_SESSIONS = frozenset({int(Kind.OPENED), int(Kind.FRAME), int(Kind.REPORTS), int(Kind.REJECTED)})
 
 
 class LinkBroken(Exception):
@@ -90,7 +93,7 @@ class ShardLink:
         return self._next_ping_ms
 
     def received(self, message: bytes) -> list[Entry]:
-        """OPENED, FRAME and REPORTS entries of one message of the matcher, in order.
+        """OPENED, REJECTED, FRAME and REPORTS entries of one message of the matcher, in order.
 
         Raises `LinkBroken` when the sessions over this link are lost; the link has then begun a new instance.
         """
@@ -114,7 +117,7 @@ class ShardLink:
                 (self.epoch,) = link.PONG.unpack(item.payload)
             elif item.kind in _FOR_SESSIONS:
                 entries.append(item)
-                if item.kind == Kind.FRAME and template_of(item.payload) != NotApplied.TEMPLATE_ID:
+                if item.kind == Kind.FRAME and self._queries and item.payload[_TEMPLATE_ID] != _NOT_APPLIED:
                     self._queries -= 1
         return entries
 

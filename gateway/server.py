@@ -436,6 +436,9 @@ class Server:
             while len(peer.queue) > 1:
                 self._unsent(peer, -len(peer.queue.pop()))
             self._queue(peer, peer.connection.session.take_output())
+        if peer.connection.evicted:
+            self._close(peer)  # the room is needed
+            return
         if peer.connection.ended is not None and peer.closing_at_ms is None:
             peer.closing_at_ms = _now_ms() + _LAST_WORDS_MS
             self._closing[peer.sock.fileno()] = peer

@@ -289,6 +289,20 @@ def test_logon_the_matcher_never_answers_times_out(bench: Bench) -> None:
     assert bench.kinds() == [Kind.OPEN, Kind.CLOSE]
 
 
+def test_logon_that_the_matcher_rejects_is_over(bench: Bench) -> None:
+    bench.answering = False
+    client = bench.client(logon=False)
+    client.heard.clear()
+    assert client.exchange(client.establish()) == []
+    rejected = link.entry(
+        Kind.REJECTED, client.live.session_id, link.REJECTED.pack(ReasonCode.SESSION_LIMIT)
+    )
+    bench.say(rejected, rejected)
+    assert client.exchange() == [EstablishmentReject(reason=ReasonCode.SESSION_LIMIT)]
+    assert client.live.ended is ReasonCode.SESSION_LIMIT
+    assert bench.kinds() == [Kind.OPEN, Kind.CLOSE]
+
+
 def test_connection_without_logon_times_out(bench: Bench) -> None:
     client = bench.client(logon=False)
     client.heard.clear()
@@ -306,6 +320,32 @@ def test_one_connection_too_many_is_refused() -> None:
     assert second.heard == [EstablishmentReject(reason=ReasonCode.SESSION_LIMIT)]
     bench.ingress.disconnected(first.live)
     assert bench.client().connection is not None
+
+
+def test_connections_that_say_nothing_make_room_for_those_that_come_behind_them() -> None:
+    bench = Bench(IngressSettings(admission=AdmissionLimits(max_unestablished_per_ip=2)))
+    silent = [bench.client(MALLORY, logon=False) for _ in range(2)]
+    alice = bench.client(logon=False)
+    silent[0].heard.pop(0)
+    assert silent[0].heard == [EstablishmentReject(reason=ReasonCode.SESSION_LIMIT)]
+    assert silent[0].live.evicted
+    bench.ingress.disconnected(silent[0].live)
+    assert bench.ingress.counters.refused_connections == 1
+    bench.answering = False
+    alice.heard.clear()
+    alice.exchange(alice.establish())
+    late = [bench.client(MALLORY, logon=False) for _ in range(2)]
+    assert alice.live.ended is None, "it has proved its key"
+    assert silent[1].live.evicted
+    assert late[0].live.evicted
+    assert late[1].live.ended is None
+    opened = link.entry(Kind.OPENED, alice.live.session_id, link.OPENED.pack(7, 40))
+    bench.say(opened)
+    assert isinstance(alice.exchange()[0], EstablishmentAck)
+    for client in (*silent[1:], *late, alice):
+        bench.ingress.disconnected(client.live)
+    assert bench.ingress.connections == bench.ingress._admission.connections == 0
+    assert bench.ingress._admission._unestablished.total == 0
 
 
 # ------------------------------------------------ batches ------------------------------------------------
