@@ -227,8 +227,7 @@ class Ingress:
             return
         connection.unread = bytes(data)
         self._look_at(connection, now_ms)
-        if connection.has_backlog:
-            self._queue(connection)
+        self._queue(connection)
 
     def disconnected(self, connection: Connection) -> None:
         """The connection is closed, by whichever side. Call once for every connection."""
@@ -365,7 +364,8 @@ class Ingress:
             self._end(connection, connection.session.reject(ReasonCode.SESSION_LIMIT, now_ms).reason)
 
     def _queue(self, connection: Connection) -> None:
-        if not connection.queued:
+        """Have it wait for a turn if it needs one."""
+        if connection.has_backlog and not connection.queued:
             connection.queued = True
             self._ready.append(connection)
 

@@ -419,10 +419,8 @@ class MatcherCore:
     def _open(self, of: _Link, session_id: int, public_key: bytes) -> None:
         self._close(of, session_id)
         account_id = self._engine.account_of_key(public_key)
-        if account_id is None:
-            there = len(self._unbound.get(public_key, ()))
-        else:
-            there = self._sessions_of[account_id]
+        unbound = self._unbound.get(public_key, ())
+        there = len(unbound) if account_id is None else self._sessions_of[account_id]
         if there >= self._max_sessions_per_account:
             rejected = link.REJECTED.pack(ReasonCode.SESSION_LIMIT)
             of.outbox.add(link.entry(Kind.REJECTED, session_id, rejected))
