@@ -1,4 +1,4 @@
-"""How much one address may ask for: requests in a minute, and WebSockets at a time. Pure."""
+"""How much one address may ask for: requests in a minute, and connections at a time; and one WebSocket. Pure."""
 
 from __future__ import annotations
 
@@ -33,6 +33,26 @@ class RateLimit:
             self._used.popitem(last=False)
         reset_s = max(1, round(begun_s + self.window_s - now_s))
         return used <= self.per_window, max(0, self.per_window - used), reset_s
+
+
+class Allowance:
+    """What one client may spend: `burst` at once, and `per_s` more each second. Pure."""
+
+    def __init__(self, burst: float, per_s: float) -> None:
+        self._burst = burst
+        self._per_s = per_s
+        self._left = burst
+        self._at_s: float | None = None
+
+    def take(self, cost: float, now_s: float) -> bool:
+        """Whether there is so much left; it is spent then."""
+        if self._at_s is not None:
+            self._left = min(self._burst, self._left + max(0.0, now_s - self._at_s) * self._per_s)
+        self._at_s = now_s
+        if cost > self._left:
+            return False
+        self._left -= cost
+        return True
 
 
 class Connections:

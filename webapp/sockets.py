@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import struct
+import time
 from functools import lru_cache
 from typing import Any
 
@@ -59,6 +60,8 @@ class FeedSocket(_Socket):
     """/ws"""
 
     _member: Member | None = None
+    _leaving: asyncio.Future[None] | None = None
+    """What was sent last, while it has not left."""
 
     @property
     def busy(self) -> bool:
@@ -82,7 +85,8 @@ class FeedSocket(_Socket):
                 return  # reading says so next, and on_close comes
         if sent < len(frame):
             try:
-                stream.write(frame[sent:]).add_done_callback(_looked_at)
+                self._leaving = stream.write(frame[sent:])
+                self._leaving.add_done_callback(_looked_at)
             except StreamClosedError:
                 pass  # on_close comes
 
@@ -97,7 +101,10 @@ class FeedSocket(_Socket):
         self.set_nodelay(True)
         self._member = self.web.feed.connect(self, __version__)
 
-    def on_message(self, message: str | bytes) -> None:
+    async def on_message(self, message: str | bytes) -> None:
+        if self.busy and self._leaving is not None:
+            # Who does not read the answers asks for nothing more: nothing is read from it meanwhile.
+            await asyncio.wait([self._leaving])
         if self._member is None:
             return
         if isinstance(message, bytes):
@@ -106,7 +113,8 @@ class FeedSocket(_Socket):
         if not self.web.follower.caught_up:
             self.close(_TRY_AGAIN, "still replaying the log")
             return
-        self.web.feed.handle(self._member, message, self._log_on)
+        if not self.web.feed.handle(self._member, message, self._log_on, time.monotonic()):
+            self.close(_POLICY_VIOLATION, "too many messages")
 
     def on_close(self) -> None:
         if self._member is not None:
