@@ -35,13 +35,17 @@ class _Socket(tornado.websocket.WebSocketHandler):
 
     async def get(self, *args: Any, **kwargs: Any) -> None:
         """The handshake; refused with a problem document where there are too many already."""
-        address = address_of(self.web, self.request)
+        address, retry_s = address_of(self.web, self.request), _RETRY_S
         try:
+            allowed, _, reset_s = self.web.rate_limit.take(address, time.monotonic())
+            if not allowed:
+                retry_s = reset_s
+                raise Problem("RATE_LIMITED", f"at most {self.web.rate_limit.per_window} requests a minute")
             self.web.connections.take(address)
         except Problem as problem:
             self.set_status(problem.status)
             self.set_header("Content-Type", "application/problem+json")
-            self.set_header("Retry-After", str(_RETRY_S))
+            self.set_header("Retry-After", str(retry_s))
             self.finish(msgspec.json.encode(problem.body(secrets.token_hex(8))))
             return
         try:

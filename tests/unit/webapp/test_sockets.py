@@ -20,7 +20,7 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from tests.unit.webapp.test_feed import World
 from webapp.feed import MESSAGES_BURST, STALL_MS, Feed, Member
-from webapp.limits import Connections, Proxies
+from webapp.limits import Connections, Proxies, RateLimit
 from webapp.sockets import FeedSocket, publish
 
 HANDSHAKE = (
@@ -45,6 +45,7 @@ class Server:
             origins=frozenset(),
             connections=self.connections,
             proxies=Proxies([]),
+            rate_limit=RateLimit(100),
         )
         listener, self.port = bind_unused_port()
         application = tornado.web.Application([("/ws", FeedSocket, {"web": self.web})])
