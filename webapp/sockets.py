@@ -119,6 +119,7 @@ class FeedSocket(_Socket):
             return
         if not self.web.feed.handle(self._member, message, self._log_on, time.monotonic()):
             self.close(_POLICY_VIOLATION, "too many messages")
+            self.on_close()  # what it goes on sending until the connection has ended is not looked at
 
     def on_close(self) -> None:
         if self._member is not None:

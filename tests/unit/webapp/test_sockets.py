@@ -217,13 +217,15 @@ def test_who_sends_too_much_is_told_so_and_closed() -> None:
             subscribe = json.dumps({"op": "subscribe", "channels": [{"channel": "ticker"}] * 64})
             payload = subscribe.encode()
             frame = struct.pack("!BBH4x", 0x81, 0x80 | 126, len(payload)) + payload
-            writer.write(HANDSHAKE.encode() + frame * (MESSAGES_BURST // 64 + 1))
+            writer.write(HANDSHAKE.encode() + frame * (MESSAGES_BURST // 64 + 20))
             frames = await read_frames(reader)
             assert (frames[-1][0], struct.unpack_from("!H", frames[-1][1])) == (8, (1008,))
             last = json.loads(frames[-2][1])
             assert (last["op"], last["error"]["code"]) == ("error", "RATE_LIMITED")
             told = [json.loads(one) for _, one in frames[:-1]]
             assert sum(one.get("channel") == "ticker" for one in told) == 1
+            assert sum(one.get("op") == "error" for one in told) == 1, "once, whatever it goes on sending"
+            assert server.feed.clients == 0
             writer.close()
             await server.until(lambda: server.connections.count == 0)
             good = await server.reader()
