@@ -339,6 +339,7 @@ export async function signOut(): Promise<void> {
   store.signer.value = null;
   store.accountId.value = null;
   store.openOrders.value = new Map();
+  store.ordersTruncated.value = false;
   store.pastOrders.value = [];
   store.fills.value = [];
   store.balances.value = [];

@@ -108,7 +108,7 @@ export function stop(): void {
 /** What the feed says about the own account. */
 export function onPrivate(message: FeedMessage): void {
   const replace = message.type === 'snapshot';
-  if (message.channel === 'orders') takeOrders(message.orders as Order[], replace);
+  if (message.channel === 'orders') takeOrders(message.orders as Order[], replace, message.truncated === true);
   else if (message.channel === 'fills') takeFills(message.fills as Fill[]);
   else takeBalances(message.balances as Balance[], replace);
   drawSoon();

@@ -5,7 +5,7 @@ import type { Market } from '../market/market';
 import { orderKey } from '../net/api';
 import type { Fill, Order } from '../net/api';
 import type { ExecutionReport } from '../wire/messages';
-import { fills, openOrders, pastOrders } from './store';
+import { fills, openOrders, ordersTruncated, pastOrders } from './store';
 import { snake, timeOfNs } from './terms';
 
 const PAST_MAX = 500;
@@ -15,7 +15,9 @@ const GONE = new Set(['filled', 'cancelled', 'canceled', 'rejected', 'expired'])
 const isZero = (decimal: string): boolean => /^0*\.?0*$/.test(decimal);
 export const isOpen = (order: Order): boolean => !GONE.has(order.status) && !isZero(order.leaves_qty);
 
-export function takeOrders(orders: readonly Order[], replace: boolean): void {
+/** `truncated`: of a snapshot, that it does not have all open orders. */
+export function takeOrders(orders: readonly Order[], replace: boolean, truncated = false): void {
+  if (replace) ordersTruncated.value = truncated;
   const open = new Map(replace ? [] : openOrders.value);
   const gone: Order[] = [];
   for (const order of orders) {

@@ -12,7 +12,7 @@ import { allFills, allPastOrders, exported } from '../state/export';
 import { pastKey } from '../state/orders';
 import { fineTerms, kindOf, outcomeOf, trailText, whyOf } from '../state/terms';
 import { settings } from '../state/settings';
-import { assets, balances, fills, lifeOf, notify, onlyThisMarket, openOrders, pastOrders, symbol, tab, timeText, version } from '../state/store';
+import { assets, balances, fills, lifeOf, notify, onlyThisMarket, openOrders, ordersTruncated, pastOrders, symbol, tab, timeText, version } from '../state/store';
 import { SideMark, Table, csv, download } from './bits';
 import type { Column } from './bits';
 
@@ -123,6 +123,11 @@ export function OpenOrders() {
   const optional = (column: Column<Order>, useful: boolean): Column<Order>[] => (isTight && !useful ? [] : [column]);
   return (
     <>
+      {ordersTruncated.value && (
+        <p class="edit-note" role="status">
+          There are more open orders than are listed here. The oldest are shown, and those that change; the API lists all.
+        </p>
+      )}
       {edited && <EditNote edit={editing.value!} order={edited} />}
       <Table<Order>
         caption="Open orders"

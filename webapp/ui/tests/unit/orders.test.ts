@@ -36,6 +36,14 @@ describe('own orders from two sources', () => {
     expect(store.openOrders.value.get('BTC-USD 10')!.leaves_qty).toBe('0.5');
   });
 
+  it('a snapshot without all of them is said to be one until there is another', () => {
+    orders.takeOrders([order()], true, true);
+    orders.takeOrders([order({ order_id: '11' })], false);
+    expect(store.ordersTruncated.value).toBe(true);
+    orders.takeOrders([order()], true);
+    expect(store.ordersTruncated.value).toBe(false);
+  });
+
   it('one that is gone stays gone, and is in the history', () => {
     orders.takeOrders([order(), order({ order_id: '11' })], true);
     orders.takeOrders([order({ status: 'cancelled', record_no: '8', leaves_qty: '0' })], false);
