@@ -419,10 +419,18 @@ static book_incoming incoming_of(const taker *order) {
     };
 }
 
+/* The other of a pair if it rests: one that waits is in no queue of the book. */
+static uint32_t resting_pair_of(const void *context, uint32_t slot) {
+    const engine *const self = context;
+    const uint32_t pair = self->terms[slot].pair;
+    return self->pool.orders[pair].flags & ORDER_WAITING ? ZX_NONE : pair;
+}
+
 uint64_t trading_reachable(const taker *order, uint64_t wanted_lots) {
     const book_incoming incoming = incoming_of(order);
     const bool passes_own = order->self_trade_prevention == ZX_SELF_TRADE_PREVENTION_CANCEL_OLDEST;
-    return book_reachable(&order->market->book, &incoming, wanted_lots, passes_own);
+    const book_pairs pairs = {.flag = ORDER_PAIRED, .other_of = resting_pair_of, .context = order->engine};
+    return book_reachable(&order->market->book, &incoming, wanted_lots, passes_own, &pairs);
 }
 
 static void report_prevented(engine *self, uint32_t account, const order_face *face, uint64_t qty_lots) {
