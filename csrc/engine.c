@@ -540,7 +540,7 @@ engine_auction engine_indicated(const engine *self, uint32_t market_id) {
     const engine_market *const market = engine_find_market(self, market_id);
     const bool collects = market != NULL && (market->state == ZX_MARKET_STATE_AUCTION ||
                                              market->state == ZX_MARKET_STATE_CLOSING_AUCTION);
-    return collects ? markets_auction(self, market) : (engine_auction){0};
+    return collects ? markets_auction(self, market, ENGINE_INDICATION_LOOKS_MAX) : (engine_auction){0};
 }
 
 /* ------------------------------------------------------------ queries */

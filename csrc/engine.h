@@ -54,6 +54,7 @@
 
 #define ENGINE_MARKET_ENDS_MAX 64u  /* markets whose state ends at the start of one record */
 #define ENGINE_AUCTION_STEPS_MAX 1024u /* fills and ends of orders of auctions after one command */
+#define ENGINE_INDICATION_LOOKS_MAX 4096u /* levels and orders looked at to say what an auction would trade */
 #define ENGINE_INTERRUPTION_NS_MAX UINT64_C(86400000000000)
 #define ENGINE_PPM 1000000u
 
@@ -349,7 +350,8 @@ typedef struct engine_auction {
     uint64_t qty_lots;
 } engine_auction;
 
-/* What the auction of a market would trade now; nothing if it collects no orders for one. */
+/* What the auction of a market would trade now; nothing if it collects no orders for one, or if to find it takes more
+ * than ENGINE_INDICATION_LOOKS_MAX. */
 engine_auction engine_indicated(const engine *self, uint32_t market_id);
 
 /* How long a market stays as it is, and what it takes; each 0 if there is none. */

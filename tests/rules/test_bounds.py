@@ -51,6 +51,21 @@ def of_type(reports: list[ExecutionReport], exec_type: ExecType) -> list[Executi
     return [one for one in reports if one.exec_type is exec_type]
 
 
+def test_orders_that_end_in_an_auction_do_not_find_its_price_anew(wide: Shard) -> None:
+    """All of one owner's bids end on an older sale of one lot, 1,024 steps after each command."""
+    wide.operator(market_state(1, MarketState.AUCTION))
+    send_many(wide, ALICE, [order(SELL, 1, 10)])
+    send_many(wide, ALICE, [order(BUY, 1, price) for price in range(20, 20 + LIMIT + 1)])
+    send_many(wide, BOB, [order(BUY, 1, 15)])
+    ended = wide.operator(market_state(1, MarketState.CONTINUOUS))
+    assert sum("self_trade_prevented" in one for one in ended) == LIMIT
+    rest = wide.apply(time_passed())
+    assert len(of_type(rest, ExecType.SELF_TRADE_PREVENTED)) == 1
+    trades = of_type(rest, ExecType.TRADE)
+    assert [(one.account_id, one.last_price_ticks) for one in trades] == [(BOB, 15), (ALICE, 15)]
+    assert wide.book() == ([], [])
+
+
 def test_makers_that_self_trade_prevention_ends_are_counted(wide: Shard) -> None:
     send_many(wide, ALICE, [order(SELL, 1, 100)] * (LIMIT + 2))
     reports = wide.reports(ALICE, order(BUY, 1, 100, stp=SelfTradePrevention.CANCEL_OLDEST))

@@ -1,4 +1,4 @@
-"""Fill or kill, and a minimum: what is promised is filled, however the resting orders depend on each other (section 5)."""
+"""Fill or kill, and a minimum: what is promised is filled, whatever the resting orders do to each other."""
 
 from __future__ import annotations
 
