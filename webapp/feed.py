@@ -588,7 +588,7 @@ class Feed:
 
     def _balances(self, account_id: int) -> list[Any]:
         return self._views.balances(
-            [engine.balances(account_id) for engine in self._source.engines().values()]
+            {shard: engine.balances(account_id) for shard, engine in self._source.engines().items()}
         )
 
     def _new_reports(self, topic: Topic) -> list[ExecutionReport]:
