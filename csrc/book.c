@@ -355,8 +355,11 @@ static void go_on_after_fill(book *self, uint32_t slot) {
 }
 
 void book_fill(book *self, uint32_t slot, uint64_t qty_lots) {
-    ZX_ASSERT(qty_lots > 0 && qty_lots <= book_tradable_lots(self->pool, slot));
-    take_lots(self->pool, slot, qty_lots);
+    const uint64_t tradable_lots = book_tradable_lots(self->pool, slot);
+    const uint64_t shown_lots = qty_lots < tradable_lots ? qty_lots : tradable_lots;
+    ZX_ASSERT(qty_lots > 0 && qty_lots <= self->pool->orders[slot].leaves_lots);
+    take_lots(self->pool, slot, shown_lots);
+    self->pool->orders[slot].leaves_lots -= qty_lots - shown_lots;
     go_on_after_fill(self, slot);
 }
 

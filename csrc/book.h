@@ -226,8 +226,8 @@ uint64_t book_reachable(
  * may call again. */
 enum book_match_end book_match(book *self, book_incoming *incoming, const book_listener *listener);
 
-/* Fills so many of a resting order's tradable lots, away from book_match(): it is gone if nothing is left, and an
- * iceberg shows its next slice. */
+/* Fills so many of all that is open of a resting order, away from book_match(): it is gone if nothing is left, and an
+ * iceberg whose slice is used up shows its next. */
 void book_fill(book *self, uint32_t slot, uint64_t qty_lots);
 
 /* The resting order that comes next for an incoming order of `side`; there is one. */

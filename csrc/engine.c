@@ -642,9 +642,9 @@ engine_order_terms engine_terms_of_order(const engine *self, uint64_t order_id) 
     const uint32_t slot = engine_find_order(self, order_id);
     if (slot == ZX_NONE) return found;
     const engine_terms *const terms = &self->terms[slot];
-    const uint32_t flags = self->pool.orders[slot].flags;
-    if (flags & ORDER_PAIRED) found.pair_order_id = self->pool.orders[terms->pair].order_id;
-    if (flags & ORDER_WAITING) {
+    const book_order *const order = &self->pool.orders[slot];
+    if (order->flags & ORDER_PAIRED) found.pair_order_id = self->pool.orders[terms->pair].order_id;
+    if (trading_has_trigger(order)) {
         found.trail_ticks = terms->trail_ticks;
         found.trail_ppm = terms->trail_ppm;
         found.self_trade_prevention = terms->self_trade_prevention;

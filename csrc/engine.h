@@ -392,7 +392,7 @@ typedef struct engine_order_terms {
     uint64_t pair_order_id; /* the other of its pair */
     int64_t trail_ticks;    /* trailing: distance, or 0 if it is in trail_ppm */
     uint32_t trail_ppm;
-    uint32_t self_trade_prevention; /* while it waits: enum zx_self_trade_prevention */
+    uint32_t self_trade_prevention; /* with a trigger: enum zx_self_trade_prevention */
 } engine_order_terms;
 
 /* All zero if the shard has no such open order. */

@@ -326,8 +326,8 @@ static void on_fill(void *context, uint32_t maker_slot, int64_t price_ticks, uin
 void trading_fill_in_auction(engine *self, engine_market *market, uint32_t buy, uint32_t sell) {
     const uint32_t slots_of[2] = {buy, sell};
     const int64_t price_ticks = market->auction_ticks;
-    const uint64_t wanted = book_tradable_lots(&self->pool, buy);
-    const uint64_t offered = book_tradable_lots(&self->pool, sell);
+    const uint64_t wanted = self->pool.orders[buy].leaves_lots;
+    const uint64_t offered = self->pool.orders[sell].leaves_lots;
     const uint64_t qty_lots = wanted < offered ? wanted : offered;
     const uint64_t value = (uint64_t)price_ticks * market->quote_units_per_tick_lot * qty_lots;
     const uint64_t base_units = qty_lots * market->base_units_per_lot;

@@ -168,7 +168,7 @@ class Matching:
     ) -> None:
         """One trade of two resting orders, at the auction's price. Both pay the maker's fee; nobody gets a rebate."""
         definition = market.definition
-        qty_lots = min(buy.tradable_lots, sell.tradable_lots)
+        qty_lots = min(buy.leaves_lots, sell.leaves_lots)
         trade_id = self._state.next_trade_id
         self._state.next_trade_id += 1
         market.last_ticks = price_ticks
@@ -200,7 +200,7 @@ class Matching:
             market.queue(order.side).remove(order)
             self._state.free_slot(order)
         elif order.display_lots:
-            order.shown_lots -= qty_lots
+            order.shown_lots -= min(qty_lots, order.shown_lots)
             if order.shown_lots == 0:
                 market.queue(order.side).remove(order)
                 self.enqueue(market, order)
