@@ -560,10 +560,14 @@ uint32_t engine_depth(
     const engine_market *const market = engine_find_market(self, market_id);
     if (market == NULL) return 0;
     uint32_t count = 0;
+    uint32_t skipped = 0;
     uint32_t index = market->book.sides[side == ZX_SIDE_BUY ? BOOK_BUY : BOOK_SELL].best;
     for (; index != ZX_NONE && count < levels_max; index = self->pool.levels[index].worse) {
         const book_level *const level = &self->pool.levels[index];
-        if (level->order_count == level->hidden_count) continue;
+        if (level->order_count == level->hidden_count) {
+            if (skipped++ == ENGINE_DEPTH_SKIPPED_MAX) break;
+            continue;
+        }
         at[count++] = (struct zx_level){
             .price_ticks = book_level_price(level),
             .qty_lots = level->total_lots,

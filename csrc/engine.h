@@ -55,6 +55,7 @@
 #define ENGINE_MARKET_ENDS_MAX 64u  /* markets whose state ends at the start of one record */
 #define ENGINE_AUCTION_STEPS_MAX 1024u /* fills and ends of orders of auctions after one command */
 #define ENGINE_INDICATION_LOOKS_MAX 4096u /* levels and orders looked at to say what an auction would trade */
+#define ENGINE_DEPTH_SKIPPED_MAX 1024u /* levels with hidden orders alone that a depth passes over on each side */
 #define ENGINE_INTERRUPTION_NS_MAX UINT64_C(86400000000000)
 #define ENGINE_PPM 1000000u
 
@@ -370,7 +371,8 @@ typedef struct engine_market_terms {
 /* All zero if the shard has no such market. */
 engine_market_terms engine_terms_of(const engine *self, uint32_t market_id);
 
-/* Lists what is shown of the best levels of one side (enum zx_side), at most `levels_max`; returns how many. `at` has room for them. */
+/* Lists what is shown of the best levels of one side (enum zx_side), at most `levels_max`, and none behind more than
+ * ENGINE_DEPTH_SKIPPED_MAX levels that show nothing; returns how many. `at` has room for them. */
 uint32_t engine_depth(
     const engine *self, uint32_t market_id, uint8_t side, uint32_t levels_max, struct zx_level *at
 );

@@ -65,6 +65,10 @@ AUCTION_STEPS_PER_COMMAND_MAX: Final = 1024
 """Fills and ends of orders of auctions that are executed after one command; the rest follows with the next command or
 record, and until then the market takes only cancels."""
 
+DEPTH_SKIPPED_MAX: Final = 1024
+"""Price levels that hold only hidden orders which a depth passes over on each side; what is behind them is left out, so that a
+query costs what it lists."""
+
 ALL_OR_NOTHING_REPORTS_MAX: Final = 4096
 """Reports that the commands of an all-or-nothing batch may cause together."""
 

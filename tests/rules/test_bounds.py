@@ -66,6 +66,16 @@ def test_orders_that_end_in_an_auction_do_not_find_its_price_anew(wide: Shard) -
     assert wide.book() == ([], [])
 
 
+def test_a_depth_passes_over_1024_prices_with_hidden_orders_alone(wide: Shard) -> None:
+    send_many(wide, ALICE, [order(BUY, 1, 50)])
+    send_many(wide, ALICE, [order(BUY, 1, 100 + at, options=OrderOptions.HIDDEN) for at in range(LIMIT)])
+    assert wide.book() == ([(50, 1, 1)], [])
+    send_many(wide, ALICE, [order(BUY, 1, 100)])
+    assert wide.book() == ([(100, 1, 1), (50, 1, 1)], [])
+    send_many(wide, ALICE, [order(BUY, 1, 60 + at, options=OrderOptions.HIDDEN) for at in range(2)])
+    assert wide.book() == ([(100, 1, 1)], [])
+
+
 def test_makers_that_self_trade_prevention_ends_are_counted(wide: Shard) -> None:
     send_many(wide, ALICE, [order(SELL, 1, 100)] * (LIMIT + 2))
     reports = wide.reports(ALICE, order(BUY, 1, 100, stp=SelfTradePrevention.CANCEL_OLDEST))
