@@ -420,8 +420,7 @@ static void meet(engine *self, engine_market *market) {
     const uint32_t both[2] = {buy, sell};
     for (uint32_t at = 0; at < 2; at++) {
         const uint32_t slot = both[at];
-        if (self->pool.orders[slot].flags & BOOK_TIMED &&
-            self->pool.terms[slot].expire_time_ns <= self->log_time_ns) {
+        if (trading_is_overdue(self, slot)) {
             trading_end_open(self, slot, ZX_EXEC_TYPE_EXPIRED, ZX_REASON_ORDER_EXPIRED, false);
             return;
         }

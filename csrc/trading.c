@@ -512,7 +512,7 @@ static bool is_passed_over(const taker *order, bool *is_overdue) {
     const engine *const self = order->engine;
     const uint32_t slot = book_next_maker(&order->market->book, order->side);
     const book_order *const maker = &self->pool.orders[slot];
-    *is_overdue = maker->flags & BOOK_TIMED && self->pool.terms[slot].expire_time_ns <= self->log_time_ns;
+    *is_overdue = trading_is_overdue(self, slot);
     const uint32_t group = self->trade_groups[order->account];
     const bool is_own =
         maker->owner == order->account || (group != 0 && group == self->trade_groups[maker->owner]);

@@ -92,6 +92,11 @@ static inline bool trading_is_hidden(const engine *self, uint32_t slot) {
     return flags & BOOK_HIDDEN || (flags & ORDER_WAITING && self->terms[slot].is_hidden);
 }
 
+/* Whether its time is over: it does not trade any more, though it may not have expired yet. */
+static inline bool trading_is_overdue(const engine *self, uint32_t slot) {
+    return self->pool.orders[slot].flags & BOOK_TIMED && self->pool.terms[slot].expire_time_ns <= self->log_time_ns;
+}
+
 /* How reports show it. */
 order_face trading_face_of(const engine *self, uint32_t slot);
 

@@ -243,8 +243,12 @@ void triggers_price_moved(engine *self, engine_market *market, bool on_reference
     triggers_look(self, market);
 }
 
-/* A waiting order comes to the book. Returns how many resting orders it used. */
+/* A waiting order comes to the book, or ends if it is past its time. Returns how many resting orders it used. */
 static uint32_t trigger(engine *self, uint32_t slot) {
+    if (trading_is_overdue(self, slot)) {
+        trading_end_open(self, slot, ZX_EXEC_TYPE_EXPIRED, ZX_REASON_ORDER_EXPIRED, false);
+        return 0;
+    }
     book_order *const order = &self->pool.orders[slot];
     engine_terms *const terms = &self->terms[slot];
     const order_face face = trading_face_of(self, slot);

@@ -105,7 +105,10 @@ class Triggers:
                 triggered += 1
 
     def _trigger(self, context: CommandContext, market: Market, order: Order) -> int:
-        """The order comes to the book. Returns how many resting orders it used."""
+        """The order comes to the book, or ends if it is past its time. Returns how many resting orders it used."""
+        if self._matching.is_overdue(order):
+            self._matching.end_resting(context, order, ReasonCode.ORDER_EXPIRED, ExecType.EXPIRED)
+            return 0
         market.waiting.remove(order)
         order_type, order.order_type = order.order_type, OrderType.LIMIT
         order.trigger, order.on_reference, order.trigger_ticks = Trigger.NONE, False, 0
