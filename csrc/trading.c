@@ -563,7 +563,7 @@ void trading_match(taker *order) {
     order->makers = incoming.makers_used;
     if (self->next_trade_id > first_trade_id) {
         touch(self, TREE_MARKETS, (uint32_t)(order->market - self->markets));
-        triggers_price_moved(self, order->market, false);
+        order->followers = triggers_price_moved(self, order->market, false);
     }
 }
 

@@ -28,6 +28,7 @@ typedef struct taker {
     uint32_t slot;         /* that of an order that has one, or ZX_NONE */
     uint32_t pair;         /* slot of the other of its pair, or ZX_NONE */
     uint32_t makers;       /* resting orders it has used */
+    uint32_t followers;    /* trailing orders whose best price its last trade was */
     uint8_t side;          /* enum book_side_index */
     uint8_t self_trade_prevention; /* enum zx_self_trade_prevention */
     bool is_by_notional;

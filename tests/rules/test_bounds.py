@@ -113,6 +113,22 @@ def test_an_order_past_its_time_expires_instead_of_being_triggered(wide: Shard) 
     assert wide.book() == ([(80, 1, 1)], [])
 
 
+def test_trailing_orders_that_move_count_as_makers_of_what_is_triggered(wide: Shard) -> None:
+    send_many(wide, BOB, [order(SELL, 1, 1_000 + step) for step in range(5)])
+    wide.reports(ALICE, order(BUY, 1, 1_000, tif=IOC))
+    distance = {"trigger": Trigger.TRAILING, "trigger_ticks": 500}
+    send_many(wide, BOB, [order(SELL, 1, 1, **distance)] * (LIMIT // 2))
+    # Each of these trades a tick higher, which triggers the next.
+    stops = [order(BUY, 1, 2_000, trigger=Trigger.STOP, trigger_ticks=1_000 + step) for step in range(1, 4)]
+    wide.reports(ALICE, *stops)
+    first = wide.reports(ALICE, order(BUY, 1, 1_001, tif=IOC))
+    assert len(of_type(first, ExecType.TRIGGERED)) == 2, "the trade of the command itself does not count"
+    assert is_due(wide)
+    rest = wide.apply(time_passed())
+    assert len(of_type(rest, ExecType.TRIGGERED)) == 1
+    assert not is_due(wide)
+
+
 def test_makers_that_self_trade_prevention_ends_are_counted(wide: Shard) -> None:
     send_many(wide, ALICE, [order(SELL, 1, 100)] * (LIMIT + 2))
     reports = wide.reports(ALICE, order(BUY, 1, 100, stp=SelfTradePrevention.CANCEL_OLDEST))
