@@ -127,7 +127,7 @@ typedef struct client {
 typedef struct world {
     pump_parts parts;
     pump *pump;
-    stages times;
+    figures figures;
     int32_t store; /* the store's end */
     client operator;
     client alice;
@@ -244,7 +244,8 @@ static void begin(world *self, bool with_stages) {
     CHECK(express_create(&self->parts.express) == ZX_OK && inbox_create(&self->parts.inbox) == ZX_OK);
     CHECK(routes_create(ACCOUNTS, &self->parts.routes) == ZX_OK && verifiers_create(0, &self->parts.verifiers) == ZX_OK);
     self->parts.seal->epoch = 1;
-    if (with_stages) self->parts.stages = &self->times;
+    self->parts.figures = &self->figures;
+    if (with_stages) self->parts.stages = &self->figures.stages;
     CHECK(pump_create(&self->parts, &self->pump) == ZX_OK);
     clock_at = START_NS + 1000000000u;
     of_send.calls = of_receive.calls = 0;
@@ -440,7 +441,7 @@ static void test_order_goes_in_and_its_report_comes_out(bool with_stages) {
     CHECK(memcmp(self.pump->landed, self.parts.seal->batch, self.pump->landed_bytes) == 0);
     const pump_peer *const peer = &self.pump->peers[self.alice.fd];
     CHECK(peer->sent_bytes == REPORT_BYTES && peer->sent_ms == clock_at / 1000000 && peer->received_ms < peer->sent_ms);
-    CHECK(self.times.total_ns[STAGE_APPEND] == (with_stages ? 3000000u : 0u));
+    CHECK(self.figures.stages.total_ns[STAGE_APPEND] == (with_stages ? 3000000u : 0u));
     CHECK(self.pump->tape_trades == 0);
     end(&self);
 }
