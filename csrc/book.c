@@ -227,6 +227,7 @@ static bool is_same_owner(const book_incoming *incoming, const book_order *maker
 typedef struct reach {
     const book *book;
     const book_incoming *incoming;
+    const book_pairs *pairs; /* or NULL */
     uint64_t wanted_lots;
     uint64_t reached_lots;
     uint32_t makers;
@@ -245,11 +246,30 @@ static bool reach_lots(reach *self, uint64_t lots) {
     return self->reached_lots < self->wanted_lots;
 }
 
+/* Whether an order is gone when the search comes to it: the other of its pair is before it, and took it away. */
+static bool is_taken_away(const reach *self, uint32_t slot) {
+    const book_pool *const pool = self->book->pool;
+    const book_pairs *const pairs = self->pairs;
+    const book_order *const order = &pool->orders[slot];
+    if (__builtin_expect(pairs == NULL || !(order->flags & pairs->flag), 1)) return false;
+    const uint32_t other_slot = pairs->other_of(pairs->context, slot);
+    if (other_slot == ZX_NONE) return false;
+    const book_order *const other = &pool->orders[other_slot];
+    const int64_t rank = pool->levels[order->level].rank;
+    const int64_t other_rank = pool->levels[other->level].rank;
+    if (rank != other_rank) return other_rank < rank;
+    const bool is_hidden = (order->flags & BOOK_HIDDEN) != 0;
+    const bool is_other_hidden = (other->flags & BOOK_HIDDEN) != 0;
+    if (is_hidden != is_other_hidden) return is_hidden;
+    return other->priority_no < order->priority_no;
+}
+
 /* Looks at the resting orders from `slot` up to `end`. */
 static bool reach_queue(reach *self, uint32_t slot, uint32_t end) {
     const book_pool *const pool = self->book->pool;
     for (; slot != end; slot = pool->orders[slot].next) {
         const book_order *const maker = &pool->orders[slot];
+        if (is_taken_away(self, slot)) continue;
         bool passes_over = is_overdue(pool, slot, self->incoming->now_ns);
         if (!passes_over && is_same_owner(self->incoming, maker)) {
             if (!self->passes_own) return false;
@@ -284,7 +304,7 @@ static bool reach_slices(reach *self) {
 }
 
 uint64_t book_reachable(
-    const book *self, const book_incoming *incoming, uint64_t wanted_lots, bool passes_own
+    const book *self, const book_incoming *incoming, uint64_t wanted_lots, bool passes_own, const book_pairs *pairs
 ) {
     if (wanted_lots == 0) return 0;
     const book_level *const levels = self->pool->levels;
@@ -293,6 +313,7 @@ uint64_t book_reachable(
     reach found;
     found.book = self;
     found.incoming = incoming;
+    found.pairs = pairs;
     found.wanted_lots = wanted_lots;
     found.reached_lots = 0;
     found.makers = 0;
@@ -334,8 +355,11 @@ static void go_on_after_fill(book *self, uint32_t slot) {
 }
 
 void book_fill(book *self, uint32_t slot, uint64_t qty_lots) {
-    ZX_ASSERT(qty_lots > 0 && qty_lots <= book_tradable_lots(self->pool, slot));
-    take_lots(self->pool, slot, qty_lots);
+    const uint64_t tradable_lots = book_tradable_lots(self->pool, slot);
+    const uint64_t shown_lots = qty_lots < tradable_lots ? qty_lots : tradable_lots;
+    ZX_ASSERT(qty_lots > 0 && qty_lots <= self->pool->orders[slot].leaves_lots);
+    take_lots(self->pool, slot, shown_lots);
+    self->pool->orders[slot].leaves_lots -= qty_lots - shown_lots;
     go_on_after_fill(self, slot);
 }
 

@@ -206,18 +206,28 @@ static inline bool book_crosses(const book *self, uint8_t side, int64_t price_ti
     return best != ZX_NONE && self->pool->levels[best].rank <= book_rank_of(side ^ 1, price_ticks);
 }
 
+/* Orders of a user's that end each other: the one that is filled or passed over first takes the other away. */
+typedef struct book_pairs {
+    uint32_t flag; /* the orders that may be one of a pair have it */
+    uint32_t (*other_of)(const void *context, uint32_t slot); /* the other, or ZX_NONE if it is in no queue of a book */
+    const void *context;
+} book_pairs;
+
 /* How much of `wanted_lots` the order would fill at once, with makers_max resting orders: orders past their time and,
  * if it `passes_own`, those of its owner are used up without a fill; otherwise the first of its owner ends it. Changes
- * nothing. Of icebergs it follows each slice; makers_max is at most BOOK_REACH_MAX if there are any. */
+ * nothing. Of icebergs it follows each slice; makers_max is at most BOOK_REACH_MAX if there are any. Of two `pairs` of
+ * one side it counts the first; NULL if there are none. */
 #define BOOK_REACH_MAX 1024u
-uint64_t book_reachable(const book *self, const book_incoming *incoming, uint64_t wanted_lots, bool passes_own);
+uint64_t book_reachable(
+    const book *self, const book_incoming *incoming, uint64_t wanted_lots, bool passes_own, const book_pairs *pairs
+);
 
 /* Trades `incoming` against the other side until one of the ends. What to do about the next maker is the caller's; it
  * may call again. */
 enum book_match_end book_match(book *self, book_incoming *incoming, const book_listener *listener);
 
-/* Fills so many of a resting order's tradable lots, away from book_match(): it is gone if nothing is left, and an
- * iceberg shows its next slice. */
+/* Fills so many of all that is open of a resting order, away from book_match(): it is gone if nothing is left, and an
+ * iceberg whose slice is used up shows its next. */
 void book_fill(book *self, uint32_t slot, uint64_t qty_lots);
 
 /* The resting order that comes next for an incoming order of `side`; there is one. */

@@ -540,7 +540,7 @@ engine_auction engine_indicated(const engine *self, uint32_t market_id) {
     const engine_market *const market = engine_find_market(self, market_id);
     const bool collects = market != NULL && (market->state == ZX_MARKET_STATE_AUCTION ||
                                              market->state == ZX_MARKET_STATE_CLOSING_AUCTION);
-    return collects ? markets_auction(self, market) : (engine_auction){0};
+    return collects ? markets_auction(self, market, ENGINE_INDICATION_LOOKS_MAX) : (engine_auction){0};
 }
 
 /* ------------------------------------------------------------ queries */
@@ -560,10 +560,14 @@ uint32_t engine_depth(
     const engine_market *const market = engine_find_market(self, market_id);
     if (market == NULL) return 0;
     uint32_t count = 0;
+    uint32_t skipped = 0;
     uint32_t index = market->book.sides[side == ZX_SIDE_BUY ? BOOK_BUY : BOOK_SELL].best;
     for (; index != ZX_NONE && count < levels_max; index = self->pool.levels[index].worse) {
         const book_level *const level = &self->pool.levels[index];
-        if (level->order_count == level->hidden_count) continue;
+        if (level->order_count == level->hidden_count) {
+            if (skipped++ == ENGINE_DEPTH_SKIPPED_MAX) break;
+            continue;
+        }
         at[count++] = (struct zx_level){
             .price_ticks = book_level_price(level),
             .qty_lots = level->total_lots,
@@ -642,9 +646,9 @@ engine_order_terms engine_terms_of_order(const engine *self, uint64_t order_id) 
     const uint32_t slot = engine_find_order(self, order_id);
     if (slot == ZX_NONE) return found;
     const engine_terms *const terms = &self->terms[slot];
-    const uint32_t flags = self->pool.orders[slot].flags;
-    if (flags & ORDER_PAIRED) found.pair_order_id = self->pool.orders[terms->pair].order_id;
-    if (flags & ORDER_WAITING) {
+    const book_order *const order = &self->pool.orders[slot];
+    if (order->flags & ORDER_PAIRED) found.pair_order_id = self->pool.orders[terms->pair].order_id;
+    if (trading_has_trigger(order)) {
         found.trail_ticks = terms->trail_ticks;
         found.trail_ppm = terms->trail_ppm;
         found.self_trade_prevention = terms->self_trade_prevention;

@@ -54,6 +54,8 @@
 
 #define ENGINE_MARKET_ENDS_MAX 64u  /* markets whose state ends at the start of one record */
 #define ENGINE_AUCTION_STEPS_MAX 1024u /* fills and ends of orders of auctions after one command */
+#define ENGINE_INDICATION_LOOKS_MAX 4096u /* levels and orders looked at to say what an auction would trade */
+#define ENGINE_DEPTH_SKIPPED_MAX 1024u /* levels with hidden orders alone that a depth passes over on each side */
 #define ENGINE_INTERRUPTION_NS_MAX UINT64_C(86400000000000)
 #define ENGINE_PPM 1000000u
 
@@ -349,7 +351,8 @@ typedef struct engine_auction {
     uint64_t qty_lots;
 } engine_auction;
 
-/* What the auction of a market would trade now; nothing if it collects no orders for one. */
+/* What the auction of a market would trade now; nothing if it collects no orders for one, or if to find it takes more
+ * than ENGINE_INDICATION_LOOKS_MAX. */
 engine_auction engine_indicated(const engine *self, uint32_t market_id);
 
 /* How long a market stays as it is, and what it takes; each 0 if there is none. */
@@ -368,7 +371,8 @@ typedef struct engine_market_terms {
 /* All zero if the shard has no such market. */
 engine_market_terms engine_terms_of(const engine *self, uint32_t market_id);
 
-/* Lists what is shown of the best levels of one side (enum zx_side), at most `levels_max`; returns how many. `at` has room for them. */
+/* Lists what is shown of the best levels of one side (enum zx_side), at most `levels_max`, and none behind more than
+ * ENGINE_DEPTH_SKIPPED_MAX levels that show nothing; returns how many. `at` has room for them. */
 uint32_t engine_depth(
     const engine *self, uint32_t market_id, uint8_t side, uint32_t levels_max, struct zx_level *at
 );
@@ -390,7 +394,7 @@ typedef struct engine_order_terms {
     uint64_t pair_order_id; /* the other of its pair */
     int64_t trail_ticks;    /* trailing: distance, or 0 if it is in trail_ppm */
     uint32_t trail_ppm;
-    uint32_t self_trade_prevention; /* while it waits: enum zx_self_trade_prevention */
+    uint32_t self_trade_prevention; /* with a trigger: enum zx_self_trade_prevention */
 } engine_order_terms;
 
 /* All zero if the shard has no such open order. */

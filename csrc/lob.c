@@ -201,7 +201,7 @@ static void apply_new(lob *self, const lob_command *command) {
         reason = LOB_POST_ONLY_WOULD_CROSS;
     }
     if (reason == LOB_REASON_NONE && command->time_in_force == LOB_FOK && 
-        book_reachable(&self->book, &incoming, command->qty_lots, command->stp == LOB_CANCEL_OLDEST) < command->qty_lots) {
+        book_reachable(&self->book, &incoming, command->qty_lots, command->stp == LOB_CANCEL_OLDEST, NULL) < command->qty_lots) {
         reason = LOB_FOK_NOT_FILLABLE;
     }
     if (reason != LOB_REASON_NONE) {

@@ -308,59 +308,109 @@ static void consider(choice *best, const candidate *found) {
     best->distance_ticks = distance_ticks;
 }
 
-/* Walks the prices of the crossed region upwards: sales from the best, bids from the worst that is crossed. */
-engine_auction markets_auction(const engine *self, const engine_market *market) {
-    if (!is_crossed(market)) return (engine_auction){0};
-    const book_pool *const pool = &self->pool;
-    const book_level *const levels = pool->levels;
-    const int64_t lowest = book_level_price(&levels[market->book.sides[BOOK_SELL].best]);
-    const int64_t highest = book_level_price(&levels[market->book.sides[BOOK_BUY].best]);
-    uint64_t wanted_lots = 0;
-    uint32_t bid = ZX_NONE; /* the lowest crossed bid */
-    for (uint32_t at = market->book.sides[BOOK_BUY].best; at != ZX_NONE && book_level_price(&levels[at]) >= lowest;
-         at = levels[at].worse) {
-        wanted_lots += book_open_lots(pool, at);
-        bid = at;
+/* The levels of both sides that trade, from the best inwards. */
+typedef struct reach {
+    const book_pool *pool;
+    uint64_t looks_left; /* levels, and single orders, that may still be looked at */
+    bool is_over;        /* it would take more */
+} reach;
+
+/* All that is open in a level; 0 if that is a look too many, or there is no such level. */
+static uint64_t look(reach *self, uint32_t level) {
+    if (level == ZX_NONE || self->is_over) return 0;
+    const book_level *const found = &self->pool->levels[level];
+    const uint64_t looks = found->is_veiled ? found->order_count : 1;
+    if (looks > self->looks_left) {
+        self->is_over = true;
+        return 0;
     }
+    self->looks_left -= looks;
+    return book_open_lots(self->pool, level);
+}
+
+static int64_t price_of(const reach *self, uint32_t level, int64_t if_none) {
+    return level == ZX_NONE ? if_none : book_level_price(&self->pool->levels[level]);
+}
+
+static bool is_crossing(const reach *self, uint32_t bid, uint32_t ask) {
+    return bid != ZX_NONE && ask != ZX_NONE && price_of(self, bid, 0) >= price_of(self, ask, 0);
+}
+
+static void consider_range(
+    choice *best, int64_t low_ticks, int64_t high_ticks, uint64_t wanted_lots, uint64_t offered_lots
+) {
+    const candidate found = {low_ticks, high_ticks, wanted_lots, offered_lots};
+    consider(best, &found);
+}
+
+/*
+ *      bids that trade          bid   next_bid
+ *      o───────o──────────o──────o      o                     most is traded from the price of `ask` to that of `bid`:
+ *      highest                                                there is the price that leaves least on one side
+ *               o   o──────o─────────────o──────o
+ *        next_ask  ask          sales that trade  lowest
+ *
+ * Walks both sides from the best inwards for as long as they trade with each other, so its cost is in what trades.
+ */
+engine_auction markets_auction(const engine *self, const engine_market *market, uint64_t looks_max) {
+    const book_level *const levels = self->pool.levels;
+    reach at = {.pool = &self->pool, .looks_left = looks_max};
+    uint32_t bid = market->book.sides[BOOK_BUY].best;
     uint32_t ask = market->book.sides[BOOK_SELL].best;
+    if (!is_crossing(&at, bid, ask)) return (engine_auction){0};
+    uint64_t wanted_lots = look(&at, bid);   /* at the price of `bid` */
+    uint64_t offered_lots = look(&at, ask); /* at the price of `ask` */
+    while (!at.is_over) {
+        const uint32_t bid_after = wanted_lots <= offered_lots ? levels[bid].worse : bid;
+        const uint32_t ask_after = wanted_lots >= offered_lots ? levels[ask].worse : ask;
+        if (!is_crossing(&at, bid_after, ask_after)) break;
+        if (bid_after != bid) wanted_lots += look(&at, bid_after);
+        if (ask_after != ask) offered_lots += look(&at, ask_after);
+        bid = bid_after;
+        ask = ask_after;
+    }
+    if (at.is_over) return (engine_auction){0};
+    const uint64_t qty_lots = wanted_lots < offered_lots ? wanted_lots : offered_lots;
+    const uint32_t next_bid = levels[bid].worse;
+    const uint32_t next_ask = levels[ask].worse;
+    const int64_t lowest = price_of(&at, ask, 0);
+    const int64_t highest = price_of(&at, bid, 0);
+    int64_t low = price_of(&at, next_bid, 0) + 1;
+    int64_t high = price_of(&at, next_ask, INT64_MAX) - 1;
     choice best = {
         .reference_ticks = market->last_ticks != 0 ? market->last_ticks : market->reference_ticks,
     };
-    candidate found = {.wanted_lots = wanted_lots};
-    int64_t before_ticks = 0; /* the level before; 0 before the first */
-    while (bid != ZX_NONE || (ask != ZX_NONE && book_level_price(&levels[ask]) <= highest)) {
-        const int64_t bid_ticks = bid == ZX_NONE ? INT64_MAX : book_level_price(&levels[bid]);
-        const bool ask_counts = ask != ZX_NONE && book_level_price(&levels[ask]) <= highest;
-        const int64_t ask_ticks = ask_counts ? book_level_price(&levels[ask]) : INT64_MAX;
-        const int64_t price_ticks = bid_ticks < ask_ticks ? bid_ticks : ask_ticks;
-        if (before_ticks != 0 && price_ticks - before_ticks > 1) {
-            found.low_ticks = before_ticks + 1;
-            found.high_ticks = price_ticks - 1;
-            consider(&best, &found);
-        }
-        if (ask_ticks == price_ticks) {
-            found.offered_lots += book_open_lots(pool, ask);
-            ask = levels[ask].worse;
-        }
-        found.low_ticks = found.high_ticks = price_ticks;
-        consider(&best, &found);
-        if (bid_ticks == price_ticks) { /* bids below the next price do not count there */
-            found.wanted_lots -= book_open_lots(pool, bid);
-            bid = levels[bid].better;
-        }
-        before_ticks = price_ticks;
+    if (wanted_lots > qty_lots) high = highest;
+    if (offered_lots > qty_lots) low = lowest;
+    if (low < lowest) low = lowest;
+    if (high > highest) high = highest;
+    if (low <= high) {
+        consider_range(&best, low, high, wanted_lots, offered_lots);
+    } else { /* the next two are one tick apart: one of them would have to stay */
+        const int64_t next_bid_ticks = price_of(&at, next_bid, 0);
+        const int64_t next_ask_ticks = price_of(&at, next_ask, 0);
+        low = price_of(&at, levels[next_bid].worse, 0) + 1;
+        high = price_of(&at, levels[next_ask].worse, INT64_MAX) - 1;
+        consider_range(
+            &best, low > lowest ? low : lowest, next_bid_ticks, wanted_lots + look(&at, next_bid), offered_lots
+        );
+        consider_range(
+            &best, next_ask_ticks, high < highest ? high : highest, wanted_lots, offered_lots + look(&at, next_ask)
+        );
     }
+    if (at.is_over) return (engine_auction){0};
     return (engine_auction){.price_ticks = best.price_ticks, .qty_lots = best.qty_lots};
 }
 
 /* ------------------------------------------------------------ between two states */
 
-static bool trades_at(const engine_market *market, int64_t price_ticks) {
+/* The price nearest to this one at which the best orders of a crossed book trade. */
+static int64_t nearest_price(const engine_market *market, int64_t price_ticks) {
     const book_level *const levels = market->book.pool->levels;
-    const uint32_t bid = market->book.sides[BOOK_BUY].best;
-    const uint32_t ask = market->book.sides[BOOK_SELL].best;
-    return bid != ZX_NONE && ask != ZX_NONE && book_level_price(&levels[bid]) >= price_ticks &&
-           book_level_price(&levels[ask]) <= price_ticks;
+    const int64_t lowest = book_level_price(&levels[market->book.sides[BOOK_SELL].best]);
+    const int64_t highest = book_level_price(&levels[market->book.sides[BOOK_BUY].best]);
+    if (price_ticks < lowest) return lowest;
+    return price_ticks > highest ? highest : price_ticks;
 }
 
 /* The two orders that come first meet. */
@@ -370,8 +420,7 @@ static void meet(engine *self, engine_market *market) {
     const uint32_t both[2] = {buy, sell};
     for (uint32_t at = 0; at < 2; at++) {
         const uint32_t slot = both[at];
-        if (self->pool.orders[slot].flags & BOOK_TIMED &&
-            self->pool.terms[slot].expire_time_ns <= self->log_time_ns) {
+        if (trading_is_overdue(self, slot)) {
             trading_end_open(self, slot, ZX_EXEC_TYPE_EXPIRED, ZX_REASON_ORDER_EXPIRED, false);
             return;
         }
@@ -394,10 +443,11 @@ static void make_move(engine *self, const move *next) {
 
 /* One fill, or the end of one order. Returns false if nothing trades any more. */
 static bool execute(engine *self, engine_market *market) {
-    if (market->auction_ticks == 0 || !trades_at(market, market->auction_ticks)) {
-        market->auction_ticks = markets_auction(self, market).price_ticks;
-        touch(self, TREE_MARKETS, index_of(self, market));
-    }
+    const int64_t before_ticks = market->auction_ticks;
+    if (!is_crossed(market)) market->auction_ticks = 0;
+    else if (before_ticks == 0) market->auction_ticks = markets_auction(self, market, UINT64_MAX).price_ticks;
+    else market->auction_ticks = nearest_price(market, before_ticks);
+    if (market->auction_ticks != before_ticks) touch(self, TREE_MARKETS, index_of(self, market));
     if (market->auction_ticks == 0) return false;
     meet(self, market);
     return true;

@@ -17,8 +17,8 @@
  * An order that is for one auction waits out of the book until the market collects for it, in a queue that is the only level
  * of its side, of price 1. Orders that come, and those that are over, are steps of the way between two states too.
  *
- * Cost: a change of state O(1); finding the price O(crossed levels), and O(orders) of levels with icebergs or hidden
- * orders.
+ * Cost: a change of state O(1); a step O(1) but for the first of an execution, which finds the price: O(levels that
+ * trade), and O(orders) of levels with icebergs or hidden orders.
  */
 #ifndef ZX_MARKETS_H
 #define ZX_MARKETS_H
@@ -46,8 +46,9 @@ void markets_end_states(engine *self);
 /* Brings markets that are uncrossing to their next states, within the limit. */
 void markets_run(engine *self);
 
-/* What an auction would trade now. */
-engine_auction markets_auction(const engine *self, const engine_market *market);
+/* What an auction would trade now; nothing if to find it takes more than so many looks, at a level or, where icebergs or
+ * hidden orders are, at an order. */
+engine_auction markets_auction(const engine *self, const engine_market *market, uint64_t looks_max);
 
 /* An order for an auction begins, at the end of its queue, or ceases to rest. */
 void markets_add_auction_order(engine *self, uint32_t slot);

@@ -463,6 +463,7 @@ static void amend_waiting(engine *self, uint32_t slot, const struct zx_command *
 static int apply_amend(engine *self, const struct zx_command *command) {
     const uint32_t slot = find_named_order(self, command);
     if (slot == ZX_NONE) return ZX_REASON_UNKNOWN_ORDER;
+    if (trading_is_overdue(self, slot)) return ZX_REASON_UNKNOWN_ORDER;
     const book_order *const open = &self->pool.orders[slot];
     const bool is_waiting = (open->flags & ORDER_WAITING) != 0;
     engine_market *const market = &self->markets[trading_market_of(self, slot)];

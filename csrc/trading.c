@@ -326,8 +326,8 @@ static void on_fill(void *context, uint32_t maker_slot, int64_t price_ticks, uin
 void trading_fill_in_auction(engine *self, engine_market *market, uint32_t buy, uint32_t sell) {
     const uint32_t slots_of[2] = {buy, sell};
     const int64_t price_ticks = market->auction_ticks;
-    const uint64_t wanted = book_tradable_lots(&self->pool, buy);
-    const uint64_t offered = book_tradable_lots(&self->pool, sell);
+    const uint64_t wanted = self->pool.orders[buy].leaves_lots;
+    const uint64_t offered = self->pool.orders[sell].leaves_lots;
     const uint64_t qty_lots = wanted < offered ? wanted : offered;
     const uint64_t value = (uint64_t)price_ticks * market->quote_units_per_tick_lot * qty_lots;
     const uint64_t base_units = qty_lots * market->base_units_per_lot;
@@ -419,10 +419,18 @@ static book_incoming incoming_of(const taker *order) {
     };
 }
 
+/* The other of a pair if it rests: one that waits is in no queue of the book. */
+static uint32_t resting_pair_of(const void *context, uint32_t slot) {
+    const engine *const self = context;
+    const uint32_t pair = self->terms[slot].pair;
+    return self->pool.orders[pair].flags & ORDER_WAITING ? ZX_NONE : pair;
+}
+
 uint64_t trading_reachable(const taker *order, uint64_t wanted_lots) {
     const book_incoming incoming = incoming_of(order);
     const bool passes_own = order->self_trade_prevention == ZX_SELF_TRADE_PREVENTION_CANCEL_OLDEST;
-    return book_reachable(&order->market->book, &incoming, wanted_lots, passes_own);
+    const book_pairs pairs = {.flag = ORDER_PAIRED, .other_of = resting_pair_of, .context = order->engine};
+    return book_reachable(&order->market->book, &incoming, wanted_lots, passes_own, &pairs);
 }
 
 static void report_prevented(engine *self, uint32_t account, const order_face *face, uint64_t qty_lots) {
@@ -504,7 +512,7 @@ static bool is_passed_over(const taker *order, bool *is_overdue) {
     const engine *const self = order->engine;
     const uint32_t slot = book_next_maker(&order->market->book, order->side);
     const book_order *const maker = &self->pool.orders[slot];
-    *is_overdue = maker->flags & BOOK_TIMED && self->pool.terms[slot].expire_time_ns <= self->log_time_ns;
+    *is_overdue = trading_is_overdue(self, slot);
     const uint32_t group = self->trade_groups[order->account];
     const bool is_own =
         maker->owner == order->account || (group != 0 && group == self->trade_groups[maker->owner]);
@@ -555,7 +563,7 @@ void trading_match(taker *order) {
     order->makers = incoming.makers_used;
     if (self->next_trade_id > first_trade_id) {
         touch(self, TREE_MARKETS, (uint32_t)(order->market - self->markets));
-        triggers_price_moved(self, order->market, false);
+        order->followers = triggers_price_moved(self, order->market, false);
     }
 }
 

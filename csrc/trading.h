@@ -28,6 +28,7 @@ typedef struct taker {
     uint32_t slot;         /* that of an order that has one, or ZX_NONE */
     uint32_t pair;         /* slot of the other of its pair, or ZX_NONE */
     uint32_t makers;       /* resting orders it has used */
+    uint32_t followers;    /* trailing orders whose best price its last trade was */
     uint8_t side;          /* enum book_side_index */
     uint8_t self_trade_prevention; /* enum zx_self_trade_prevention */
     bool is_by_notional;
@@ -90,6 +91,11 @@ static inline uint64_t trading_display_of(const engine *self, uint32_t slot) {
 static inline bool trading_is_hidden(const engine *self, uint32_t slot) {
     const uint32_t flags = self->pool.orders[slot].flags;
     return flags & BOOK_HIDDEN || (flags & ORDER_WAITING && self->terms[slot].is_hidden);
+}
+
+/* Whether its time is over: it does not trade any more, though it may not have expired yet. */
+static inline bool trading_is_overdue(const engine *self, uint32_t slot) {
+    return self->pool.orders[slot].flags & BOOK_TIMED && self->pool.terms[slot].expire_time_ns <= self->log_time_ns;
 }
 
 /* How reports show it. */

@@ -117,17 +117,17 @@ static void wait_for(engine *self, uint32_t slot, int64_t trigger_ticks) {
     touch(self, TREE_ORDERS, slot);
 }
 
-/* If the price is the best so far for a trailing order, its trigger price moves. */
-static void follow(engine *self, uint32_t slot, int64_t price_ticks) {
+/* If the price is the best so far for a trailing order, its trigger price moves. Returns whether it is. */
+static bool follow(engine *self, uint32_t slot, int64_t price_ticks) {
     engine_terms *const terms = &self->terms[slot];
     const bool is_sell = terms->side == BOOK_SELL;
     if (price_ticks == 0) {
         wait_for(self, slot, 0);
-        return;
+        return false;
     }
     if (terms->best_ticks != 0 &&
         (is_sell ? price_ticks <= terms->best_ticks : price_ticks >= terms->best_ticks)) {
-        return;
+        return false;
     }
     before_order(self, slot);
     terms->best_ticks = price_ticks;
@@ -138,6 +138,7 @@ static void follow(engine *self, uint32_t slot, int64_t price_ticks) {
     const int64_t trigger_ticks = is_sell ? price_ticks - distance_ticks : price_ticks + distance_ticks;
     if (trigger_ticks < 1 || trigger_ticks > ZX_TICKS_MAX) wait_for(self, slot, 0);
     else if (trigger_ticks != triggers_price_of(self, slot)) wait_for(self, slot, trigger_ticks);
+    return true;
 }
 
 void triggers_restore_trailing(engine *self, uint32_t slot) {
@@ -234,17 +235,24 @@ void triggers_look(engine *self, engine_market *market) {
     slots_take(&self->due_markets, index);
 }
 
-void triggers_price_moved(engine *self, engine_market *market, bool on_reference) {
-    if (market->waiting_count == 0) return;
+uint32_t triggers_price_moved(engine *self, engine_market *market, bool on_reference) {
+    uint32_t followed = 0;
+    if (market->waiting_count == 0) return followed;
     const int64_t price_ticks = source_price(market, on_reference);
     for (uint32_t slot = market->trailing_head; slot != ZX_NONE; slot = self->terms[slot].list_next) {
-        if (self->terms[slot].on_reference == on_reference) follow(self, slot, price_ticks);
+        if (self->terms[slot].on_reference == on_reference && follow(self, slot, price_ticks)) followed++;
     }
     triggers_look(self, market);
+    return followed;
 }
 
-/* A waiting order comes to the book. Returns how many resting orders it used. */
+/* A waiting order comes to the book, or ends if it is past its time. Returns how many resting orders it
+ * used, and trailing orders it moved. */
 static uint32_t trigger(engine *self, uint32_t slot) {
+    if (trading_is_overdue(self, slot)) {
+        trading_end_open(self, slot, ZX_EXEC_TYPE_EXPIRED, ZX_REASON_ORDER_EXPIRED, false);
+        return 0;
+    }
     book_order *const order = &self->pool.orders[slot];
     engine_terms *const terms = &self->terms[slot];
     const order_face face = trading_face_of(self, slot);
@@ -264,19 +272,19 @@ static uint32_t trigger(engine *self, uint32_t slot) {
     }
     if (incoming.face.leaves_lots > 0 && trading_stays_open(terms->time_in_force)) {
         trading_rest(&incoming);
-        return incoming.makers;
+        return incoming.makers + incoming.followers;
     }
     if (incoming.face.leaves_lots > 0) {
         trading_end_taker(&incoming, ZX_EXEC_TYPE_CANCELLED, trading_remainder_reason(incoming.market));
     }
     trading_unregister(self, slot);
     book_free_slot(&self->pool, slot);
-    return incoming.makers;
+    return incoming.makers + incoming.followers;
 }
 
 void triggers_run(engine *self) {
     uint32_t triggered = 0;
-    uint32_t makers = 0;
+    uint32_t touched = 0; /* makers and trailing orders */
     while (self->due_markets.count > 0) {
         const uint32_t index = slots_next_taken(&self->due_markets, 0);
         const engine_market *const market = &self->markets[index];
@@ -286,8 +294,8 @@ void triggers_run(engine *self) {
             slots_free(&self->due_markets, index);
             continue;
         }
-        if (triggered == ENGINE_TRIGGERED_MAX || makers >= ENGINE_MAKERS_MAX) return;
-        makers += trigger(self, slot);
+        if (triggered == ENGINE_TRIGGERED_MAX || touched >= ENGINE_MAKERS_MAX) return;
+        touched += trigger(self, slot);
         triggered++;
     }
 }

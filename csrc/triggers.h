@@ -64,8 +64,9 @@ void triggers_forget(engine *self, uint32_t slot);
 
 /* ---- prices */
 
-/* The last trade, or the reference price, has moved: trailing orders follow it. */
-void triggers_price_moved(engine *self, engine_market *market, bool on_reference);
+/* The last trade, or the reference price, has moved: trailing orders follow it. Returns for how many it is the best price
+ * so far. */
+uint32_t triggers_price_moved(engine *self, engine_market *market, bool on_reference);
 
 /* Marks the market if an order in it is due. */
 void triggers_look(engine *self, engine_market *market);

@@ -47,7 +47,7 @@ MAKERS_PER_COMMAND_MAX: Final = 1024
 
 TRIGGERED_PER_COMMAND_MAX: Final = 64
 """Waiting orders that are triggered after one command, and none once they have used MAKERS_PER_COMMAND_MAX resting
-orders between them; the rest follows with the next command or record."""
+orders between them, or moved as many trailing ones; the rest follows with the next command or record."""
 
 EXPIRIES_PER_RECORD_MAX: Final = 1024
 """Orders that expire at the start of one record; the rest follows with the next, and does not trade meanwhile."""
@@ -64,6 +64,10 @@ MARKET_ENDS_PER_RECORD_MAX: Final = 64
 AUCTION_STEPS_PER_COMMAND_MAX: Final = 1024
 """Fills and ends of orders of auctions that are executed after one command; the rest follows with the next command or
 record, and until then the market takes only cancels."""
+
+DEPTH_SKIPPED_MAX: Final = 1024
+"""Price levels that hold only hidden orders which a depth passes over on each side; what is behind them is left out, so
+that a query costs what it lists."""
 
 ALL_OR_NOTHING_REPORTS_MAX: Final = 4096
 """Reports that the commands of an all-or-nothing batch may cause together."""

@@ -332,10 +332,10 @@ static void test_book_trades_by_price_then_time(void) {
     book_incoming wanted = {
         .price_ticks = 103, .owner = 9, .makers_max = 1, .side = BOOK_BUY
     };
-    CHECK(book_reachable(&market, &wanted, 3, false) == 3);
-    CHECK(book_reachable(&market, &wanted, 4, false) == 3);
+    CHECK(book_reachable(&market, &wanted, 3, false, NULL) == 3);
+    CHECK(book_reachable(&market, &wanted, 4, false, NULL) == 3);
     wanted.owner = 1;
-    CHECK(book_reachable(&market, &wanted, 3, false) == 0 && book_reachable(&market, &wanted, 3, true) == 0);
+    CHECK(book_reachable(&market, &wanted, 3, false, NULL) == 0 && book_reachable(&market, &wanted, 3, true, NULL) == 0);
     book_resize(&market, later_price, 3); /* 2 of 5 are filled */
     CHECK(pool.orders[later_price].leaves_lots == 1);
     book_remove(&market, later_price);
@@ -375,7 +375,7 @@ static void check_reach(const book *market, uint64_t id) {
         .side = id % 32 == 0 ? BOOK_BUY : BOOK_SELL,
     };
     const uint64_t wanted_lots = incoming.leaves_lots;
-    const uint64_t reachable_lots = book_reachable(market, &incoming, wanted_lots, false);
+    const uint64_t reachable_lots = book_reachable(market, &incoming, wanted_lots, false, NULL);
     static fills seen;
     seen.count = 0;
     const book_listener listener = {.on_fill = note_fill, .context = &seen};
@@ -456,10 +456,10 @@ static void test_icebergs_and_hidden_orders(void) {
     pool.terms[hidden].expire_time_ns = 10;
     const book_listener listener = {.on_fill = note_fill, .context = &seen};
     book_incoming incoming = {.price_ticks = 100, .leaves_lots = 1, .now_ns = 10, .owner = 9, .makers_max = 9};
-    CHECK(book_reachable(&market, &incoming, 1, false) == 0);
+    CHECK(book_reachable(&market, &incoming, 1, false, NULL) == 0);
     CHECK(book_match(&market, &incoming, &listener) == BOOK_OVERDUE);
     incoming.now_ns = 9;
-    CHECK(book_reachable(&market, &incoming, 1, false) == 1);
+    CHECK(book_reachable(&market, &incoming, 1, false, NULL) == 1);
     CHECK(book_match(&market, &incoming, &listener) == BOOK_DONE && pool.taken.count == 0);
     arena_unmap(&memory);
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from tests.model.kit import Shard, cancel, cancel_all, market_state, order, time_passed
+from tests.model.kit import Shard, amend, cancel, cancel_all, market_state, order, time_passed
 from tests.rules.names import ALICE, BOB, BTC, BUY, CAROL, IOC, SELL, USD, NewShard
 from zexchange.wire.messages import (
     BatchFlags,
@@ -49,6 +51,82 @@ def state_of(shard: Shard) -> MarketState:
 
 def of_type(reports: list[ExecutionReport], exec_type: ExecType) -> list[ExecutionReport]:
     return [one for one in reports if one.exec_type is exec_type]
+
+
+def test_orders_that_end_in_an_auction_do_not_find_its_price_anew(wide: Shard) -> None:
+    """All of one owner's bids end on an older sale of one lot, 1,024 steps after each command."""
+    wide.operator(market_state(1, MarketState.AUCTION))
+    send_many(wide, ALICE, [order(SELL, 1, 10)])
+    send_many(wide, ALICE, [order(BUY, 1, price) for price in range(20, 20 + LIMIT + 1)])
+    send_many(wide, BOB, [order(BUY, 1, 15)])
+    ended = wide.operator(market_state(1, MarketState.CONTINUOUS))
+    assert sum("self_trade_prevented" in one for one in ended) == LIMIT
+    rest = wide.apply(time_passed())
+    assert len(of_type(rest, ExecType.SELF_TRADE_PREVENTED)) == 1
+    trades = of_type(rest, ExecType.TRADE)
+    assert [(one.account_id, one.last_price_ticks) for one in trades] == [(BOB, 15), (ALICE, 15)]
+    assert wide.book() == ([], [])
+
+
+def test_a_depth_passes_over_1024_prices_with_hidden_orders_alone(wide: Shard) -> None:
+    send_many(wide, ALICE, [order(BUY, 1, 50)])
+    send_many(wide, ALICE, [order(BUY, 1, 100 + at, options=OrderOptions.HIDDEN) for at in range(LIMIT)])
+    assert wide.book() == ([(50, 1, 1)], [])
+    send_many(wide, ALICE, [order(BUY, 1, 100)])
+    assert wide.book() == ([(100, 1, 1), (50, 1, 1)], [])
+    send_many(wide, ALICE, [order(BUY, 1, 60 + at, options=OrderOptions.HIDDEN) for at in range(2)])
+    assert wide.book() == ([(100, 1, 1)], [])
+
+
+def enter_one_that_expires_late(shard: Shard, price_ticks: int, **terms: Any) -> tuple[int, int]:
+    """A sale of Bob's that 1,024 other orders of the same time stand before; its id, and that time."""
+    until_ns = shard.now_ns + 10**9
+    until: dict[str, Any] = {"tif": TimeInForce.GTD, "expire_time_ns": until_ns}
+    send_many(shard, BOB, [order(SELL, 1, 500, **until)] * LIMIT)
+    (entered,) = shard.reports(BOB, order(SELL, 1, price_ticks, **until, **terms))
+    return entered.order_id, until_ns
+
+
+def test_an_amend_does_not_find_an_order_past_its_time(wide: Shard) -> None:
+    order_id, until_ns = enter_one_that_expires_late(wide, 400)
+    wide.reports(ALICE, order(BUY, 1, 100))
+    wide.now_ns = until_ns
+    reports = wide.reports(
+        BOB,
+        amend(order_id, price_ticks=100),
+        amend(order_id, expire_time_ns=until_ns + 10**9),
+        cancel(order_id),
+    )
+    assert len(of_type(reports, ExecType.EXPIRED)) == LIMIT
+    unknown, cancelled = ReasonCode.UNKNOWN_ORDER, ReasonCode.CANCELLED_BY_USER
+    assert [one.reason for one in reports[LIMIT:]] == [unknown, unknown, cancelled]
+
+
+def test_an_order_past_its_time_expires_instead_of_being_triggered(wide: Shard) -> None:
+    order_id, until_ns = enter_one_that_expires_late(wide, 1, trigger=Trigger.STOP, trigger_ticks=90)
+    wide.reports(ALICE, order(BUY, 1, 90), order(BUY, 1, 80))
+    wide.now_ns = until_ns
+    reports = wide.reports(BOB, order(SELL, 1, 90))
+    assert len(of_type(reports, ExecType.EXPIRED)) == LIMIT + 1
+    assert (reports[-1].order_id, reports[-1].exec_type) == (order_id, ExecType.EXPIRED)
+    assert len(of_type(reports, ExecType.TRADE)) == 2
+    assert wide.book() == ([(80, 1, 1)], [])
+
+
+def test_trailing_orders_that_move_count_as_makers_of_what_is_triggered(wide: Shard) -> None:
+    send_many(wide, BOB, [order(SELL, 1, 1_000 + step) for step in range(5)])
+    wide.reports(ALICE, order(BUY, 1, 1_000, tif=IOC))
+    distance = {"trigger": Trigger.TRAILING, "trigger_ticks": 500}
+    send_many(wide, BOB, [order(SELL, 1, 1, **distance)] * (LIMIT // 2))
+    # Each of these trades a tick higher, which triggers the next.
+    stops = [order(BUY, 1, 2_000, trigger=Trigger.STOP, trigger_ticks=1_000 + step) for step in range(1, 4)]
+    wide.reports(ALICE, *stops)
+    first = wide.reports(ALICE, order(BUY, 1, 1_001, tif=IOC))
+    assert len(of_type(first, ExecType.TRIGGERED)) == 2, "the trade of the command itself does not count"
+    assert is_due(wide)
+    rest = wide.apply(time_passed())
+    assert len(of_type(rest, ExecType.TRIGGERED)) == 1
+    assert not is_due(wide)
 
 
 def test_makers_that_self_trade_prevention_ends_are_counted(wide: Shard) -> None:

@@ -21,6 +21,7 @@ from tests.model.kit import (
     cancel_all,
     deposit,
     epoch_open,
+    market_state,
     open_account,
     order,
     public_key,
@@ -42,7 +43,7 @@ from zexchange.limits import (
     REPORTS_PER_COMMAND_MAX,
 )
 from zexchange.reference import ReferenceEngine
-from zexchange.wire.messages import Command, ReasonCode, Side, TimeInForce
+from zexchange.wire.messages import Command, MarketState, ReasonCode, Side, TimeInForce
 
 BUY, SELL, IOC = Side.BUY, Side.SELL, TimeInForce.IOC
 BTC, ETH = 2, 3
@@ -350,3 +351,24 @@ def test_a_build_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(native, "__version__", "0.0.0")
     with pytest.raises(ImportError, match="make setup"):
         native._check_build()
+
+
+def test_an_indication_looks_at_no_more_than_4096_levels() -> None:
+    """So that asking for the depth of a market in an auction costs little, however much would trade."""
+    room = EngineLimits(max_accounts=4, max_keys=4, max_balances=8, max_orders=6_000, max_outcomes=64)
+    shard = Shard.funded(Engine(small_genesis(engine_limits=room), 0), accounts=2, amount=10**9)
+    shard.operator(market_state(1, MarketState.AUCTION))
+    bids = [order(BUY, 1, 100 + price) for price in range(4_160)]
+    for first in range(0, len(bids), COMMANDS_PER_BATCH_MAX):
+        shard.reports(ALICE, *bids[first : first + COMMANDS_PER_BATCH_MAX])
+    (sale,) = shard.reports(BOB, order(SELL, 4_095, 1))
+    depth = shard.engine.depth(1, 1)
+    assert (depth.indicative_price_ticks, depth.indicative_qty_lots) == (165, 4_095)
+    shard.reports(BOB, amend(sale.order_id, qty_lots=4_096))
+    depth = shard.engine.depth(1, 1)
+    assert (depth.indicative_price_ticks, depth.indicative_qty_lots) == (0, 0)
+    shard.reports(BOB, amend(sale.order_id, qty_lots=4_095, display_qty_lots=1), *[order(SELL, 1, 1)] * 2)
+    depth = shard.engine.depth(1, 1)
+    assert (depth.indicative_price_ticks, depth.indicative_qty_lots) == (0, 0)
+    trades = " ".join(shard.operator(market_state(1, MarketState.CONTINUOUS)))
+    assert "at 163 auction" in trades

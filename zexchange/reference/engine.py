@@ -507,10 +507,14 @@ def _options(order: Order) -> OrderOptions:
 
 def _levels(queue: list[Order], levels: int) -> list[Level]:
     """What is shown of orders in priority order, summed by price."""
-    shown = (order for order in queue if not order.is_hidden)
-    grouped = itertools.groupby(shown, key=lambda order: order.price_ticks)
-    result = []
-    for price_ticks, orders in itertools.islice(grouped, levels):
-        lots = [order.visible_lots for order in orders]
-        result.append(Level(price_ticks=price_ticks, qty_lots=sum(lots), orders=len(lots)))
+    result: list[Level] = []
+    skipped = 0
+    for price_ticks, orders in itertools.groupby(queue, key=lambda order: order.price_ticks):
+        if len(result) == levels or skipped > limits.DEPTH_SKIPPED_MAX:
+            break
+        lots = [order.visible_lots for order in orders if not order.is_hidden]
+        if lots:
+            result.append(Level(price_ticks=price_ticks, qty_lots=sum(lots), orders=len(lots)))
+        else:
+            skipped += 1
     return result

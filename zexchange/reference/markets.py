@@ -151,13 +151,17 @@ class Markets:
 
     def _execute(self, context: CommandContext, market: Market) -> bool:
         """One fill, or the end of one order. False if nothing trades any more."""
-        price_ticks = market.auction_ticks
-        if not (price_ticks and _trades_at(market, price_ticks)):
+        if not is_crossed(market):
+            market.auction_ticks = 0
+            return False
+        if not market.auction_ticks:
             found = auction_of(market)
-            price_ticks = market.auction_ticks = 0 if found is None else found.price_ticks
-        if price_ticks:
-            self._trade(context, market, market.buys[0], market.sells[0])
-        return price_ticks != 0
+            assert found is not None, "the book is crossed"
+            market.auction_ticks = found.price_ticks
+        buy, sell = market.buys[0], market.sells[0]
+        market.auction_ticks = min(max(market.auction_ticks, sell.price_ticks), buy.price_ticks)
+        self._trade(context, market, buy, sell)
+        return True
 
     def _trade(self, context: CommandContext, market: Market, buy: Order, sell: Order) -> None:
         """The two orders that come first meet."""
@@ -221,13 +225,6 @@ def _for_auctions(market: Market) -> list[Order]:
 def is_crossed(market: Market) -> bool:
     """Whether orders could trade with each other; they can only while a market does not trade."""
     return bool(market.buys and market.sells) and (market.buys[0].price_ticks >= market.sells[0].price_ticks)
-
-
-def _trades_at(market: Market, price_ticks: int) -> bool:
-    return (
-        bool(market.buys and market.sells)
-        and market.buys[0].price_ticks >= price_ticks >= market.sells[0].price_ticks
-    )
 
 
 def auction_of(market: Market) -> Auction | None:

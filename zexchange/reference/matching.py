@@ -95,10 +95,13 @@ class Matching:
         ]
         limit_ticks = _limit_within_bands(market, taker)
         reached_lots = makers = 0
+        cancelled: set[int] = set()  # each order on the way cancels the other of its pair
         while queue and reached_lots < wanted_lots:
             maker, tradable_lots, leaves_lots = queue.pop(0)
             if not crosses(taker.side, limit_ticks, maker.price_ticks):
                 break
+            if maker.order_id in cancelled:
+                continue
             passes_over = self.is_overdue(maker)
             if self.is_same_owner(maker, taker) and not passes_over:
                 if taker.self_trade_prevention is not SelfTradePrevention.CANCEL_OLDEST:
@@ -107,6 +110,7 @@ class Matching:
             if makers == limits.MAKERS_PER_COMMAND_MAX:
                 break
             makers += 1
+            cancelled.add(maker.pair_id)
             if passes_over:
                 continue
             reached_lots += tradable_lots
@@ -164,7 +168,7 @@ class Matching:
     ) -> None:
         """One trade of two resting orders, at the auction's price. Both pay the maker's fee; nobody gets a rebate."""
         definition = market.definition
-        qty_lots = min(buy.tradable_lots, sell.tradable_lots)
+        qty_lots = min(buy.leaves_lots, sell.leaves_lots)
         trade_id = self._state.next_trade_id
         self._state.next_trade_id += 1
         market.last_ticks = price_ticks
@@ -196,7 +200,7 @@ class Matching:
             market.queue(order.side).remove(order)
             self._state.free_slot(order)
         elif order.display_lots:
-            order.shown_lots -= qty_lots
+            order.shown_lots -= min(qty_lots, order.shown_lots)
             if order.shown_lots == 0:
                 market.queue(order.side).remove(order)
                 self.enqueue(market, order)

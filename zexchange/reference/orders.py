@@ -257,6 +257,8 @@ class OrderRules:
 
     def _amend(self, context: CommandContext, command: Command) -> Outcome:
         order = self._named_order(context, command)
+        if self._matching.is_overdue(order):
+            raise Rejection(ReasonCode.UNKNOWN_ORDER)
         market = self._state.markets[order.market_id]
         definition = market.definition
         _require_sizes_known(market, command)

@@ -51,12 +51,18 @@ class Triggers:
         else:
             order.priority_no = self._state.take_priority_no()
 
-    def follow_price(self, market: Market, *, on_reference: bool) -> None:
-        """Trailing orders move their trigger prices after the price that they follow, oldest first."""
-        price_ticks = market.trigger_price_ticks(on_reference)
+    def follow_price(self, market: Market, *, on_reference: bool) -> int:
+        """Trailing orders move their trigger prices after the price that they follow, oldest first.
+
+        Returns for how many it is the best price so far.
+        """
+        price_ticks, followed = market.trigger_price_ticks(on_reference), 0
         for order in market.waiting:
             if order.trigger is Trigger.TRAILING and order.on_reference is on_reference:
+                best_before = order.best_ticks
                 self._follow(order, price_ticks)
+                followed += order.best_ticks != best_before
+        return followed
 
     def follow_anew(self, order: Order) -> None:
         """The distance of a trailing order has changed."""
@@ -93,26 +99,32 @@ class Triggers:
 
     def run(self, context: CommandContext) -> None:
         """Triggers what is due, first by market, in a loop until nothing more is, up to the limits."""
-        triggered = makers = 0
+        triggered = touched = 0  # makers and trailing orders
         for market in self._state.markets.values():
             while market.state is MarketState.CONTINUOUS:
                 order = _next_due(market)
                 if order is None:
                     break
-                if triggered == limits.TRIGGERED_PER_COMMAND_MAX or makers >= limits.MAKERS_PER_COMMAND_MAX:
+                if triggered == limits.TRIGGERED_PER_COMMAND_MAX or touched >= limits.MAKERS_PER_COMMAND_MAX:
                     return
-                makers += self._trigger(context, market, order)
+                touched += self._trigger(context, market, order)
                 triggered += 1
 
     def _trigger(self, context: CommandContext, market: Market, order: Order) -> int:
-        """The order comes to the book. Returns how many resting orders it used."""
+        """The order comes to the book, or ends if it is past its time. Returns how many orders it touched.
+
+        Those are resting ones that it used, and trailing ones for which its last trade is the best price so far.
+        """
+        if self._matching.is_overdue(order):
+            self._matching.end_resting(context, order, ReasonCode.ORDER_EXPIRED, ExecType.EXPIRED)
+            return 0
         market.waiting.remove(order)
         order_type, order.order_type = order.order_type, OrderType.LIMIT
         order.trigger, order.on_reference, order.trigger_ticks = Trigger.NONE, False, 0
         order.trail_ticks = order.trail_ppm = order.best_ticks = order.priority_no = 0
         self._reporter.report_order(context, order, ExecType.TRIGGERED)
         self._matching.end_pair(context, order)
-        makers = 0
+        touched = 0
         fillable_lots = order.leaves_lots
         if order.time_in_force is TimeInForce.FOK:
             fillable_lots = self._matching.reachable_lots(market, order, order.leaves_lots)
@@ -120,9 +132,9 @@ class Triggers:
             self._matching.end_taker(context, order, ReasonCode.FOK_NOT_FILLABLE)
         else:
             traded_before = self._state.next_trade_id
-            makers = self._matching.match(context, market, order)
+            touched = self._matching.match(context, market, order)
             if self._state.next_trade_id > traded_before:
-                self.follow_price(market, on_reference=False)
+                touched += self.follow_price(market, on_reference=False)
         if order.leaves_lots and order_type is OrderType.LIMIT and stays_open(order.time_in_force):
             order.self_trade_prevention = SelfTradePrevention.NONE
             self._matching.enqueue(market, order)
@@ -130,7 +142,7 @@ class Triggers:
             if order.leaves_lots:
                 self._matching.end_taker(context, order, remainder_reason(market))
             self._state.free_slot(order)
-        return makers
+        return touched
 
 
 def stays_open(time_in_force: TimeInForce) -> bool:
