@@ -358,14 +358,7 @@ class DemoAccountHandler(ReadyHandler):
         if not self.web.demo or operator is None:
             raise Problem("FORBIDDEN", "this is not a demo deployment")
         key = key_of(self.json(DemoRequest).public_key)
-        account_id = self.web.account_of_key(key)
-        has: set[tuple[int, int]] = set()
-        if account_id is None:
-            account_id = await operator.open_account(key)
-        else:
-            for shard, engine in self.web.follower.engines().items():
-                has |= {(shard, one.asset_id) for one in engine.balances(account_id)}
-        await operator.give_play_money(account_id, has)
+        account_id = await operator.open_demo_account(key, self.web.follower)
         self.reply(AccountReply(str(account_id)), 201)
 
 

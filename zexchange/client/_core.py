@@ -666,7 +666,8 @@ class Core:
             return
         if report.exec_type is ExecType.REJECTED and report.reason in _FORGOTTEN and not first_try:
             self._finish(
-                batch, _outcome_unknown(batch, "the exchange no longer keeps the outcome of the batch")
+                batch,
+                _outcome_unknown(batch, "the exchange no longer keeps the outcome of the batch", final=True),
             )
             return
         duplicate = ReportFlags.DUPLICATE in report.flags
@@ -772,11 +773,16 @@ def _is_last(command: wire.Command | wire.OperatorCommand, report: ExecutionRepo
     return report.leaves_lots == 0 or OrderOptions.POST_ONLY in command.options
 
 
-def _outcome_unknown(batch: AnyBatch, why: str) -> OutcomeUnknown:
+def _outcome_unknown(batch: AnyBatch, why: str, *, final: bool = False) -> OutcomeUnknown:
+    advice = (
+        "Look at what there is now"
+        if final
+        else "Client.resolve(error) sends the same bytes again, which cannot apply it twice"
+    )
     return OutcomeUnknown(
-        f"{why}: the batch with nonce {batch.nonce} may or may not have been applied. "
-        "Client.resolve(error) sends the same bytes again, which cannot apply it twice",
+        f"{why}: the batch with nonce {batch.nonce} may {'' if final else 'or may not '}have been applied. {advice}",
         nonce=batch.nonce,
         shard=batch.shard,
         frame=batch.frame,
+        final=final,
     )
