@@ -238,16 +238,18 @@ def test_wrong_calls_say_what_is_wrong(site: Site, path: str, status: int, code:
     assert headers["content-type"] == "application/problem+json"
 
 
-@pytest.mark.parametrize("numbers", [{0: -1}, {-1: 0}, {2**64 - 1: 1, 0: -(2**63)}, {0: "1"}, [1]], ids=str)
-@pytest.mark.parametrize("path", ["/orders", "/orders/history", "/fills"])
-def test_a_cursor_is_one_of_ours(site: Site, path: str, numbers: Any) -> None:
+def test_a_cursor_is_one_of_ours(site: Site) -> None:
     site.exchange.account("pager", USD="1")
     token, _ = site.log_on(site.exchange.key("pager"))
-    cursor = base64.urlsafe_b64encode(msgspec.msgpack.encode(numbers)).decode()
-    status, problem, _ = site.call("GET", f"/api/v1{path}?cursor={cursor}", token=token)
-    assert (status, problem["code"], problem["field"]) == (400, "BAD_REQUEST", "cursor")
-    largest = base64.urlsafe_b64encode(msgspec.msgpack.encode({0: 2**64 - 1})).decode()
-    site.get(f"{path}?cursor={largest}", token)
+    for path in ("/orders", "/orders/history", "/fills"):
+        for numbers in ({0: -1}, {-1: 0}, {0: -(2**63)}):
+            status, problem, _ = site.call("GET", f"/api/v1{path}?cursor={_cursor(numbers)}", token=token)
+            assert (status, problem["code"], problem["field"]) == (400, "BAD_REQUEST", "cursor")
+        site.get(f"{path}?cursor={_cursor({0: 2**64 - 1})}", token)
+
+
+def _cursor(numbers: Any) -> str:
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(numbers)).decode()
 
 
 def test_orders_over_http_are_signed_by_their_owner(site: Site) -> None:
