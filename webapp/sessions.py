@@ -278,12 +278,12 @@ class ApiSession:
 
     async def _next(self, timeout_s: float = ANSWER_TIMEOUT_S) -> Message:
         """Raises Problem when the connection ends, TimeoutError."""
-        while not self._frames:
-            data = await asyncio.wait_for(self._reader.read(_RECEIVE_BYTES), timeout_s)
-            if not data:
-                raise Problem("SERVER_BUSY", "the ingress closed the connection")
-            self._frames += self._splitter.feed(data)
         try:
+            while not self._frames:
+                data = await asyncio.wait_for(self._reader.read(_RECEIVE_BYTES), timeout_s)
+                if not data:
+                    raise Problem("SERVER_BUSY", "the ingress closed the connection")
+                self._frames += self._splitter.feed(data)
             return decode(self._frames.pop(0))
         except WireError as error:
             raise Problem("INTERNAL", f"the ingress sent what is no message: {error}") from None

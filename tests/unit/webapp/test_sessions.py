@@ -288,6 +288,10 @@ def test_a_batch_whose_session_ends_may_have_been_applied(
                 signing.sign_batch(SignedBatch(nonce=10, commands=[BUY]), KEY, DEPLOYMENT_ID)
             )
         assert raised.value.code != "TIMEOUT", "nothing was sent"
+        await settled()
+        reading = wire.session._task
+        assert reading is not None
+        assert reading.cancelled() or (reading.done() and reading.exception() is None)
         assert len(wire.sent) == sent
 
     asyncio.run(main())
