@@ -13,10 +13,8 @@
 
 #include "engine.h"
 
-/* Reports that the commands of one attempt may cause; the command that causes more is refused. Bounds what has to be undone. */
+/* Reports that the commands of one attempt may cause; the command that causes more is refused. */
 #define ATTEMPT_REPORTS_MAX 4096u
-/* Lines of memory that each of them changes at most, with room for the levels and trailing orders of all markets concerned. */
-#define ATTEMPT_LINES_MAX ((ATTEMPT_REPORTS_MAX + 3u * ENGINE_MAKERS_MAX + 4u) * 64u + (1u << 16))
 
 void attempt_begin(engine *self);
 void attempt_keep(engine *self);

@@ -101,7 +101,7 @@ static engine_plan plan_memory(const engine_config *config, arena *memory) {
         .work = arena_reserve(memory, config->orders_max, sizeof(uint32_t)),
         .before = arena_reserve(memory, 1, sizeof(engine)),
     };
-    plan.changes = undo_reserve(memory, ATTEMPT_LINES_MAX);
+    plan.changes = undo_reserve(memory);
     if (config->tracked) {
         for (enum engine_tree tree = TREE_META; tree < TREE_COUNT; tree++) {
             plan.trees[tree] = merkle_reserve(memory, tree_capacity(config, tree));

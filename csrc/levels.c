@@ -144,6 +144,7 @@ static void uproot(book_pool *pool, book_side *side, uint32_t index) {
         uint32_t heir = level->right;
         while (levels[heir].left != ZX_NONE) heir = levels[heir].left;
         unbalanced = levels[heir].parent;
+        book_before_level(pool, heir);
         if (unbalanced == index) {
             unbalanced = heir;
         } else {
@@ -152,7 +153,6 @@ static void uproot(book_pool *pool, book_side *side, uint32_t index) {
             levels[heir].right = level->right;
             levels[level->right].parent = heir;
         }
-        book_before_level(pool, heir);
         book_before_level(pool, level->left);
         levels[heir].left = level->left;
         levels[level->left].parent = heir;

@@ -218,6 +218,15 @@ static bool stands_for_trade(const uint8_t *event) {
            (liquidity == ZX_LIQUIDITY_AUCTION && event[ZX_EXECUTION_REPORT_SIDE_OFFSET] == ZX_SIDE_BUY);
 }
 
+/* Whether sessions may have an account from now on that had none. Only an operator's batch does that. */
+static bool registers_keys(const uint8_t *events, uint64_t count) {
+    for (uint64_t index = 0; index < count; index++) {
+        const uint8_t exec_type = events[index * ENGINE_REPORT_BYTES + ZX_EXECUTION_REPORT_EXEC_TYPE_OFFSET];
+        if (exec_type == ZX_EXEC_TYPE_ACCOUNT_OPENED || exec_type == ZX_EXEC_TYPE_KEY_REGISTERED) return true;
+    }
+    return false;
+}
+
 /* Keeps the trades for whoever asks for them. */
 static bool record_trades(pump *self, const uint8_t *events, uint64_t count) {
     for (uint64_t index = 0; index < count; index++) {
@@ -291,6 +300,7 @@ static uint32_t read_reply(pump *self) {
     memcpy(self->landed, sealed->batch, sealed->batch_bytes);
     self->landing = 1;
     self->landing_at = 0;
+    if (registers_keys(self->parts.shard->events, sealed->events_bytes / ENGINE_REPORT_BYTES)) return PUMP_KEYS;
     return land(self, said_ns);
 }
 

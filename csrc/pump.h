@@ -50,6 +50,8 @@ enum pump_attention {
     PUMP_STORE = 16,   /* the store did not say yes: `reply`; the batch is in `seal`. Nothing is in flight any more */
     PUMP_TRADES = 32,  /* the tape is nearly full */
     PUMP_TURN = 64,    /* it is the caller's turn to have something applied: the pump may not, and nothing is in flight */
+    PUMP_KEYS = 128,   /* the batch that is on disk has registered keys: the caller binds the sessions of these to their
+                        * accounts, and the next pump_run() begins with its reports */
 };
 
 typedef struct pump_event {

@@ -1,13 +1,13 @@
 #include "undo.h"
 
-undo_plan undo_reserve(arena *memory, uint32_t capacity) {
+undo_plan undo_reserve(arena *memory) {
     const size_t lines = memory->size / ARENA_ALIGN;
     ZX_ASSERT(lines <= UINT32_MAX);
     return (undo_plan){
         .kept = arena_reserve(memory, lines / 64 + 1, sizeof(uint64_t)),
-        .contents = arena_reserve(memory, capacity, ARENA_ALIGN),
-        .lines = arena_reserve(memory, capacity, sizeof(uint32_t)),
-        .capacity = capacity,
+        .contents = arena_reserve(memory, lines, ARENA_ALIGN),
+        .lines = arena_reserve(memory, lines, sizeof(uint32_t)),
+        .capacity = (uint32_t)lines,
     };
 }
 

@@ -12,7 +12,8 @@
  * the undo while there is one to be told, else NULL: to be told then costs one test that the processor foresees.
  *
  * What lies outside the arena, which is the engine's own struct, is the caller's to copy. Cost: 64 bytes copied for each line
- * changed, and the same to put it back. Nothing allocates. Not thread safe.
+ * changed, and the same to put it back. There is room for all lines that may change, of which only what is used is ever
+ * touched. Nothing allocates. Not thread safe.
  */
 #ifndef ZX_UNDO_H
 #define ZX_UNDO_H
@@ -26,7 +27,7 @@ typedef struct undo {
     uint8_t *contents; /* ARENA_ALIGN bytes each */
     uint32_t *lines;   /* their numbers */
     uint32_t count;    /* lines kept */
-    uint32_t capacity;
+    uint32_t capacity; /* lines of the arena */
 } undo;
 
 /* What undo_reserve() reserved, for undo_init(). */
@@ -35,8 +36,8 @@ typedef struct undo_plan {
     uint32_t capacity;
 } undo_plan;
 
-/* For changes of at most `capacity` lines of what is reserved already. */
-undo_plan undo_reserve(arena *memory, uint32_t capacity);
+/* For changes of what is reserved already: all of it may change. */
+undo_plan undo_reserve(arena *memory);
 void undo_init(undo *self, const undo_plan *plan, const arena *memory);
 
 /* Keeps what lies at `at`, in the arena. */

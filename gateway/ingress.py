@@ -5,6 +5,11 @@ sent, `tick`, `end_turn`. All batches that became complete in the turn are verif
 into C, and then go to their shards in one message each. Cheap checks come first and the signature last,
 because it costs more than all the rest.
 
+What a session has said and nobody has dealt with is bounded, and so is what is done in a turn: sessions that wait
+take turns, and who has enough waiting is not read from (`Connection.full`) until that is done. So a session that
+sends more than can be dealt with slows itself down and nobody else. Queries on their way to a matcher are few,
+since what others send to it queues behind them.
+
 What is refused here is not in the log: framing faults end the connection with Terminate, other malformed
 frames, keys and shards that are not the session's are answered with NotApplied, a bad signature counts a
 strike as well.
@@ -13,6 +18,7 @@ strike as well.
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
@@ -20,7 +26,7 @@ import msgspec
 from gateway.admission import Admission, AdmissionLimits
 from gateway.links import LinkBroken, ShardLink
 from zexchange.genesis import Genesis
-from zexchange.matcher.link import OPENED, Entry, Kind
+from zexchange.matcher.link import OPENED, REJECTED, Entry, Kind
 from zexchange.wire import messages
 from zexchange.wire.messages import (
     Buffer,
@@ -45,6 +51,16 @@ from zexchange.wire.session import (
 
 VERIFIED_PER_TURN_MAX = 64
 """Batches verified in one call: some milliseconds of work on one core. Answers that arrive meanwhile wait."""
+
+WAITING_MAX = 64
+"""Batches and queries of one session with which nothing more is read of it: what one turn deals with, so that the
+quota slows nobody down who is alone."""
+
+FRAMES_PER_VISIT = 64
+"""Frames looked at, other than batches at the start of what came, until the other sessions get their turn."""
+
+_CHUNK_BYTES = 1_024
+"""Cut into frames at a time: some 34 queries."""
 
 Verify = Callable[[Sequence[bytes], bytes], Sequence[bool]]
 """(batch frames, deployment id) to one verdict per frame, as `zexchange.frames.verify_frames`."""
@@ -76,13 +92,18 @@ class Connection:
         "early",
         "ended",
         "established",
+        "evicted",
         "handle",
         "ip",
         "on_shards",
         "opened",
+        "queued",
         "scheduled_ms",
         "session",
         "session_id",
+        "stopped",
+        "unread",
+        "waiting",
     )
 
     def __init__(self, session_id: int, ip: str, session: ServerSession) -> None:
@@ -97,10 +118,30 @@ class Connection:
         self.on_shards = False
         """The matchers know the session."""
         self.established = False
+        self.evicted = False
+        """It made room for another one before it logged on: close it at once."""
         self.ended: ReasonCode | None = None
         """Set when the session is over: flush what is left and close."""
         self.scheduled_ms = 0
         self.handle: object = None
+        self.unread = b""
+        """Received and not looked at: at most what was read at once and an unfinished frame."""
+        self.waiting: deque[tuple[int, int, bytes | Query]] = deque()
+        """For the matchers: shard, nonce (of a batch), frame of a batch or query."""
+        self.queued = False
+        """Among those that wait for a turn."""
+        self.stopped = False
+        """The shell does not read, or not the quick way, because of what waits: it is told when nothing does."""
+
+    @property
+    def has_backlog(self) -> bool:
+        """Something it said waits: what it says next comes behind that."""
+        return bool(self.waiting or self.unread)
+
+    @property
+    def full(self) -> bool:
+        """So much waits that nothing more is to be read."""
+        return bool(self.unread) or len(self.waiting) >= WAITING_MAX
 
 
 _Pending = tuple[Connection, int, int, bytes | Query]
@@ -132,11 +173,16 @@ class Ingress:
         self._admission = Admission(settings.admission)
         self._connections: dict[int, Connection] = {}
         self._next_session_id = 1
-        self._pending: list[_Pending] = []
+        self._ready: deque[Connection] = deque()
+        """Sessions with something that can be dealt with, in the order of their turns."""
+        self._stalled: list[deque[Connection]] = [deque() for _ in links]
+        """By shard: sessions whose next query must wait until queries before it are answered."""
+        self._waiting = 0
+        """Batches and queries of all sessions that wait."""
         self._deadlines: list[tuple[int, int]] = []
         self._touched: dict[int, Connection] = {}
-        self._told_genesis: set[int] = set()
-        """Sessions with the genesis file in this turn's output."""
+        self._told_genesis: dict[int, Connection] = {}
+        """Sessions with the genesis file in the output of what they were read last."""
         self.counters = IngressCounters()
         self.verified_ns = 0
         """Set by whoever verifies and measures: when the batches of this turn were verified, by the monotonic clock."""
@@ -150,7 +196,10 @@ class Ingress:
     def connected(self, ip: str, *, challenge: bytes, server_time_ns: int, now_ms: int) -> Connection | bytes:
         """A new connection, or the frame to send before closing it at once if it is one too many."""
         self.counters.connections += 1
-        reason = self._admission.connected(ip)
+        oldest = self._admission.crowded_out(ip)
+        if oldest is not None:
+            self._evict(self._connections[oldest], now_ms)
+        reason = self._admission.connected(ip, self._next_session_id)
         if reason is not ReasonCode.NONE:
             self.counters.refused_connections += 1
             return EstablishmentReject(reason=reason).encode()
@@ -173,34 +222,26 @@ class Ingress:
         """Bytes of a client. What becomes of them shows at `end_turn`."""
         if connection.ended is not None:
             return
-        session = connection.session
-        batches, rest = session.feed_batches(data, now_ms, self._scan_batches)
-        for nonce, shard, frame in batches:
-            self._pending.append((connection, shard, nonce, frame))
-        if not rest:
-            return  # being heard moves deadlines only further away
-        try:
-            frames = session.feed(rest, now_ms)
-            while frames:
-                for frame in frames:
-                    event = session.receive(frame, now_ms)
-                    if event is not None:
-                        self._event(connection, event, server_time_ns, now_ms)
-                    if session.state is State.ENDED:
-                        return
-                # A fault behind these frames shows now, not when the next bytes come.
-                frames = session.feed(b"", now_ms)
-        except RemoteProtocolError as error:
-            self.counters.refused_frames += 1
-            self._end(connection, session.terminate(error.reason, now_ms).reason)
-        self._touch(connection)
+        if connection.has_backlog:
+            connection.unread += data
+            return
+        connection.unread = bytes(data)
+        self._look_at(connection, now_ms)
+        self._queue(connection)
 
     def disconnected(self, connection: Connection) -> None:
         """The connection is closed, by whichever side. Call once for every connection."""
         self._leave_shards(connection)
+        connection.unread = b""
+        if connection.ended is None:
+            connection.ended = ReasonCode.NONE
         del self._connections[connection.session_id]
         self._touched.pop(connection.session_id, None)
-        self._admission.disconnected(connection.ip, established=connection.established)
+        self._admission.disconnected(
+            connection.ip,
+            connection.session_id,
+            unestablished=not (connection.established or connection.evicted),
+        )
         connection.handle = None
 
     def link_message(self, shard: int, message: bytes, *, server_time_ns: int, now_ms: int) -> None:
@@ -216,6 +257,8 @@ class Ingress:
                 continue
             if entry.kind == Kind.OPENED:
                 self._opened(connection, shard, entry, server_time_ns, now_ms)
+            elif entry.kind == Kind.REJECTED:
+                self._rejected(connection, entry, now_ms)
             elif connection.opened is not None:
                 connection.early.append(entry)
             elif connection.session.state is State.ESTABLISHED:
@@ -234,6 +277,8 @@ class Ingress:
                 continue
             connection.scheduled_ms = 0
             self.before_tick(connection)
+            if connection.has_backlog:
+                connection.session.kept_waiting(now_ms)
             ended = connection.session.tick(now_ms)
             if ended is not None:
                 self._end(connection, ended.reason)
@@ -246,13 +291,15 @@ class Ingress:
 
     @property
     def pending(self) -> bool:
-        """`end_turn` has left batches or queries for the next turn."""
-        return bool(self._pending)
+        """`end_turn` has left something that the next turn can deal with."""
+        return bool(self._ready) or any(
+            stalled and link.query_room for link, stalled in zip(self._links, self._stalled, strict=True)
+        )
 
     @property
     def waiting(self) -> int:
-        """How many batches and queries those are."""
-        return len(self._pending)
+        """How many batches and queries wait."""
+        return self._waiting
 
     def connection(self, session_id: int) -> Connection | None:
         """The connection with this number, while it is there."""
@@ -283,18 +330,20 @@ class Ingress:
         return touched
 
     def end_turn(self, now_ms: int) -> list[Connection]:
-        """Verify and forward what came in this turn, up to VERIFIED_PER_TURN_MAX batches.
+        """Verify and forward what came in this turn, up to VERIFIED_PER_TURN_MAX batches and queries.
 
         Returns `touched()`. The messages for the matchers are in the links.
         """
-        if self._pending:
-            pending = self._pending[:VERIFIED_PER_TURN_MAX]
-            del self._pending[:VERIFIED_PER_TURN_MAX]
-            self._forward(pending, now_ms)
+        for link, stalled in zip(self._links, self._stalled, strict=True):
+            for _ in range(min(len(stalled), link.query_room)):
+                self._ready.append(stalled.popleft())
+        if self._ready:
+            self._forward(self._take_turns(now_ms), now_ms)
         for link in self._links:
             link.end_turn(self.verified_ns)
         self.verified_ns = 0
-        self._told_genesis.clear()
+        if self._told_genesis:
+            self._told_genesis = {key: told for key, told in self._told_genesis.items() if told.unread}
         return self.touched()
 
     def slow_consumer(self, connection: Connection, now_ms: int) -> None:
@@ -306,10 +355,101 @@ class Ingress:
         """End all sessions because the server is stopping."""
         self._end_all(ReasonCode.SERVER_SHUTDOWN, now_ms)
 
-    def _event(self, connection: Connection, event: object, server_time_ns: int, now_ms: int) -> None:
+    def _evict(self, connection: Connection, now_ms: int) -> None:
+        self.counters.refused_connections += 1
+        connection.evicted = True
+        self._admission.evicted(connection.ip, connection.session_id)
+        self._touched[connection.session_id] = connection
+        if connection.ended is None:
+            self._end(connection, connection.session.reject(ReasonCode.SESSION_LIMIT, now_ms).reason)
+
+    def _queue(self, connection: Connection) -> None:
+        """Have it wait for a turn if it needs one."""
+        if connection.has_backlog and not connection.queued:
+            connection.queued = True
+            self._ready.append(connection)
+
+    def _look_at(self, connection: Connection, now_ms: int) -> int:
+        """Cut what was received into frames and see what they say, as far as it is the session's turn. Returns how
+        many frames were looked at; batches at the start are cheap and do not count."""
+        session = connection.session
+        batches, rest = session.feed_batches(connection.unread, now_ms, self._scan_batches)
+        connection.unread = b""
+        for nonce, shard, frame in batches:
+            self._wait(connection, shard, nonce, frame)
+        if not rest:
+            return 0  # being heard moves deadlines only further away
+        looked_at = offset = 0
+        try:
+            while offset < len(rest) and looked_at < FRAMES_PER_VISIT:
+                frames = session.feed(rest[offset : offset + _CHUNK_BYTES], now_ms)
+                offset += _CHUNK_BYTES
+                while frames:
+                    looked_at += len(frames)
+                    for frame in frames:
+                        event = session.receive(frame, now_ms)
+                        if event is not None:
+                            self._event(connection, event, now_ms)
+                        if session.state is State.ENDED:
+                            return looked_at
+                    # A fault behind these frames shows now, not when the next bytes come.
+                    frames = session.feed(b"", now_ms)
+            connection.unread = rest[offset:]
+        except RemoteProtocolError as error:
+            self.counters.refused_frames += 1
+            self._end(connection, session.terminate(error.reason, now_ms).reason)
+        self._touch(connection)
+        return looked_at
+
+    def _wait(self, connection: Connection, shard: int, nonce: int, item: bytes | Query) -> None:
+        connection.waiting.append((shard, nonce, item))
+        self._waiting += 1
+
+    def _take_turns(self, now_ms: int) -> list[_Pending]:
+        """What the sessions that wait get dealt with in this turn: each its share, one behind the other."""
+        ready, taken = self._ready, list[_Pending]()
+        room = VERIFIED_PER_TURN_MAX
+        share = max(1, room // len(ready))
+        asked = [0] * len(self._links)
+        while ready and room > 0:
+            connection = ready.popleft()
+            connection.queued = False
+            if connection.unread and len(connection.waiting) < WAITING_MAX:
+                room -= self._look_at(connection, now_ms)
+            waiting = connection.waiting
+            count = 0
+            stalled: int | None = None
+            while waiting and count < min(share, room):
+                shard, nonce, item = waiting[0]
+                if not isinstance(item, bytes) and connection.ended is None:
+                    if asked[shard] >= self._links[shard].query_room:
+                        stalled = shard
+                        break
+                    asked[shard] += 1
+                waiting.popleft()
+                self._waiting -= 1
+                count += 1
+                taken.append((connection, shard, nonce, item))
+            room -= count
+            if connection.ended is not None:
+                # It had its turn; who is gone, or was told to go, is not owed another.
+                self._waiting -= len(waiting)
+                waiting.clear()
+                connection.unread = b""
+            elif stalled is not None:
+                connection.queued = True
+                self._stalled[stalled].append(connection)
+            elif connection.has_backlog:
+                self._queue(connection)
+            elif connection.stopped:
+                connection.session.kept_waiting(now_ms)
+                self._touched[connection.session_id] = connection
+        return taken
+
+    def _event(self, connection: Connection, event: object, now_ms: int) -> None:
         match event:
             case BatchReceived():
-                self._pending.append((connection, event.shard, event.nonce, event.frame))
+                self._wait(connection, event.shard, event.nonce, event.frame)
             case QueryReceived():
                 self._query(connection, event.query, now_ms)
             case EstablishRequested():
@@ -326,6 +466,7 @@ class Ingress:
         if reason is not ReasonCode.NONE:
             self._end(connection, connection.session.reject(reason, now_ms).reason)
             return
+        self._admission.proved(connection.ip, connection.session_id)
         connection.opened = {}
         connection.on_shards = True
         for link in self._links:
@@ -353,13 +494,22 @@ class Ingress:
         connection.early.clear()
         self._touch(connection)
 
+    def _rejected(self, connection: Connection, entry: Entry, now_ms: int) -> None:
+        """One matcher does not take the session: the logon is over, and the others forget it."""
+        if connection.opened is None:
+            return
+        connection.opened = None
+        connection.early.clear()
+        reason = ReasonCode(REJECTED.unpack(entry.payload)[0])
+        self._end(connection, connection.session.reject(reason, now_ms).reason)
+
     def _query(self, connection: Connection, query: Query, now_ms: int) -> None:
         if isinstance(query, messages.GenesisRequest):
             if connection.session_id in self._told_genesis:
                 # A few bytes ask for megabytes: whoever asks again before it was sent gets nothing more.
                 self._refuse_query(connection, query, ReasonCode.SERVER_BUSY, now_ms)
                 return
-            self._told_genesis.add(connection.session_id)
+            self._told_genesis[connection.session_id] = connection
             answer = messages.Genesis(request_id=query.request_id, genesis=self._genesis.raw)
             connection.session.send(answer.encode(), now_ms)
             return
@@ -368,7 +518,7 @@ class Ingress:
             shard = self._shard_of_market.get(query.market_id, query.shard)
         else:
             shard = query.shard
-        self._pending.append((connection, shard, 0, query))
+        self._wait(connection, shard, 0, query)
 
     def _refuse_query(self, connection: Connection, query: Query, reason: ReasonCode, now_ms: int) -> None:
         connection.session.send(QueryReject(request_id=query.request_id, reason=reason).encode(), now_ms)

@@ -20,12 +20,20 @@ from zexchange.limits import LINK_MESSAGE_BYTES_MAX
 from zexchange.matcher import link
 from zexchange.matcher.link import Entry, Kind, LinkMessageInvalid
 from zexchange.runtime.reactor import Reactor
+from zexchange.wire.messages import NotApplied
 
 PING_INTERVAL_MS = 500
 """How often a link is probed: a matcher that restarted is noticed within this time even if nobody trades."""
 
+QUERIES_IN_FLIGHT_MAX = 32
+"""Queries that a matcher has to answer at a time for one worker: an answer can take a tenth of a millisecond, and
+orders queue behind it."""
+
+_TEMPLATE_ID = slice(8, 10)
+_NOT_APPLIED = NotApplied.TEMPLATE_ID.to_bytes(2, "little")
+
 _QUEUE_MESSAGES = 4_096
-_FOR_SESSIONS = frozenset({int(Kind.OPENED), int(Kind.FRAME), int(Kind.REPORTS)})
+_FOR_SESSIONS = frozenset({int(Kind.OPENED), int(Kind.FRAME), int(Kind.REPORTS), int(Kind.REJECTED)})
 
 
 class LinkBroken(Exception):
@@ -55,8 +63,15 @@ class ShardLink:
         """Of messages that the matcher has not dealt with."""
         return self._in_flight_bytes
 
+    @property
+    def query_room(self) -> int:
+        """How many more queries may be added now; none is lost but with the link."""
+        return QUERIES_IN_FLIGHT_MAX - self._queries
+
     def add(self, kind: Kind, session_id: int, payload: bytes = b"") -> None:
         """Queue an entry for the next message."""
+        if kind == Kind.QUERY:
+            self._queries += 1
         self._outbox.add(link.entry(kind, session_id, payload))
 
     def end_turn(self, verified_ns: int = 0) -> None:
@@ -78,7 +93,7 @@ class ShardLink:
         return self._next_ping_ms
 
     def received(self, message: bytes) -> list[Entry]:
-        """OPENED, FRAME and REPORTS entries of one message of the matcher, in order.
+        """OPENED, REJECTED, FRAME and REPORTS entries of one message of the matcher, in order.
 
         Raises `LinkBroken` when the sessions over this link are lost; the link has then begun a new instance.
         """
@@ -102,6 +117,8 @@ class ShardLink:
                 (self.epoch,) = link.PONG.unpack(item.payload)
             elif item.kind in _FOR_SESSIONS:
                 entries.append(item)
+                if item.kind == Kind.FRAME and self._queries and item.payload[_TEMPLATE_ID] != _NOT_APPLIED:
+                    self._queries -= 1
         return entries
 
     def _broken(self, why: str) -> LinkBroken:
@@ -115,6 +132,8 @@ class ShardLink:
         self._next_seq = 1
         self._in_flight: deque[tuple[int, int]] = deque()
         self._in_flight_bytes = 0
+        self._queries = 0
+        """Without an answer: each gets exactly one, which is a frame of its session, as a refused batch is."""
         self._next_ping_ms = 0
 
 

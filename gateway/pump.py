@@ -147,6 +147,8 @@ class Pump:
         # Copied first: what is called may run into the same buffers.
         events = [(event.fd, event.events) for event in handle.events[0 : handle.event_count]]
         rest = ffi.buffer(handle.rest, handle.rest_bytes)[:] if attention & lib.PUMP_REST else b""
+        if attention & lib.PUMP_KEYS:
+            self._matcher.core.keys_registered()
         if attention & lib.PUMP_HANDOFF:
             self._hand_off()
         if attention & lib.PUMP_REFUSED:

@@ -68,7 +68,7 @@ _DESCRIPTORS_RESERVED = 64
 class _Peer:
     """The shell's side of a connection."""
 
-    __slots__ = ("closing_at_ms", "connection", "pumped", "queue", "queued_bytes", "sock", "writing")
+    __slots__ = ("closing_at_ms", "connection", "full", "pumped", "queue", "queued_bytes", "sock", "writing")
 
     def __init__(self, sock: socket.socket, connection: Connection) -> None:
         self.sock = sock
@@ -78,6 +78,8 @@ class _Peer:
         self.queued_bytes = 0
         self.writing = False
         """Whether epoll watches for room to write."""
+        self.full = False
+        """Nothing is read: epoll does not watch for input."""
         self.pumped = False
         """The pump serves it."""
         self.closing_at_ms: int | None = None
@@ -315,7 +317,9 @@ class Server:
             self._reactor.watch(sock.fileno(), partial(self._on_peer, peer))
 
     def _on_peer(self, peer: _Peer, events: int) -> None:
-        if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+        if peer.full and events & (select.EPOLLHUP | select.EPOLLERR):
+            self._close(peer)  # gone, and told by epoll again and again
+        elif events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
             self._read(peer)
         if events & select.EPOLLOUT and peer.sock.fileno() >= 0:
             self._write(peer)
@@ -352,15 +356,21 @@ class Server:
     def _received(self, peer: _Peer, data: Buffer) -> None:
         now_ms = _now_ms()
         local = self._local
-        if local is not None and not self._ingress.pending and local.matcher.has_room:
+        if local is not None and not peer.connection.has_backlog and local.matcher.has_room:
             data = local.express.receive(peer.connection, data, now_ms)
         if data:
             self._ingress.received(peer.connection, data, server_time_ns=time.time_ns(), now_ms=now_ms)
         self._hold(peer)
 
     def _hold(self, peer: _Peer) -> None:
-        """Tell the pump what it may do for this peer."""
+        """Read from this peer as its session says, and tell the pump what it may do for it."""
         pump, connection = self._pump, peer.connection
+        full = connection.ended is None and connection.full
+        # Not past what waits, wherever it is read.
+        connection.stopped = full or (pump is not None and connection.has_backlog)
+        if full != peer.full:
+            peer.full = full
+            self._watch(peer)
         if pump is None:
             return
         fd = peer.sock.fileno()
@@ -374,7 +384,9 @@ class Server:
             assert public_key is not None
             peer.pumped = pump.add(fd, connection.session_id, public_key)
         if peer.pumped:
-            pump.hold(fd, input=connection.session.is_mid_frame, output=bool(peer.queue))
+            pump.hold(
+                fd, input=connection.has_backlog or connection.session.is_mid_frame, output=bool(peer.queue)
+            )
 
     def _tell_session(self, connection: Connection) -> None:
         peer = connection.handle
@@ -424,6 +436,9 @@ class Server:
             while len(peer.queue) > 1:
                 self._unsent(peer, -len(peer.queue.pop()))
             self._queue(peer, peer.connection.session.take_output())
+        if peer.connection.evicted:
+            self._close(peer)  # the room is needed
+            return
         if peer.connection.ended is not None and peer.closing_at_ms is None:
             peer.closing_at_ms = _now_ms() + _LAST_WORDS_MS
             self._closing[peer.sock.fileno()] = peer
@@ -469,11 +484,15 @@ class Server:
             self._unsent(peer, -peer.queued_bytes)
         if bool(queue) != peer.writing:
             peer.writing = bool(queue)
-            self._reactor.change(
-                peer.sock.fileno(), select.EPOLLIN | (select.EPOLLOUT if peer.writing else 0)
-            )
+            self._watch(peer)
             if not queue and peer.closing_at_ms is not None:
                 self._say_no_more(peer)
+
+    def _watch(self, peer: _Peer) -> None:
+        self._reactor.change(
+            peer.sock.fileno(),
+            (0 if peer.full else select.EPOLLIN) | (select.EPOLLOUT if peer.writing else 0),
+        )
 
     def _close(self, peer: _Peer) -> None:
         fd = peer.sock.fileno()

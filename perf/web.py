@@ -35,7 +35,7 @@ from zexchange.runtime.running import RunningExchange
 __all__ = ["WebLoadResult", "run_web_load"]
 
 MARKET = "BTC-USD"
-SETTINGS = {"web.enabled": "true", "web.connections_per_address": "5000"}
+SETTINGS = {"web.enabled": "true", "web.connections_per_address": "5000", "web.requests_per_minute": "100000"}
 DAY_NS = 86_400 * 1_000_000_000
 WARM_UP_S = 1.0
 CONNECT_TIMEOUT_S = 60.0

@@ -242,7 +242,8 @@ class BalancesHandler(ReadyHandler):
 
     def get(self) -> None:
         account_id = self.account()
-        of_shards = [engine.balances(account_id) for engine in self.web.follower.engines().values()]
+        engines = self.web.follower.engines()
+        of_shards = {shard: engine.balances(account_id) for shard, engine in engines.items()}
         self.reply(BalancesReply(str(account_id), self.web.views.balances(of_shards)))
 
 

@@ -75,7 +75,10 @@ class Web(Struct, frozen=True, kw_only=True):
     times: StageTimes
     """Counted here."""
     rate_limit: RateLimit
+    page_limit: RateLimit
+    """Of the page and its files."""
     connections: Connections
+    """WebSockets."""
     proxies: Proxies
     page: Path | None
     """Folder of the built page."""

@@ -246,8 +246,8 @@ def processes_of(info: ExchangeInfo | None) -> dict[str, dict[str, Any]]:
                     rss = one.memory_info().rss
                     times = one.cpu_times()
                     cpu_s = times.user + times.system
-            except psutil.Error:
-                pass
+            except (psutil.Error, OSError):
+                pass  # it has just ended, or nothing can be opened
         found[name] = {
             "state": process.state,
             "restarts": process.restarts,

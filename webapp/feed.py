@@ -6,20 +6,25 @@ A topic is a channel and what it is narrowed to. Its state is what all subscribe
 difference to now, gives it the next `seq` and sends it. A client whose last message has not left yet gets nothing:
 the topics it misses are remembered, and once it reads again it gets a snapshot of each. So it gets fewer, fuller
 messages, and nobody else notices.
+
+What a client may ask for is bounded: its messages and subscriptions are paid out of an allowance, a snapshot is made
+once for all who ask before the next update, and none is sent to a client that has not read the one before.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 from webapp.candles import INTERVALS_S
 from webapp.decimals import rfc3339
 from webapp.entered import EnteredOrders
 from webapp.history import History, Touched
+from webapp.limits import Allowance
 from webapp.orders import Orders
 from webapp.problems import Problem
 from webapp.views import AssetView, LevelRow, MarketView, Views, checksum
@@ -34,7 +39,15 @@ SNAPSHOT_TRADES = 100
 SNAPSHOT_CANDLES = 500
 SNAPSHOT_CHECKPOINTS = 20
 SNAPSHOT_FILLS = 100
+SNAPSHOT_ORDERS = 2_000
+"""Over all shards, the oldest of each first; a snapshot that leaves some out says so."""
 SUBSCRIPTIONS_MAX = 64
+"""Of a client, and in one message."""
+MESSAGES_BURST, MESSAGES_PER_S = 300, 20
+"""What a client may spend: a message costs 1, each subscription in it 1 more, a logon LOGON_COST."""
+LOGON_COST = 20
+_NAME_CHARS_MAX = 32
+_ERROR_CHARS_MAX = 200
 STALL_MS = 10_000
 """A client that does not read for so long is closed."""
 
@@ -53,21 +66,27 @@ class Topic(NamedTuple):
     account_id: int = 0
 
 
+Name: TypeAlias = Annotated[str, Meta(max_length=_NAME_CHARS_MAX)]
+
+
 class ChannelRequest(msgspec.Struct, frozen=True):
     """One subscription as a client asks for it."""
 
-    channel: str
-    market: str = ""
-    interval: str = ""
+    channel: Name
+    market: Name = ""
+    interval: Name = ""
+
+
+Channels: TypeAlias = Annotated[Sequence[ChannelRequest], Meta(max_length=SUBSCRIPTIONS_MAX)]
 
 
 class Subscribe(msgspec.Struct, frozen=True, tag_field="op", tag="subscribe"):
-    channels: Sequence[ChannelRequest]
+    channels: Channels
     id: int = 0
 
 
 class Unsubscribe(msgspec.Struct, frozen=True, tag_field="op", tag="unsubscribe"):
-    channels: Sequence[ChannelRequest]
+    channels: Channels
     id: int = 0
 
 
@@ -130,7 +149,9 @@ class Member:
         self.challenge = secrets.token_bytes(32)
         self.account_id: int | None = None
         self.topics: set[Topic] = set()
-        self.missed: set[Topic] = set()
+        self.missed: dict[Topic, None] = {}
+        """The longest missed first."""
+        self.allowance = Allowance(MESSAGES_BURST, MESSAGES_PER_S)
         self.busy_since_ms: int | None = None
         self.stalled = False
 
@@ -181,6 +202,10 @@ class Feed:
         self._subscribers: dict[Topic, set[int]] = {}
         self._state: dict[Topic, Any] = {}
         self._seq: dict[Topic, int] = {}
+        self._snapshots: dict[Topic, bytes] = {}
+        """Those that were made since the last update of their topic."""
+        self._left: set[Topic] = set()
+        """Topics that may have nobody any more."""
         self._touched = Touched(set(), set())
         self._redefined = False
         self._resized: set[int] = set()
@@ -233,18 +258,24 @@ class Feed:
             self._leave(member, topic)
         self._members.pop(id(member), None)
 
-    def handle(self, member: Member, text: str | bytes, logon: Callable[[Member, Logon], int]) -> None:
-        """A client's message. `logon` checks one and returns the account, or raises Problem."""
+    def handle(
+        self, member: Member, text: str | bytes, logon: Callable[[Member, Logon], int], now_s: float
+    ) -> bool:
+        """A client's message; False if it has sent too many and is to be closed. `logon` checks one and returns the
+        account, or raises Problem."""
+        if not member.allowance.take(1, now_s):
+            return self._too_many(member)
         try:
             request = msgspec.json.decode(text, type=Request)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            problem = Problem("BAD_REQUEST", str(error)).body("")
-            member.client.send(encode({"op": "error", "error": problem}))
-            return
+        except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+            self._refuse(member, Problem("BAD_REQUEST", str(error)[:_ERROR_CHARS_MAX]))
+            return True
         match request:
             case Ping():
                 member.client.send(encode({"op": "pong", "id": request.id, "time": rfc3339(self._now_ns())}))
             case Logon():
+                if not member.allowance.take(LOGON_COST - 1, now_s):
+                    return self._too_many(member)
                 try:
                     member.account_id = logon(member, request)
                 except Problem as problem:
@@ -253,7 +284,23 @@ class Feed:
                     answer = {"ok": True, "account_id": str(member.account_id)}
                 member.client.send(encode({"op": "logon", "id": request.id, **answer}))
             case Subscribe() | Unsubscribe():
+                if isinstance(request, Subscribe) and not member.allowance.take(len(request.channels), now_s):
+                    return self._too_many(member)
                 self._change_subscriptions(member, request)
+        return True
+
+    def _refuse(self, member: Member, problem: Problem) -> None:
+        member.client.send(encode({"op": "error", "error": problem.body("")}))
+
+    def _too_many(self, member: Member) -> bool:
+        self._refuse(
+            member,
+            Problem(
+                "RATE_LIMITED",
+                f"more than {MESSAGES_BURST} messages and subscriptions, and {MESSAGES_PER_S} a second",
+            ),
+        )
+        return False
 
     def tick(self, now_ms: int) -> list[Member]:
         """Send what has changed; returns the clients that have stalled for too long."""
@@ -262,6 +309,7 @@ class Feed:
         self._touched.markets.clear()
         redefined, self._redefined = self._redefined, False
         resized, self._resized = self._resized, set()
+        self._let_go()
         definitions = Topic("definitions")
         if redefined and definitions in self._subscribers:
             message = self._update(definitions)  # before the rest, which is read by them
@@ -273,6 +321,7 @@ class Feed:
                 self._prepare(topic)
                 message = self._snapshot(topic)
             elif self._concerns(topic, touched):
+                self._snapshots.pop(topic, None)
                 message = self._update(topic)
             if message is not None:
                 self._publish(topic, message)
@@ -288,9 +337,9 @@ class Feed:
                 continue
             member.busy_since_ms = None
             if member.missed:
-                missed, member.missed = member.missed, set()
-                for topic in sorted(missed & member.topics, key=_definitions_first):
-                    self._send(member, self._snapshot(topic))
+                missed, member.missed = member.missed, {}
+                for topic in sorted(missed, key=_after_definitions):
+                    self._show(member, topic)
         return stalled
 
     def heartbeat(self) -> None:
@@ -319,7 +368,7 @@ class Feed:
     def _change_subscriptions(self, member: Member, request: Subscribe | Unsubscribe) -> None:
         subscribing = isinstance(request, Subscribe)
         results: list[dict[str, Any]] = []
-        joined: list[Topic] = []
+        joined: dict[Topic, None] = {}
         for wanted in request.channels:
             result: dict[str, Any] = {"channel": wanted.channel, "ok": True}
             if wanted.market:
@@ -329,9 +378,10 @@ class Feed:
             try:
                 topic = self._topic(member, wanted)
                 if subscribing:
-                    if topic not in member.topics and len(member.topics) >= SUBSCRIPTIONS_MAX:
-                        raise Problem("RATE_LIMITED", f"at most {SUBSCRIPTIONS_MAX} subscriptions")
-                    joined.append(topic)
+                    if topic not in member.topics and topic not in joined:
+                        if len(member.topics) + len(joined) >= SUBSCRIPTIONS_MAX:
+                            raise Problem("RATE_LIMITED", f"at most {SUBSCRIPTIONS_MAX} subscriptions")
+                        joined[topic] = None
                 else:
                     self._leave(member, topic)
             except Problem as problem:
@@ -369,23 +419,41 @@ class Feed:
             self._prepare(topic)
         self._subscribers[topic].add(id(member))
         member.topics.add(topic)
-        self._send(member, self._snapshot(topic))
+        self._show(member, topic)
 
     def _leave(self, member: Member, topic: Topic) -> None:
         member.topics.discard(topic)
+        member.missed.pop(topic, None)
         members = self._subscribers.get(topic)
         if members is None:
             return
         members.discard(id(member))
         if not members:
-            del self._subscribers[topic]
-            self._state.pop(topic, None)
+            self._left.add(topic)
+
+    def _let_go(self) -> None:
+        """Of topics that nobody wants. Not before the next tick: who comes and goes has no new state made each time."""
+        for topic in self._left:
+            if not self._subscribers[topic]:
+                del self._subscribers[topic]
+                self._state.pop(topic, None)
+                self._snapshots.pop(topic, None)
+        self._left.clear()
+        for topic in [one for one in self._snapshots if not one.market_id]:
+            del self._snapshots[topic]  # these depend on more than what is published about them
+
+    def _show(self, member: Member, topic: Topic) -> None:
+        """All of a topic, now or when the client has read what is on its way."""
+        if member.client.busy:
+            member.missed[topic] = None
+        else:
+            self._send(member, self._snapshot(topic))
 
     def _publish(self, topic: Topic, message: bytes) -> None:
         for key in self._subscribers[topic]:
             member = self._members[key]
             if member.client.busy or member.missed:
-                member.missed.add(topic)
+                member.missed[topic] = None
                 self.conflated += 1
             else:
                 self._send(member, message)
@@ -405,6 +473,7 @@ class Feed:
 
     def _prepare(self, topic: Topic) -> None:
         """The state from which the first update differs."""
+        self._snapshots.pop(topic, None)
         if topic.channel == "book":
             self._state[topic] = self._book(topic.market_id)
         elif topic.channel == "trades":
@@ -422,7 +491,13 @@ class Feed:
             }
 
     def _snapshot(self, topic: Topic) -> bytes:
-        """All of it, as of the last update."""
+        """All of it, as of the last update; made once for all who want it."""
+        found = self._snapshots.get(topic)
+        if found is None:
+            found = self._snapshots[topic] = self._envelope(topic, "snapshot", self._whole(topic))
+        return found
+
+    def _whole(self, topic: Topic) -> dict[str, Any]:
         views, history = self._views, self._source.history
         content: dict[str, Any]
         match topic.channel:
@@ -448,7 +523,7 @@ class Feed:
                     "checkpoints": [views.checkpoint(n, known.get(n)) for n in range(first, len(known))]
                 }
             case "orders":
-                content = {"orders": self._open_orders(topic.account_id)}
+                content = self._open_orders(topic.account_id)
             case "fills":
                 reports = history.reports(
                     topic.account_id, self._source.engines(), _FILLS, self._after_of(topic), SNAPSHOT_FILLS
@@ -458,7 +533,7 @@ class Feed:
                 content = {"balances": self._state[topic]}
             case _:
                 content = self._stats
-        return self._envelope(topic, "snapshot", content)
+        return content
 
     def _update(self, topic: Topic) -> bytes | None:
         """The difference to what was sent before, which becomes the state; None if there is none."""
@@ -530,6 +605,7 @@ class Feed:
         if kind == "update":
             message["prev_seq"] = str(seq)
             seq += 1
+            self._snapshots.pop(topic, None)
         self._seq[topic] = seq
         message["seq"] = str(seq)
         return encode(message | content)
@@ -579,16 +655,19 @@ class Feed:
             "checksum": checksum(list(state.bids.values()), list(state.asks.values())),
         }
 
-    def _open_orders(self, account_id: int) -> list[Any]:
-        return [
-            self._orders.opened(account_id, shard, order)
-            for shard, engine in self._source.engines().items()
-            for order in engine.open_orders(account_id, 0, 0, 1_000)
-        ]
+    def _open_orders(self, account_id: int) -> dict[str, Any]:
+        found: list[Any] = []
+        for shard, engine in self._source.engines().items():
+            # One more than is shown tells whether there are more.
+            some = engine.open_orders(account_id, 0, 0, SNAPSHOT_ORDERS + 1 - len(found))
+            found += [self._orders.opened(account_id, shard, order) for order in some]
+        if len(found) > SNAPSHOT_ORDERS:
+            return {"orders": found[:SNAPSHOT_ORDERS], "truncated": True}
+        return {"orders": found}
 
     def _balances(self, account_id: int) -> list[Any]:
         return self._views.balances(
-            [engine.balances(account_id) for engine in self._source.engines().values()]
+            {shard: engine.balances(account_id) for shard, engine in self._source.engines().items()}
         )
 
     def _new_reports(self, topic: Topic) -> list[ExecutionReport]:
@@ -618,8 +697,8 @@ _ORDERS = frozenset(
 )
 
 
-def _definitions_first(topic: Topic) -> tuple[bool, Topic]:
-    return topic.channel != "definitions", topic
+def _after_definitions(topic: Topic) -> bool:
+    return topic.channel != "definitions"
 
 
 def _difference(before: dict[str, LevelRow], now: dict[str, LevelRow]) -> list[LevelRow]:

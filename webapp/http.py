@@ -13,12 +13,13 @@ import tornado.web
 from tornado.httputil import HTTPServerRequest
 
 from webapp.context import Web
+from webapp.limits import RateLimit
 from webapp.problems import Problem
+from webapp.server import BODY_BYTES_MAX
 from webapp.sessions import ApiSession
 
 T = TypeVar("T")
 
-BODY_BYTES_MAX = 65_536
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -30,6 +31,7 @@ SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+PATH_CHARS_SHOWN = 200
 _WRITES = ("POST", "PUT", "DELETE", "PATCH")
 _AT_FIELD = re.compile(r"(?:required field `|at `\$\.)([^`]+)`$")
 """Which field a validation error names: one that is wrong, or missing."""
@@ -57,13 +59,13 @@ class Handler(tornado.web.RequestHandler):
     def prepare(self) -> None:
         self._stand()
         if self.limited:
-            limit = self.web.rate_limit
+            limit = self.limit()
             address = address_of(self.web, self.request)
             allowed, left, reset_s = limit.take(address, time.monotonic())
             self._stand(
                 **{
-                    "RateLimit-Policy": f'"default";q={limit.per_window};w={limit.window_s:.0f}',
-                    "RateLimit": f'"default";r={left};t={reset_s}',
+                    "RateLimit-Policy": f'"{limit.name}";q={limit.per_window};w={limit.window_s:.0f}',
+                    "RateLimit": f'"{limit.name}";r={left};t={reset_s}',
                 }
             )
             if not allowed:
@@ -71,8 +73,14 @@ class Handler(tornado.web.RequestHandler):
                 raise Problem(
                     "RATE_LIMITED", f"at most {limit.per_window} requests in {limit.window_s:.0f} s"
                 )
+        if len(self.request.body) > BODY_BYTES_MAX:
+            raise Problem("PAYLOAD_TOO_LARGE", f"a body has at most {BODY_BYTES_MAX} bytes")
         if self.request.method in _WRITES:
             self._check_origin()
+
+    def limit(self) -> RateLimit:
+        """Which one this counts for."""
+        return self.web.rate_limit
 
     def _stand(self, **headers: str) -> None:
         """Set headers that an error keeps."""
@@ -102,6 +110,8 @@ class Handler(tornado.web.RequestHandler):
             text = str(error)
             named = _AT_FIELD.search(text)
             raise Problem("BAD_REQUEST", text, field=named[1] if named else "") from None
+        except RecursionError:
+            raise Problem("BAD_REQUEST", "the body is nested too deeply") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Problem("BAD_REQUEST", f"the body is no JSON: {error}") from None
 
@@ -192,7 +202,10 @@ class Handler(tornado.web.RequestHandler):
     def on_finish(self) -> None:
         route = self.route or type(self).__name__
         metrics = self.web.metrics
-        metrics.requests.labels(self.request.method or "", route, str(self.get_status())).inc()
+        # Anybody can make up a method, and each would be counted for ever.
+        method = self.request.method
+        label = method if method in self.SUPPORTED_METHODS else "other"
+        metrics.requests.labels(label, route, str(self.get_status())).inc()
         metrics.request_seconds.labels(route).observe(time.monotonic() - self._begun_s)
 
 
@@ -216,4 +229,5 @@ class NotFound(Handler):
     route = "not found"
 
     def prepare(self) -> None:
-        raise Problem("NOT_FOUND", self.request.path)
+        super().prepare()
+        raise Problem("NOT_FOUND", self.request.path[:PATH_CHARS_SHOWN])

@@ -1,4 +1,4 @@
-"""How much one address may ask for: requests in a minute, and WebSockets at a time. Pure."""
+"""How much one address may ask for: requests in a minute, and connections at a time; and one WebSocket. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from webapp.problems import Problem
 
 CONNECTIONS_MAX = 5_000
-"""WebSockets of all addresses together."""
+"""WebSockets of all addresses together, where there are descriptors for so many."""
 WINDOW_S = 60.0
 _ADDRESSES_MAX = 10_000
 
@@ -17,7 +17,9 @@ _ADDRESSES_MAX = 10_000
 class RateLimit:
     """Requests per address, in fixed windows. Pure."""
 
-    def __init__(self, per_window: int, window_s: float = WINDOW_S) -> None:
+    def __init__(self, per_window: int, window_s: float = WINDOW_S, name: str = "default") -> None:
+        self.name = name
+        """In the headers that tell of it."""
         self.per_window = per_window
         self.window_s = window_s
         self._used: OrderedDict[str, tuple[float, int]] = OrderedDict()
@@ -35,8 +37,28 @@ class RateLimit:
         return used <= self.per_window, max(0, self.per_window - used), reset_s
 
 
+class Allowance:
+    """What one client may spend: `burst` at once, and `per_s` more each second. Pure."""
+
+    def __init__(self, burst: float, per_s: float) -> None:
+        self._burst = burst
+        self._per_s = per_s
+        self._left = burst
+        self._at_s: float | None = None
+
+    def take(self, cost: float, now_s: float) -> bool:
+        """Whether there is so much left; it is spent then."""
+        if self._at_s is not None:
+            self._left = min(self._burst, self._left + max(0.0, now_s - self._at_s) * self._per_s)
+        self._at_s = now_s
+        if cost > self._left:
+            return False
+        self._left -= cost
+        return True
+
+
 class Connections:
-    """WebSockets that are open, by address."""
+    """Connections that are open, by address."""
 
     def __init__(self, per_address: int, in_all: int = CONNECTIONS_MAX) -> None:
         self._per_address = per_address
@@ -44,12 +66,12 @@ class Connections:
         self._open: dict[str, int] = {}
         self.count = 0
 
-    def take(self, address: str) -> None:
-        """One more. Raises Problem."""
+    def take(self, address: str, *, alone: bool = True) -> None:
+        """One more; `alone`: the address is one client's, so its limit counts. Raises Problem."""
         if self.count >= self._in_all:
             raise Problem("SERVER_BUSY", f"at most {self._in_all} connections")
         found = self._open.get(address, 0)
-        if found >= self._per_address:
+        if alone and found >= self._per_address:
             raise Problem(
                 "TOO_MANY_CONNECTIONS",
                 f"at most {self._per_address} connections of {address} (web.connections_per_address)",
@@ -78,11 +100,12 @@ class Proxies:
         """Whose request it is: the peer's, or that of the nearest in X-Forwarded-For whom we do not trust to say so."""
         hops = [one.strip() for one in forwarded_for.split(",") if one.strip()]
         address = peer
-        while hops and self._is_trusted(address):
+        while hops and self.is_trusted(address):
             address = hops.pop()
         return address
 
-    def _is_trusted(self, address: str) -> bool:
+    def is_trusted(self, address: str) -> bool:
+        """Whether it is a proxy's that may say so."""
         if not self._trusted:
             return False
         try:

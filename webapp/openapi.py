@@ -349,7 +349,7 @@ _CHANNELS = {
     "definitions": "Assets, and markets with their rules and states; an update has those that are new or changed.",
     "checkpoints": "Signed checkpoints.",
     "stats": "Figures for operators, once a second.",
-    "orders": "After logon: the account's orders.",
+    "orders": "After logon: the account's orders; a snapshot that does not have all open ones is `truncated`.",
     "fills": "After logon: the account's fills.",
     "balances": "After logon: the account's balances.",
 }
@@ -368,7 +368,7 @@ _CONTENTS: dict[str, dict[str, Any]] = {
     "definitions": {"assets": Sequence[AssetView], "markets": Sequence[MarketView]},
     "checkpoints": {"checkpoints": Sequence[CheckpointView]},
     "stats": {},
-    "orders": {"orders": Sequence[OrderView]},
+    "orders": {"orders": Sequence[OrderView], "truncated": bool},
     "fills": {"fills": Sequence[FillView]},
     "balances": {"balances": Sequence[BalanceView]},
 }

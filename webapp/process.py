@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import gzip
 import ipaddress
+import logging
 import mimetypes
 import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import tornado.httpserver
 import tornado.netutil
 import tornado.web
 
@@ -22,12 +22,13 @@ from webapp.context import Metrics, Web
 from webapp.feed import Feed
 from webapp.follower import Follower
 from webapp.history import Touched
-from webapp.http import BODY_BYTES_MAX, Handler, NotFound
+from webapp.http import PATH_CHARS_SHOWN, Handler, NotFound
 from webapp.limits import Connections, Proxies, RateLimit
 from webapp.log_files import LogFiles
 from webapp.operator import Operator
 from webapp.orders import Orders
 from webapp.problems import Problem
+from webapp.server import ADMIN_MAX, Server, Shares
 from webapp.sessions import ApiSessions
 from webapp.signed_requests import SignedRequests
 from webapp.sockets import MESSAGE_BYTES_MAX, FeedSocket, TunnelSocket, publish
@@ -38,6 +39,7 @@ from zexchange.client.errors import KeyFileError
 from zexchange.client.keys import load_key
 from zexchange.config import Config
 from zexchange.definitions import Definitions
+from zexchange.runtime.descriptors import descriptor_limit
 from zexchange.runtime.figures import FigureReader
 from zexchange.runtime.paths import DataPaths
 from zexchange.runtime.ports import Port, PortUnavailable, unavailable, web_ports
@@ -53,6 +55,8 @@ TICK_S = 0.05
 _TICKS_PER_SECOND = 20
 _PAGE = Path(__file__).parent / "ui" / "dist"
 _BUILD_COMMAND = "scripts/build-page"
+PAGE_REQUESTS = 10
+"""Times `web.requests_per_minute`, for the page's files."""
 _DAY_S = 86_400
 _YEAR_S = 365 * _DAY_S
 
@@ -61,7 +65,9 @@ class PageHandler(Handler):
     """The built page and its files; `/` is index.html."""
 
     route = "page"
-    limited = False
+
+    def limit(self) -> RateLimit:
+        return self.web.page_limit
 
     def get(self, name: str) -> None:
         page = self.web.page
@@ -70,9 +76,9 @@ class PageHandler(Handler):
             self.set_header("Content-Type", "text/plain; charset=utf-8")
             self.finish(f"The trading page is not built. In the repository: {_BUILD_COMMAND}\n")
             return
-        path = (page / (name or "index.html")).resolve()
-        if not path.is_relative_to(page) or not path.is_file():
-            raise Problem("NOT_FOUND", self.request.path)
+        path = _file_of(page, name or "index.html")
+        if path is None:
+            raise Problem("NOT_FOUND", self.request.path[:PATH_CHARS_SHOWN])
         kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         self.set_header("Content-Type", f"{kind}; charset=utf-8" if kind.startswith("text/") else kind)
         # Names of assets hold their hash: what has one never changes.
@@ -87,6 +93,15 @@ class PageHandler(Handler):
 
     def head(self, name: str) -> None:
         self.get(name)
+
+
+def _file_of(page: Path, name: str) -> Path | None:
+    """A file of the page; None where there is none, or the name cannot be one."""
+    try:
+        path = (page / name).resolve()
+        return path if path.is_relative_to(page) and path.is_file() else None
+    except (ValueError, OSError):
+        return None
 
 
 _zipped_files: dict[tuple[Path, int], bytes] = {}
@@ -130,11 +145,15 @@ async def _serve(context: ProcessContext) -> None:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     loop.add_reader(context.stop_fd, stopped.set)
-    web = _build(context)
+    shares = Shares.of(descriptor_limit(context.log))
+    web = _build(context, shares)
     try:
         public, private = applications(web)
         page_port, admin_port = web_ports(config)
-        servers = [_listen(public, page_port), _listen(private, admin_port)]
+        servers = [
+            _listen(public, page_port, Connections(shares.http_per_address, shares.http), web.proxies),
+            _listen(private, admin_port, Connections(ADMIN_MAX, ADMIN_MAX), web.proxies),
+        ]
     except PortUnavailable as error:
         raise Refused(str(error)) from None
     if web.page is None:
@@ -181,12 +200,27 @@ async def _tick(context: ProcessContext, web: Web) -> None:
         ticks += 1
         if ticks % _TICKS_PER_SECOND == 0:
             web.feed.heartbeat()
-            web.feed.tell_stats(view.figures())
+            tell_stats(web.feed, view, context.log)
             web.sessions.sweep()
             web.follower.sweep()
 
 
-def _build(context: ProcessContext) -> Web:
+class _View(Protocol):
+    def figures(self) -> dict[str, Any]: ...
+
+
+def tell_stats(feed: Feed, view: _View, log: logging.Logger) -> None:
+    """The figures of this second. They are read from files: where none can be opened they are left out, and the feed
+    goes on."""
+    try:
+        figures = view.figures()
+    except OSError as error:
+        log.warning("the figures of the operations view cannot be read", extra={"zx": {"reason": str(error)}})
+        return
+    feed.tell_stats(figures)
+
+
+def _build(context: ProcessContext, shares: Shares) -> Web:
     paths, genesis, config = context.paths, context.genesis, context.config
     feeds: list[Feed] = []
 
@@ -223,7 +257,8 @@ def _build(context: ProcessContext) -> Web:
         figures=FigureReader(),
         times=times,
         rate_limit=RateLimit(config.web.requests_per_minute),
-        connections=Connections(config.web.connections_per_address),
+        page_limit=RateLimit(PAGE_REQUESTS * config.web.requests_per_minute, name="page"),
+        connections=Connections(config.web.connections_per_address, shares.websockets),
         proxies=_proxies(config),
         page=page,
         origins=origins(config),
@@ -277,14 +312,11 @@ def applications(web: Web) -> tuple[tornado.web.Application, tornado.web.Applica
     return tornado.web.Application(public, **settings), tornado.web.Application(private, **settings)
 
 
-def _listen(application: tornado.web.Application, port: Port) -> tornado.httpserver.HTTPServer:
+def _listen(
+    application: tornado.web.Application, port: Port, admitted: Connections, proxies: Proxies
+) -> Server:
     """Raises PortUnavailable."""
-    server = tornado.httpserver.HTTPServer(
-        application,
-        max_body_size=BODY_BYTES_MAX,
-        max_buffer_size=4 * BODY_BYTES_MAX,
-        idle_connection_timeout=60,
-    )
+    server = Server(application, admitted=admitted, proxies=proxies)
     try:
         server.add_sockets(tornado.netutil.bind_sockets(port.number, port.host))
     except OSError as error:

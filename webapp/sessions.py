@@ -11,8 +11,8 @@ A batch that was written to the connection may be applied, whatever becomes of t
 for it has three ends: reports about every command of it, a NotApplied, or TIMEOUT, which says that the outcome is
 unknown; never an error that means that nothing was done.
 
-Logging on costs nothing, so nobody may have so many sessions that there are none for others: by address and by key, the
-session that was not used for longest makes room for a new one.
+Logging on costs nothing, so nobody may have so many sessions that there are none for others: by address and by account,
+the session that was not used for longest makes room for a new one.
 """
 
 from __future__ import annotations
@@ -62,8 +62,9 @@ ASK_AGAIN_S = 0.1
 """Before a question is put again that the exchange was too busy for."""
 SESSIONS_MAX = 1_000
 SESSIONS_PER_ADDRESS = 100
-SESSIONS_PER_KEY = 16
-"""Of those that are logged on: anybody can begin a session in the name of a key."""
+SESSIONS_PER_ACCOUNT = 8
+"""Of those that are logged on, since anybody can begin a session in the name of a key; half of what matchers take, by
+default, of an account."""
 PENDING_PER_ADDRESS = 16
 """Of those that wait for a signature."""
 PENDING_MAX = 128
@@ -390,10 +391,12 @@ class ApiSessions:
             raise
         session.used_at = self._now()
         self._by_token[session.token] = session
-        of_key = [one for one in self._by_token.values() if one.public_key == session.public_key]
-        if len(of_key) > SESSIONS_PER_KEY and not self._displace(one for one in of_key if one is not session):
+        others = [one for one in self._by_token.values() if one is not session and _same_owner(one, session)]
+        if len(others) >= SESSIONS_PER_ACCOUNT and not self._displace(others):
             self._drop(session)
-            raise Problem("TOO_MANY_CONNECTIONS", "too many sessions of this key, and all of them at work")
+            raise Problem(
+                "TOO_MANY_CONNECTIONS", "too many sessions of this account, and all of them at work"
+            )
         return session
 
     def of_token(self, token: str) -> ApiSession:
@@ -429,3 +432,10 @@ class ApiSessions:
         session.close()
         self._by_id.pop(session.id, None)
         self._by_token.pop(session.token, None)
+
+
+def _same_owner(one: ApiSession, other: ApiSession) -> bool:
+    """Whether both are of one key, or of keys of one account."""
+    return one.public_key == other.public_key or (
+        one.account_id is not None and one.account_id == other.account_id
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import struct
+import time
 from functools import lru_cache
 from typing import Any
 
@@ -34,13 +35,17 @@ class _Socket(tornado.websocket.WebSocketHandler):
 
     async def get(self, *args: Any, **kwargs: Any) -> None:
         """The handshake; refused with a problem document where there are too many already."""
-        address = address_of(self.web, self.request)
+        address, retry_s = address_of(self.web, self.request), _RETRY_S
         try:
+            allowed, _, reset_s = self.web.rate_limit.take(address, time.monotonic())
+            if not allowed:
+                retry_s = reset_s
+                raise Problem("RATE_LIMITED", f"at most {self.web.rate_limit.per_window} requests a minute")
             self.web.connections.take(address)
         except Problem as problem:
             self.set_status(problem.status)
             self.set_header("Content-Type", "application/problem+json")
-            self.set_header("Retry-After", str(_RETRY_S))
+            self.set_header("Retry-After", str(retry_s))
             self.finish(msgspec.json.encode(problem.body(secrets.token_hex(8))))
             return
         try:
@@ -59,6 +64,8 @@ class FeedSocket(_Socket):
     """/ws"""
 
     _member: Member | None = None
+    _leaving: asyncio.Future[None] | None = None
+    """What was sent last, while it has not left."""
 
     @property
     def busy(self) -> bool:
@@ -82,7 +89,8 @@ class FeedSocket(_Socket):
                 return  # reading says so next, and on_close comes
         if sent < len(frame):
             try:
-                stream.write(frame[sent:]).add_done_callback(_looked_at)
+                self._leaving = stream.write(frame[sent:])
+                self._leaving.add_done_callback(_looked_at)
             except StreamClosedError:
                 pass  # on_close comes
 
@@ -97,7 +105,10 @@ class FeedSocket(_Socket):
         self.set_nodelay(True)
         self._member = self.web.feed.connect(self, __version__)
 
-    def on_message(self, message: str | bytes) -> None:
+    async def on_message(self, message: str | bytes) -> None:
+        if self.busy and self._leaving is not None:
+            # Who does not read the answers asks for nothing more: nothing is read from it meanwhile.
+            await asyncio.wait([self._leaving])
         if self._member is None:
             return
         if isinstance(message, bytes):
@@ -106,7 +117,9 @@ class FeedSocket(_Socket):
         if not self.web.follower.caught_up:
             self.close(_TRY_AGAIN, "still replaying the log")
             return
-        self.web.feed.handle(self._member, message, self._log_on)
+        if not self.web.feed.handle(self._member, message, self._log_on, time.monotonic()):
+            self.close(_POLICY_VIOLATION, "too many messages")
+            self.on_close()  # what it goes on sending until the connection has ended is not looked at
 
     def on_close(self) -> None:
         if self._member is not None:

@@ -47,8 +47,6 @@ class ReadyzHandler(Handler):
 class MetricsHandler(Handler):
     """GET /metrics, for Prometheus"""
 
-    limited = False
-
     def get(self) -> None:
         registry = CollectorRegistry()
         registry.register(Exporter(self.web))

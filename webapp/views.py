@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -220,6 +220,14 @@ class FillView(msgspec.Struct, frozen=True, kw_only=True):
     seq: str
 
 
+class ShardBalanceView(msgspec.Struct, frozen=True, kw_only=True):
+    """What of it is on one shard: orders in its markets can use no other."""
+
+    shard: int
+    held: str
+    available: str
+
+
 class BalanceView(msgspec.Struct, frozen=True, kw_only=True):
     """An account's amount of one asset, over all shards."""
 
@@ -228,6 +236,7 @@ class BalanceView(msgspec.Struct, frozen=True, kw_only=True):
     total: str
     held: str
     available: str
+    shards: Sequence[ShardBalanceView]
 
 
 class Views:
@@ -469,26 +478,34 @@ class Views:
             seq=str(report.seq),
         )
 
-    def balances(self, of_shards: Sequence[Sequence[Balance]]) -> list[BalanceView]:
-        """Summed over the shards."""
-        available: dict[int, int] = {}
-        held: dict[int, int] = {}
-        for balances in of_shards:
+    def balances(self, of_shards: Mapping[int, Sequence[Balance]]) -> list[BalanceView]:
+        """Summed over the shards, and of each."""
+        by_asset: dict[int, dict[int, Balance]] = {}
+        for shard, balances in of_shards.items():
             for one in balances:
-                available[one.asset_id] = available.get(one.asset_id, 0) + one.available
-                held[one.asset_id] = held.get(one.asset_id, 0) + one.held
+                by_asset.setdefault(one.asset_id, {})[shard] = one
         found = []
-        for asset_id in sorted(available):
+        for asset_id, on_shards in sorted(by_asset.items()):
             asset = self._definitions.assets.get(asset_id)
             if asset is None:
                 continue  # another shard has its symbol for another asset
+            available = sum(one.available for one in on_shards.values())
+            held = sum(one.held for one in on_shards.values())
             found.append(
                 BalanceView(
                     asset_id=asset_id,
                     asset=asset.symbol,
-                    total=scaled(available[asset_id] + held[asset_id], asset.decimals),
-                    held=scaled(held[asset_id], asset.decimals),
-                    available=scaled(available[asset_id], asset.decimals),
+                    total=scaled(available + held, asset.decimals),
+                    held=scaled(held, asset.decimals),
+                    available=scaled(available, asset.decimals),
+                    shards=[
+                        ShardBalanceView(
+                            shard=shard,
+                            held=scaled(one.held, asset.decimals),
+                            available=scaled(one.available, asset.decimals),
+                        )
+                        for shard, one in on_shards.items()
+                    ],
                 )
             )
         return found

@@ -147,6 +147,7 @@ def test_admin_calls_work_from_curl_as_documented(site: Site) -> None:
         "total": "10000.000000",
         "held": "0.000000",
         "available": "10000.000000",
+        "shards": [{"shard": 0, "held": "0.000000", "available": "10000.000000"}],
     }
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests.native.building import CSRC, build_program
 
+pytestmark = pytest.mark.timeout(600)  # it compiles, and that is slow on a busy machine
+
 HERE = Path(__file__).resolve().parent
 SOURCES = sorted(HERE.glob("*.c"))
 

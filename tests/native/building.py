@@ -18,13 +18,15 @@ from random import Random
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
 CSRC = ROOT / "csrc"
 FLAGS = ["-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fno-omit-frame-pointer", f"-I{CSRC}"]
 KEPT_S = 7 * 24 * 3600
+COVERAGE = "ZX_COVERAGE" in os.environ
 SANITIZE = (
     ["--coverage", "-O0", "-Wno-maybe-uninitialized"]
-    if "ZX_COVERAGE" in os.environ
+    if COVERAGE
     else ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 )
 
@@ -35,6 +37,8 @@ def compiler() -> str:
     found = shutil.which(os.environ.get("CC", "cc"))
     if found is None:
         pytest.skip("there is no C compiler")
+    if COVERAGE:
+        return found  # and no notes of a probe beside those of csrc/
     probe = subprocess.run(
         [found, *SANITIZE, "-x", "c", "-", "-o", os.devnull],
         input="int main(void) { return 0; }\n",
@@ -57,10 +61,10 @@ def build_program(
     """Compile `sources` with all of csrc/, or what of it is named, and link them to `program`."""
     command = [compiler(), *FLAGS, *SANITIZE, *defines]
     version = subprocess.run([command[0], "--version"], capture_output=True, check=True).stdout
-    headers = b"".join(path.read_bytes() for path in sorted(CSRC.glob("*.h")))
+    headers = b"".join(path.read_bytes() for path in sorted([*CSRC.glob("*.h"), *HERE.glob("*.h")]))
     folder = ROOT / "build" / "tests"
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = sorted(CSRC.glob("*.c")) if csrc is None else list(csrc)
+    wanted = [*sources, *(sorted(CSRC.glob("*.c")) if csrc is None else csrc)]
     objects = {
         source: folder / f"{source.stem}-{_hash(command, version, headers, source.read_bytes())}.o"
         for source in wanted
@@ -75,7 +79,7 @@ def build_program(
         subprocess.run([*command, "-c", source, "-o", unfinished], check=True)
         unfinished.rename(objects[source])
     _forget_old(folder)
-    subprocess.run([*command, *sources, *objects.values(), *link, "-o", program], check=True)
+    subprocess.run([*command, *objects.values(), *link, "-o", program], check=True)
     return program
 
 

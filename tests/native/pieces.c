@@ -589,20 +589,21 @@ static void change_something(book *market, uint64_t id, int64_t centre, uint32_t
     enter(market, id, random_below(seed, 5), side, price_ticks, 1 + random_below(seed, 9), &seen);
 }
 
-static void test_what_a_book_changed_is_undone(uint64_t seed, uint32_t width, uint32_t windows) {
+static void test_what_a_book_changed_is_undone(uint64_t seed, uint32_t width, uint32_t window_size) {
     arena memory = {0};
     const size_t book_at = arena_reserve(&memory, 1, sizeof(book));
     const book_pool_plan plan = book_pool_reserve(&memory, UNDONE_ORDERS);
     const size_t windows_at = book_windows_reserve(&memory, 1);
     const size_t length = memory.size;
-    const undo_plan changes_plan = undo_reserve(&memory, (uint32_t)(length / ARENA_ALIGN));
+    const undo_plan changes_plan = undo_reserve(&memory);
     CHECK(arena_map(&memory) == ZX_OK);
     book *const market = arena_at(&memory, book_at);
     book_pool pool;
     undo changes;
     book_pool_init(&pool, &plan, &memory);
     book_init(market, &pool, 0);
-    if (windows) book_use_windows(market, &memory, windows_at, 1, 0);
+    if (window_size != 0) book_use_windows(market, &memory, windows_at, 1, 0);
+    for (uint32_t side = 0; side < 2; side++) market->windows[side].size = window_size;
     undo_init(&changes, &changes_plan, &memory);
     uint8_t *const before = malloc(length);
     int64_t centre = 1 << 24;
@@ -830,9 +831,10 @@ int main(void) {
     test_windows_change_nothing(61, 50, 30);
     test_windows_change_nothing(62, 3000, 20000);
     test_windows_change_nothing(63, 30000, 300000);
-    test_what_a_book_changed_is_undone(71, 8, 1);
+    test_what_a_book_changed_is_undone(71, 8, BOOK_WINDOW_MAX);
     test_what_a_book_changed_is_undone(72, 300, 0);
-    test_what_a_book_changed_is_undone(73, 20000, 1);
+    test_what_a_book_changed_is_undone(73, 20000, BOOK_WINDOW_MAX);
+    for (uint64_t seed = 74; seed < 78; seed++) test_what_a_book_changed_is_undone(seed, 300, BOOK_WINDOW_MIN);
     test_configurations();
     test_sizes();
     test_stages_count_what_a_list_holds(81);

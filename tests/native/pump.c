@@ -128,6 +128,7 @@ typedef struct world {
     pump_parts parts;
     pump *pump;
     stages times;
+    figures figures;
     int32_t store; /* the store's end */
     client operator;
     client alice;
@@ -244,6 +245,7 @@ static void begin(world *self, bool with_stages) {
     CHECK(express_create(&self->parts.express) == ZX_OK && inbox_create(&self->parts.inbox) == ZX_OK);
     CHECK(routes_create(ACCOUNTS, &self->parts.routes) == ZX_OK && verifiers_create(0, &self->parts.verifiers) == ZX_OK);
     self->parts.seal->epoch = 1;
+    self->parts.figures = &self->figures;
     if (with_stages) self->parts.stages = &self->times;
     CHECK(pump_create(&self->parts, &self->pump) == ZX_OK);
     clock_at = START_NS + 1000000000u;
@@ -671,6 +673,24 @@ static void test_client_that_is_gone_hears_nothing(void) {
     end(&self);
 }
 
+/* Who had no account may have one now, and then hears of this very batch. */
+static void test_reports_of_a_batch_that_registers_a_key_wait_for_the_caller(void) {
+    world self;
+    begin(&self, true);
+    struct zx_operator_command command = {.kind = ZX_OPERATOR_COMMAND_KIND_REGISTER_KEY, .account_id = ALICE};
+    key_of(9, command.new_public_key);
+    send_batch(&self.operator, &command, 1);
+    CHECK(look(&self) == 0 && is_asked(&self));
+    say_yes(&self);
+    CHECK(look(&self) == PUMP_KEYS && self.pump->landed_batches == 1);
+    CHECK(self.pump->in_flight && reports(&self.operator) == 0);
+    order(&self.alice, ZX_SIDE_BUY, 1, 50);
+    CHECK(look(&self) == 0 && reports(&self.operator) == 1);
+    settle(&self);
+    CHECK(reports(&self.alice) == 1);
+    end(&self);
+}
+
 /* Auctions have no taker: the buyer's report of each trade stands for it. New sizes of a market are on the tape too. */
 static void test_tape_of_an_auction(void) {
     world self;
@@ -1021,6 +1041,7 @@ int main(void) {
     test_client_whose_socket_is_full(0, REPORT_BYTES + 5);
     test_client_whose_socket_is_full(0, 2 * REPORT_BYTES);
     test_client_that_is_gone_hears_nothing();
+    test_reports_of_a_batch_that_registers_a_key_wait_for_the_caller();
     test_tape_of_an_auction();
     test_tape_that_is_full();
     test_landing_goes_on_when_there_is_room_again();

@@ -26,6 +26,8 @@ from zexchange.engine_types import MalformedFrame
 from zexchange.genesis import Genesis, encode_symbol
 from zexchange.native import lib
 
+pytestmark = pytest.mark.timeout(600)  # it compiles, and that is slow on a busy machine
+
 HERE = Path(__file__).resolve().parent
 sha256_of_processor = bool(lib.sha256_of_processor())  # these programs have no other SHA-256
 FNV_OFFSET, FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
@@ -82,7 +84,7 @@ def test_neither_optimisation_nor_process_decides_anything(tmp_path: Path, flags
 def test_whatever_breaks_is_noticed(build: Path, tmp_path: Path) -> None:
     """Every sentence that a check can say is said for some defect, and no field of the state goes unchecked."""
     said: set[str] = set()
-    for seed in (1, 5, 6):
+    for seed in (3, 10, 12):
         said |= set(
             run(build / "broken", written(tmp_path, *stream_of(seed, False, 1_500)), "5").splitlines()
         )

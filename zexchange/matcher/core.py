@@ -17,7 +17,7 @@ at any one point of the drain, as if they had arrived a moment earlier or later;
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -114,7 +114,10 @@ class MatcherCore:
         accounts_max: int,
         durability: Durability,
         max_batch_bytes: int = journal.MAX_BATCH_BYTES,
+        max_sessions_per_account: int = 16,
     ) -> None:
+        """`max_sessions_per_account`: each of them is sent every report of the account. A key without an account may
+        have as many."""
         self._engine = engine
         self._epoch = epoch
         self._tip = state
@@ -137,6 +140,9 @@ class MatcherCore:
         self._time_passes = False
         """The next record only moves log time."""
         self._unbound: dict[bytes, list[_Session]] = {}
+        self._sessions_of: Counter[int] = Counter()
+        """Sessions by account."""
+        self._max_sessions_per_account = max_sessions_per_account
         self._unknown: list[Release] = []
 
     @property
@@ -229,9 +235,9 @@ class MatcherCore:
 
     @property
     def only_direct(self) -> bool:
-        """Nothing but frames of the ingress in this thread is waiting, and no session waits for its key to be
-        registered: the ingress may have the frames applied, and hand out their reports, itself."""
-        return not (self._queue or self._unknown or self._unbound or self._time_passes)
+        """Nothing but frames of the ingress in this thread is waiting: the ingress may have them applied, and hand
+        out their reports, itself. Before the reports of a batch that registers keys it calls `keys_registered`."""
+        return not (self._queue or self._unknown or self._time_passes)
 
     def direct_frames_added(self, identity: bytes, count: int) -> None:
         """The one ingress in this thread has put so many well-formed, verified frames into the inbox.
@@ -381,7 +387,7 @@ class MatcherCore:
         if self._unbound:
             exec_types = events[_EXEC_TYPE_OFFSET::EXECUTION_REPORT_BYTES]
             if any(exec_type in exec_types for exec_type in _BINDS_KEYS):
-                self._bind_registered()
+                self.keys_registered()
         self._trades.observe(events)
         by_number = self._by_number
         for number, entries in self.routes.collect(events, self.inbox.origins, first_record_no):
@@ -412,12 +418,18 @@ class MatcherCore:
 
     def _open(self, of: _Link, session_id: int, public_key: bytes) -> None:
         self._close(of, session_id)
+        account_id = self._engine.account_of_key(public_key)
+        unbound = self._unbound.get(public_key, ())
+        there = len(unbound) if account_id is None else self._sessions_of[account_id]
+        if there >= self._max_sessions_per_account:
+            rejected = link.REJECTED.pack(ReasonCode.SESSION_LIMIT)
+            of.outbox.add(link.entry(Kind.REJECTED, session_id, rejected))
+            return
         try:
             slot = self.routes.add(of.number, session_id)
         except RoutesFull:
             return  # the logon stays unanswered, and the ingress ends it in time
         session = of.sessions[session_id] = _Session(slot, public_key)
-        account_id = self._engine.account_of_key(public_key)
         report_seq = 0
         if account_id is None:
             self._unbound.setdefault(public_key, []).append(session)
@@ -429,11 +441,12 @@ class MatcherCore:
 
     def _bind(self, session: _Session, account_id: int) -> None:
         session.account_id = account_id
+        self._sessions_of[account_id] += 1
         self.routes.bind(session.slot, account_id)
 
-    def _bind_registered(self) -> None:
-        """Sessions that were there before their key was registered get their account's reports from now
-        on."""
+    def keys_registered(self) -> None:
+        """A durable batch has registered keys: sessions that were there before get their account's reports from now
+        on, those of this batch among them."""
         for public_key in list(self._unbound):
             account_id = self._engine.account_of_key(public_key)
             if account_id is not None:
@@ -451,6 +464,10 @@ class MatcherCore:
                 self._unbound[session.public_key] = others
             else:
                 del self._unbound[session.public_key]
+        elif self._sessions_of[session.account_id] == 1:
+            del self._sessions_of[session.account_id]
+        else:
+            self._sessions_of[session.account_id] -= 1
 
     def _query(self, of: _Link, session_id: int, frame: bytes) -> None:
         session = of.sessions.get(session_id)

@@ -20,6 +20,7 @@ A message is one part:
 | BATCH | a SignedBatch or OperatorBatch frame | REPORTS | ExecutionReport frames for the session |
 | QUERY | a query frame | PONG | epoch u64 |
 | PING | | UNKNOWN | (the matcher does not know this instance: it restarted, or a message was lost) |
+| | | REJECTED | reason u16: in place of OPENED; the matcher does not know the session |
 
 PING, PONG and UNKNOWN belong to the link: their session id is 0.
 """
@@ -36,6 +37,7 @@ HEADER = struct.Struct("<QQQ")
 ENTRY_HEADER = struct.Struct("<IBQ")
 OPENED = struct.Struct("<QQ")
 PONG = struct.Struct("<Q")
+REJECTED = struct.Struct("<H")
 _HEADER_BYTES = HEADER.size
 _ENTRY_HEADER_BYTES = ENTRY_HEADER.size
 PUBLIC_KEY_BYTES = 32
@@ -54,6 +56,7 @@ class Kind(IntEnum):
     PONG = 66
     UNKNOWN = 67
     REPORTS = 68
+    REJECTED = 69
 
 
 _PAYLOAD_BYTES: dict[int, int | None] = {
@@ -67,6 +70,7 @@ _PAYLOAD_BYTES: dict[int, int | None] = {
     Kind.PONG: PONG.size,
     Kind.UNKNOWN: 0,
     Kind.REPORTS: None,
+    Kind.REJECTED: REJECTED.size,
 }
 """Exact length of the payload by kind; None where it varies."""
 

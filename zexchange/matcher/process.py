@@ -178,6 +178,7 @@ def _take_over(context: ProcessContext, shard: int) -> tuple[MatcherCore, LogWri
         accounts_max=context.genesis.limits.max_accounts,
         durability=durability(context.config),
         max_batch_bytes=context.config.matcher.max_batch_bytes,
+        max_sessions_per_account=context.config.matcher.max_sessions_per_account,
     )
     return core, writer, client
 

@@ -529,6 +529,12 @@ class ServerSession(_Session):
         if sent_bytes:
             self.sent_reports(sent_bytes, max(sent_ms, self._sent_ms))
 
+    def kept_waiting(self, now_ms: int) -> None:
+        """What the peer has sent is not read yet: its silence is ours."""
+        self._received_ms = now_ms
+        if self._frame_begun_ms is not None:
+            self._frame_begun_ms = now_ms
+
     @property
     def is_mid_frame(self) -> bool:
         """A frame was begun and is not complete."""

@@ -9,8 +9,15 @@ import pytest
 from nacl.signing import SigningKey
 
 from gateway.admission import AdmissionLimits
-from gateway.ingress import Connection, Ingress, IngressSettings
-from gateway.links import ShardLink
+from gateway.ingress import (
+    FRAMES_PER_VISIT,
+    VERIFIED_PER_TURN_MAX,
+    WAITING_MAX,
+    Connection,
+    Ingress,
+    IngressSettings,
+)
+from gateway.links import QUERIES_IN_FLIGHT_MAX, ShardLink
 from tests.model import kit
 from zexchange.frames import scan_batches
 from zexchange.limits import ACCOUNT_NONE
@@ -23,6 +30,7 @@ from zexchange.wire.messages import (
     BookRequest,
     Challenge,
     DefinitionsRequest,
+    Durability,
     EpochOpen,
     Establish,
     EstablishmentAck,
@@ -39,6 +47,7 @@ from zexchange.wire.messages import (
     QueryReject,
     ReasonCode,
     SessionOptions,
+    ShardStatus,
     ShardStatusRequest,
     Side,
     SignedBatch,
@@ -280,6 +289,20 @@ def test_logon_the_matcher_never_answers_times_out(bench: Bench) -> None:
     assert bench.kinds() == [Kind.OPEN, Kind.CLOSE]
 
 
+def test_logon_that_the_matcher_rejects_is_over(bench: Bench) -> None:
+    bench.answering = False
+    client = bench.client(logon=False)
+    client.heard.clear()
+    assert client.exchange(client.establish()) == []
+    rejected = link.entry(
+        Kind.REJECTED, client.live.session_id, link.REJECTED.pack(ReasonCode.SESSION_LIMIT)
+    )
+    bench.say(rejected, rejected)
+    assert client.exchange() == [EstablishmentReject(reason=ReasonCode.SESSION_LIMIT)]
+    assert client.live.ended is ReasonCode.SESSION_LIMIT
+    assert bench.kinds() == [Kind.OPEN, Kind.CLOSE]
+
+
 def test_connection_without_logon_times_out(bench: Bench) -> None:
     client = bench.client(logon=False)
     client.heard.clear()
@@ -297,6 +320,32 @@ def test_one_connection_too_many_is_refused() -> None:
     assert second.heard == [EstablishmentReject(reason=ReasonCode.SESSION_LIMIT)]
     bench.ingress.disconnected(first.live)
     assert bench.client().connection is not None
+
+
+def test_connections_that_say_nothing_make_room_for_those_that_come_behind_them() -> None:
+    bench = Bench(IngressSettings(admission=AdmissionLimits(max_unestablished_per_ip=2)))
+    silent = [bench.client(MALLORY, logon=False) for _ in range(2)]
+    alice = bench.client(logon=False)
+    silent[0].heard.pop(0)
+    assert silent[0].heard == [EstablishmentReject(reason=ReasonCode.SESSION_LIMIT)]
+    assert silent[0].live.evicted
+    bench.ingress.disconnected(silent[0].live)
+    assert bench.ingress.counters.refused_connections == 1
+    bench.answering = False
+    alice.heard.clear()
+    alice.exchange(alice.establish())
+    late = [bench.client(MALLORY, logon=False) for _ in range(2)]
+    assert alice.live.ended is None, "it has proved its key"
+    assert silent[1].live.evicted
+    assert late[0].live.evicted
+    assert late[1].live.ended is None
+    opened = link.entry(Kind.OPENED, alice.live.session_id, link.OPENED.pack(7, 40))
+    bench.say(opened)
+    assert isinstance(alice.exchange()[0], EstablishmentAck)
+    for client in (*silent[1:], *late, alice):
+        bench.ingress.disconnected(client.live)
+    assert bench.ingress.connections == bench.ingress._admission.connections == 0
+    assert bench.ingress._admission._unestablished.total == 0
 
 
 # ------------------------------------------------ batches ------------------------------------------------
@@ -526,6 +575,8 @@ def test_flood_of_genesis_requests_is_not_answered_with_a_flood(bench: Bench) ->
     other.send(GenesisRequest(request_id=1).encode())
     flood = b"".join(GenesisRequest(request_id=number).encode() for number in range(1, 1_001))
     told = client.exchange(flood)
+    while bench.ingress.pending:
+        told += client.exchange()
     assert told[0] == Genesis(request_id=1, genesis=GENESIS.raw)
     assert told[1:] == [
         QueryReject(request_id=number, reason=ReasonCode.SERVER_BUSY) for number in range(2, 1_001)
@@ -567,6 +618,219 @@ def test_impossible_query_is_refused_here(bench: Bench, query: BookRequest, reas
     bench.kinds()
     assert client.exchange(query.encode()) == [QueryReject(request_id=6, reason=reason)]
     assert bench.kinds() == []
+
+
+# ------------------------------------------------ floods ------------------------------------------------
+
+
+def status_requests(first: int, count: int) -> bytes:
+    return b"".join(ShardStatusRequest(request_id=first + number).encode() for number in range(count))
+
+
+def answer_queries(bench: Bench) -> list[int]:
+    """Answer what queries the matcher has received since the last call; returns their request ids."""
+    asked = [entry for entry in bench.seen if entry.kind == Kind.QUERY]
+    bench.seen = [entry for entry in bench.seen if entry.kind != Kind.QUERY]
+    found = []
+    for question in asked:
+        query = decode(question.payload)
+        assert isinstance(query, ShardStatusRequest)
+        found.append(query.request_id)
+        answer = ShardStatus(request_id=query.request_id, durability=Durability.ALWAYS).encode()
+        bench.say(link.entry(Kind.FRAME, question.session_id, answer))
+    return found
+
+
+def test_flood_of_queries_leaves_the_others_their_turn(bench: Bench) -> None:
+    mallory, alice = bench.client(MALLORY), bench.client()
+    bench.seen.clear()
+    mallory.send(status_requests(0, 2_000))
+    assert mallory.live.full
+    frame = alice.order(1)
+    assert alice.exchange(frame) == []
+    assert bench.batches() == [frame]
+    asked = answer_queries(bench)
+    assert len(asked) == QUERIES_IN_FLIGHT_MAX
+    while bench.ingress.pending:
+        assert bench.ingress.waiting <= WAITING_MAX + 2 * FRAMES_PER_VISIT
+        bench.turn()
+        asked += answer_queries(bench)
+    assert asked == list(range(2_000))
+    assert not mallory.live.has_backlog
+    assert bench.ingress.waiting == 0
+
+
+def test_queries_wait_for_the_answers_to_those_before_them(bench: Bench) -> None:
+    mallory, alice = bench.client(MALLORY), bench.client()
+    bench.seen.clear()
+    mallory.send(status_requests(0, WAITING_MAX))
+    alice.send(status_requests(1_000, 1))
+    bench.turn()
+    assert len([entry for entry in bench.seen if entry.kind == Kind.QUERY]) == QUERIES_IN_FLIGHT_MAX
+    assert not bench.ingress.pending, "nothing to do until the matcher answers"
+    refused = NotApplied(nonce=9, reason=ReasonCode.COMMAND_COUNT_INVALID).encode()
+    bench.say(link.entry(Kind.FRAME, mallory.live.session_id, refused))
+    assert not bench.ingress.pending, "that was no answer to a query"
+    first = answer_queries(bench)
+    assert bench.ingress.pending
+    bench.turn()
+    second = answer_queries(bench)
+    assert sorted(first + second) == [*range(WAITING_MAX - 1), 1_000]
+    assert 1_000 in first + second, "one of many does not wait for all of them"
+
+
+def test_queries_of_who_left_make_room_when_they_are_answered(bench: Bench) -> None:
+    mallory, alice = bench.client(MALLORY), bench.client()
+    bench.seen.clear()
+    mallory.send(status_requests(0, 2_000))
+    bench.turn()
+    bench.ingress.disconnected(mallory.live)
+    alice.send(status_requests(5_000, 1))
+    bench.turn()
+    assert answer_queries(bench) == list(range(QUERIES_IN_FLIGHT_MAX))
+    bench.turn()
+    assert answer_queries(bench) == [5_000], "what nobody is there to hear is not asked"
+    assert bench.ingress.waiting == 0
+    assert not bench.ingress.pending
+
+
+def test_lost_link_forgets_the_queries_on_it(bench: Bench) -> None:
+    mallory = bench.client(MALLORY)
+    mallory.exchange(status_requests(0, 2_000))
+    unknown = link.HEADER.pack(bench.instance, 0, 0) + link.entry(Kind.UNKNOWN)
+    bench.ingress.link_message(0, unknown, server_time_ns=5, now_ms=bench.now_ms)
+    bench.now_ms += 500
+    bench.turn()
+    assert bench.ingress.waiting == 0
+    alice = bench.client()
+    bench.seen.clear()
+    alice.exchange(status_requests(0, 1))
+    assert answer_queries(bench) == [0]
+
+
+def test_flood_of_batches_leaves_the_others_their_turn(bench: Bench) -> None:
+    mallory, alice = bench.client(MALLORY), bench.client()
+    flood = [mallory.order(nonce) for nonce in range(1, 301)]
+    mallory.send(b"".join(flood))
+    assert mallory.live.full
+    bench.turn()
+    frame = alice.order(1)
+    alice.send(frame)
+    bench.batches()
+    bench.turn()
+    assert frame in bench.batches()
+    assert max(bench.verified) <= VERIFIED_PER_TURN_MAX
+
+
+def test_sessions_that_wait_take_turns_in_equal_shares(bench: Bench) -> None:
+    clients = [bench.client(SigningKey(bytes([number]) * 32)) for number in range(1, 5)]
+    for client in clients:
+        client.send(b"".join(client.order(nonce) for nonce in range(1, 101)))
+    bench.turn()
+    keys = [frame[78:110] for frame in bench.batches()]
+    share = VERIFIED_PER_TURN_MAX // 4
+    assert keys == [bytes(client.key.verify_key) for client in clients for _ in range(share)]
+
+
+def test_more_sessions_than_a_turn_deals_with_are_dealt_with_in_turn(bench: Bench) -> None:
+    count = VERIFIED_PER_TURN_MAX + 10
+    clients = [bench.client(SigningKey(number.to_bytes(32, "big"))) for number in range(1, count + 1)]
+    for client in clients:
+        client.send(client.order(1) + client.order(2))
+    bench.turn()
+    bench.turn()
+    heard = {frame[78:110] for frame in bench.batches()}
+    assert heard == {bytes(client.key.verify_key) for client in clients}
+
+
+def test_flood_of_malformed_frames_is_looked_at_in_turns(bench: Bench) -> None:
+    mallory, alice = bench.client(MALLORY), bench.client()
+    frame, reason = MALFORMED["template of the server"]
+    count = 40 * FRAMES_PER_VISIT
+    mallory.send(frame * count)
+    first = mallory.exchange()
+    assert first == [NotApplied(reason=reason)] * len(first)
+    assert 0 < len(first) < count // 2
+    assert mallory.live.full
+    good = alice.order(1)
+    alice.exchange(good)
+    assert bench.batches() == [good]
+    heard = len(first) + len(mallory.heard)
+    mallory.heard.clear()
+    while bench.ingress.pending:
+        heard += len(mallory.exchange())
+    assert heard == count
+
+
+def test_order_of_what_a_session_says_survives_the_wait(bench: Bench) -> None:
+    client = bench.client()
+    bench.seen.clear()
+    said = [
+        frame
+        for nonce in range(1, 101)
+        for frame in (client.order(nonce), ShardStatusRequest(request_id=nonce).encode())
+    ]
+    client.send(b"".join(said))
+    assert client.live.full
+    client.send(b"".join(said[:1]))  # what was read already comes behind what waits
+    heard: list[bytes] = []
+    while bench.ingress.pending:
+        bench.turn()
+        heard += [entry.payload for entry in bench.seen if entry.kind in (Kind.BATCH, Kind.QUERY)]
+        answer_queries(bench)
+        bench.seen.clear()
+    assert heard == [*said, said[0]]
+
+
+def test_who_is_not_read_is_told_when_nothing_waits_and_is_not_silent(bench: Bench) -> None:
+    client = bench.client()
+    client.send(status_requests(0, WAITING_MAX))
+    client.live.stopped = True  # as a shell does that stops reading
+    for _ in range(4):
+        bench.now_ms += HEARTBEAT_MS
+        assert client.live not in bench.turn() or client.live.has_backlog
+        assert client.live.ended is None
+    answer_queries(bench)
+    assert client.live in bench.turn()
+    assert not client.live.full
+    bench.now_ms += 3 * HEARTBEAT_MS - 1
+    bench.turn()
+    assert client.live.ended is None
+    bench.now_ms += 1
+    bench.turn()
+    assert client.live.ended is ReasonCode.HEARTBEAT_TIMEOUT
+
+
+def test_frame_is_not_late_while_it_is_ours_to_read_on(bench: Bench) -> None:
+    client = bench.client()
+    client.send(status_requests(0, 3 * WAITING_MAX) + ORDER[:50])
+    for _ in range(5):
+        bench.now_ms += 1_000
+        bench.turn()
+    assert client.live.ended is None
+    asked = answer_queries(bench)
+    while bench.ingress.pending:
+        bench.turn()
+        asked += answer_queries(bench)
+    assert len(asked) == 3 * WAITING_MAX
+    bench.now_ms += 999
+    bench.turn()
+    assert client.live.ended is None
+    bench.now_ms += 1
+    bench.turn()
+    assert client.live.ended is ReasonCode.FRAME_TIMEOUT
+
+
+def test_who_ends_gets_one_more_turn_for_batches_and_none_for_the_rest(bench: Bench) -> None:
+    client = bench.client()
+    flood = [client.order(nonce) for nonce in range(1, 301)]
+    client.send(b"".join(flood))
+    bench.ingress.disconnected(client.live)
+    bench.turn()
+    assert bench.batches() == flood[:VERIFIED_PER_TURN_MAX]
+    assert bench.ingress.waiting == 0
+    bench.turn()
+    assert bench.batches() == []
 
 
 # ------------------------------------------------ matchers ------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import socket
+import struct
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -43,6 +44,8 @@ from zexchange.wire.messages import (
     NotApplied,
     OperatorBatch,
     ReasonCode,
+    ShardStatus,
+    ShardStatusRequest,
     Side,
     SignedBatch,
     Trades,
@@ -252,6 +255,12 @@ def alice(shard: Shard) -> Client:
 
 def buy(client: Client, nonce: int, price: int = 100) -> bytes:
     return client.batch(nonce, kit.order(Side.BUY, 1, price))
+
+
+def pumped_batches(shard: Shard) -> int:
+    """Batches of the log that the loop in C has written by itself."""
+    assert shard.companion._pump is not None
+    return int(shard.companion._pump._handle.landed_batches)
 
 
 def test_order_goes_in_and_its_report_comes_out(shard: Shard, alice: Client) -> None:
@@ -476,6 +485,86 @@ def test_descriptor_of_a_closed_session_can_be_used_again(shard: Shard, alice: C
     shard.steps()
     assert again.reports() == [(7, ExecType.NEW)]
     assert bob.reports() == [(1, ExecType.NEW)]
+
+
+def test_session_of_an_unknown_key_takes_the_quick_way_from_nobody(shard: Shard, alice: Client) -> None:
+    carol = shard.client(SigningKey(b"c" * 32))
+    assert shard.core.only_direct
+    before = pumped_batches(shard)
+    alice.send(buy(alice, 1))
+    shard.steps()
+    assert alice.reports() == [(1, ExecType.NEW)]
+    assert pumped_batches(shard) == before + 1
+    carol.send(buy(carol, 1))
+    shard.steps()
+    assert carol.reports() == [(1, ExecType.REJECTED)]
+    assert alice.reports() == []
+    assert pumped_batches(shard) == before + 2
+
+
+def test_session_hears_of_the_account_that_its_key_gets(shard: Shard, alice: Client) -> None:
+    carols = [shard.client(SigningKey(b"c" * 32)) for _ in range(2)]
+    operator = shard.client(OPERATOR)
+    before = pumped_batches(shard)
+    opening = kit.open_account(bytes(carols[0].key.verify_key))
+    operator.send(operator.batch(21, opening, kit.deposit(3, 1, 10**6)))
+    shard.steps()
+    assert pumped_batches(shard) == before + 1
+    assert [carol.reports() for carol in carols] == [[(0, ExecType.DEPOSITED)]] * 2, "of the very batch"
+    carols[0].send(buy(carols[0], 22))
+    shard.steps()
+    assert [carol.reports() for carol in carols] == [[(22, ExecType.NEW)]] * 2
+    assert alice.reports() == []
+    assert pumped_batches(shard) == before + 2
+
+
+def test_flood_of_queries_leaves_the_others_their_turn(shard: Shard, alice: Client) -> None:
+    """What was not read stays in the kernel, and orders go their quick way past it."""
+    mallory = shard.client(SigningKey(b"m" * 32))
+    mallory.sock.setblocking(True)
+    asked = 1_500
+    mallory.send(*[ShardStatusRequest(request_id=number).encode() for number in range(asked)])
+    mallory.sock.setblocking(False)
+    key = bytes(mallory.key.verify_key)
+    (peer,) = [p for p in shard.companion._peers.values() if p.connection.session.public_key == key]
+    shard.companion.poll(0, accept=True)
+    assert peer.full
+    mallory.send(ShardStatusRequest(request_id=asked).encode())
+    alice.send(buy(alice, 1))
+    shard.steps(3)
+    assert alice.reports() == [(1, ExecType.NEW)]
+    assert len(mallory.heard) < asked // 4
+    assert peer.full
+    unread = len(peer.connection.unread)
+    shard.step()
+    assert len(peer.connection.unread) <= unread, "nothing is read to what waits"
+    shard.steps(4 * asked // 32)
+    assert [m.request_id for m in mallory.heard if isinstance(m, ShardStatus)] == list(range(asked + 1))
+    assert not peer.full
+    assert not peer.connection.stopped
+    mallory.send(buy(mallory, 1))
+    before = pumped_batches(shard)
+    shard.steps()
+    assert pumped_batches(shard) == before + 1, "it takes the quick way again"
+
+
+def test_who_is_gone_while_it_is_not_read_is_forgotten(shard: Shard, alice: Client) -> None:
+    mallory = shard.client(SigningKey(b"m" * 32))
+    mallory.send(*[ShardStatusRequest(request_id=number).encode() for number in range(500)])
+    shard.companion.poll(0, accept=True)
+    sessions = shard.companion._ingress.connections
+    assert any(peer.full for peer in shard.companion._peers.values())
+    # A reset: epoll tells it again and again, whether it is asked for input or not.
+    mallory.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    mallory.sock.close()
+    shard.clients.remove(mallory)
+    shard.steps(3)
+    assert shard.companion._ingress.connections == sessions - 1
+    assert shard.companion._ingress.waiting == 0
+    assert not shard.companion._ingress.pending
+    alice.send(buy(alice, 1))
+    shard.steps()
+    assert alice.reports() == [(1, ExecType.NEW)]
 
 
 def test_order_is_kept_when_the_queue_is_full(paths: DataPaths, port_base: int) -> None:

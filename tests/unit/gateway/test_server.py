@@ -29,8 +29,10 @@ from zexchange.runtime.paths import DataPaths
 from zexchange.runtime.process import ProcessContext
 from zexchange.runtime.reactor import Reactor
 from zexchange.wire import signing
+from zexchange.wire.framing import FrameSplitter
 from zexchange.wire.messages import (
     Durability,
+    EstablishmentReject,
     ExecutionReport,
     GenesisRequest,
     Message,
@@ -41,6 +43,7 @@ from zexchange.wire.messages import (
     ShardStatusRequest,
     Side,
     SignedBatch,
+    decode,
 )
 from zexchange.wire.session import ClientSession, MessageReceived, SessionEnded, SessionSettings
 
@@ -274,6 +277,25 @@ def test_client_that_does_not_read_is_ended_and_others_are_served(exchange: Exch
         slow.sock.sendall(requests)
     exchange.client(OPERATOR).fund(ALICE)
     assert slow.ended() is ReasonCode.SLOW_CONSUMER
+
+
+def test_silent_connections_are_closed_for_those_that_come_behind_them(exchange: Exchange) -> None:
+    limits = exchange.ingress._admission._limits
+    silent = []
+    for _ in range(limits.max_unestablished_per_ip + 1):
+        sock = socket.create_connection(exchange.server.address)
+        sock.settimeout(PATIENCE_S)
+        silent.append(sock)
+        assert sock.recv(4_096), "the challenge"
+    told = b""
+    while data := silent[0].recv(4_096):
+        told += data
+    (frame,) = FrameSplitter().feed(told)
+    assert decode(frame) == EstablishmentReject(reason=ReasonCode.SESSION_LIMIT)
+    operator = exchange.client(OPERATOR)
+    assert operator.session.ack is not None
+    for sock in silent:
+        sock.close()
 
 
 def test_matcher_that_restarts_ends_the_sessions_which_come_back(exchange: Exchange) -> None:

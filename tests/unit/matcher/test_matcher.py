@@ -258,6 +258,57 @@ def test_unknown_key_is_answered_to_the_sender_alone(shard: Shard, worker: Worke
     assert len(worker.frames(1)) == 1
 
 
+def rejected(worker: Worker, session_id: int) -> list[ReasonCode]:
+    found = [e.payload for e in worker.inbox if e.kind == Kind.REJECTED and e.session_id == session_id]
+    return [ReasonCode(link.REJECTED.unpack(payload)[0]) for payload in found]
+
+
+def test_sessions_of_one_account_are_limited_over_all_workers_and_keys(shard: Shard, worker: Worker) -> None:
+    other = shard.worker(b"ingress-1", 2_000)
+    worker.send(Kind.BATCH, 9, kit.batch(OPERATOR, 2, [kit.register_key(kit.public_key(8), 1)]))
+    shard.run()
+    there = len(shard.core._links[worker.name].sessions)
+    limit = 16
+    for session_id in range(100, 100 + limit - 1):  # and Alice's session 1
+        worker.send(Kind.OPEN, session_id, ALICE)
+    shard.run()
+    assert shard.core.sessions == there + limit - 1
+    other.send(Kind.OPEN, 5, ALICE).send(Kind.OPEN, 6, kit.public_key(8)).send(Kind.OPEN, 7, BOB)
+    other.send(Kind.CLOSE, 5).send(Kind.CLOSE, 6)  # as an ingress does with who was not let in
+    shard.run()
+    assert rejected(other, 5) == rejected(other, 6) == [ReasonCode.SESSION_LIMIT]
+    assert other.opened(7)[0] == 2
+    assert shard.core.sessions == there + limit
+    worker.send(Kind.CLOSE, 100)
+    shard.run()
+    other.send(Kind.OPEN, 8, kit.public_key(8)).send(Kind.OPEN, 9, ALICE)
+    shard.run()
+    assert other.opened(8)[0] == 1
+    assert rejected(other, 9) == [ReasonCode.SESSION_LIMIT]
+    shard.core.lost(worker.name)
+    other.send(Kind.OPEN, 10, ALICE)
+    shard.run()
+    assert other.opened(10)[0] == 1
+
+
+def test_sessions_of_one_key_without_an_account_are_limited(shard: Shard, worker: Worker) -> None:
+    for session_id in range(100, 117):
+        worker.send(Kind.OPEN, session_id, CAROL)
+    worker.send(Kind.OPEN, 117, kit.public_key(8))
+    shard.run()
+    assert rejected(worker, 116) == [ReasonCode.SESSION_LIMIT]
+    assert worker.opened(115)[0] == worker.opened(117)[0] == ACCOUNT_NONE
+    worker.send(Kind.CLOSE, 100).send(Kind.OPEN, 118, CAROL)
+    shard.run()
+    assert worker.opened(118)[0] == ACCOUNT_NONE
+    # They count for the account that the key gets.
+    worker.send(Kind.BATCH, 9, kit.batch(OPERATOR, 2, [kit.open_account(CAROL, 3)]))
+    shard.run()
+    worker.send(Kind.OPEN, 119, CAROL)
+    shard.run()
+    assert rejected(worker, 119) == [ReasonCode.SESSION_LIMIT]
+
+
 def test_session_is_bound_when_its_key_is_registered(shard: Shard, worker: Worker) -> None:
     worker.send(Kind.OPEN, 5, CAROL)
     shard.run()

@@ -11,9 +11,22 @@ import jsonschema_rs
 import pytest
 
 from tests.model import kit
+from webapp import feed as feed_module
 from webapp.decimals import rfc3339
 from webapp.entered import EnteredOrders
-from webapp.feed import PRIVATE, PUBLIC, STALL_MS, SUBSCRIPTIONS_MAX, Feed, Logon, Member
+from webapp.feed import (
+    LOGON_COST,
+    MESSAGES_BURST,
+    MESSAGES_PER_S,
+    PRIVATE,
+    PUBLIC,
+    STALL_MS,
+    SUBSCRIPTIONS_MAX,
+    Feed,
+    Logon,
+    Member,
+    Topic,
+)
 from webapp.history import History
 from webapp.limits import RateLimit
 from webapp.openapi import asyncapi_document
@@ -22,6 +35,7 @@ from webapp.settlement_log import SettlementLog
 from webapp.views import Views, checksum
 from zexchange.definitions import Definitions
 from zexchange.engine import Engine
+from zexchange.genesis import EngineLimits
 from zexchange.wire.messages import (
     MarketState,
     OrderOptions,
@@ -39,8 +53,8 @@ MARKET = "BTC-USD"
 class World:
     """A replica whose log the test writes."""
 
-    def __init__(self) -> None:
-        self.genesis = kit.small_genesis()
+    def __init__(self, engine_limits: EngineLimits | None = None) -> None:
+        self.genesis = kit.small_genesis(engine_limits=engine_limits)
         self._engine = Engine(self.genesis, 0, track_state=False)
         self.history = History()
         self.entered = EnteredOrders()
@@ -94,7 +108,10 @@ class Client:
         self.heard.append(json.loads(message))
 
     def ask(self, **request: Any) -> None:
-        self.world.feed.handle(self.member, json.dumps(request), _log_on)
+        assert self.say(json.dumps(request), 0.0), "closed"
+
+    def say(self, text: str, now_s: float) -> bool:
+        return self.world.feed.handle(self.member, text, _log_on, now_s)
 
     def subscribe(self, channel: str, market: str = "", interval: str = "") -> Any:
         wanted = {"channel": channel, "market": market, "interval": interval}
@@ -324,11 +341,11 @@ def test_a_market_with_other_sizes_is_told_anew(world: World, client: Client) ->
     other.take()
     world.tick()
     heard = client.take()
-    assert [one["channel"] for one in heard] == ["definitions", "book", "candles", "trades"]
+    assert [one["channel"] for one in heard] == ["definitions", "book", "trades", "candles"]
     assert {one["type"] for one in heard} == {"snapshot"}
     market = next(one for one in heard[0]["markets"] if one["symbol"] == MARKET)
     assert (market["sizes_no"], market["lot_size"]) == (1, "5")
-    assert (heard[2]["candles"], heard[3]["trades"]) == ([], []), "they counted in other sizes"
+    assert (heard[2]["trades"], heard[3]["candles"]) == ([], []), "they counted in other sizes"
     world.apply(kit.batch(kit.OPERATOR_KEY, 3, [kit.market_sizes(1, 10, 70)]))
     world.tick()
     assert [(one["channel"], one["type"]) for one in client.take()] == [
@@ -497,7 +514,7 @@ def test_wrong_subscriptions_fail_alone_and_there_is_a_limit(world: World, clien
     results = client.take()[0]["results"]
     assert [one["ok"] for one in results] == [True, False, False]
     assert [one["error"]["field"] for one in results[1:]] == ["channel", "interval"]
-    client.member.topics |= {("x", number, "", 0) for number in range(SUBSCRIPTIONS_MAX)}  # type: ignore[arg-type]
+    client.member.topics |= {Topic("x", number) for number in range(SUBSCRIPTIONS_MAX)}
     assert client.subscribe("ticker")["error"]["code"] == "RATE_LIMITED"
 
 
@@ -515,6 +532,196 @@ def test_unsubscribed_and_gone_clients_get_nothing(world: World, client: Client)
     assert [one.get("op") for one in client.take()] == ["heartbeat"]
     assert other.take() == []
     assert world.feed.clients == 1
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Topic]:
+    """Of which topics a snapshot was made."""
+    found: list[Topic] = []
+    whole = Feed._whole
+
+    def counting(feed: Feed, topic: Topic) -> dict[str, Any]:
+        found.append(topic)
+        return whole(feed, topic)
+
+    monkeypatch.setattr(Feed, "_whole", counting)
+    return found
+
+
+def test_a_channel_that_is_named_again_is_no_new_work(
+    world: World, client: Client, made: list[Topic]
+) -> None:
+    book = {"channel": "book", "market": MARKET}
+    client.ask(op="subscribe", id=1, channels=[book] * SUBSCRIPTIONS_MAX)
+    answer, *snapshots = client.take()
+    assert [one["ok"] for one in answer["results"]] == [True] * SUBSCRIPTIONS_MAX
+    assert [one["type"] for one in snapshots] == ["snapshot"]
+    client.ask(op="subscribe", id=2, channels=[book])
+    (answer,) = client.take()
+    assert (answer["id"], answer["results"][0]["ok"]) == (2, True)
+    assert len(made) == 1
+
+
+def test_a_message_with_too_many_channels_or_too_long_a_name_is_refused_whole(
+    world: World, client: Client, made: list[Topic]
+) -> None:
+    book = {"channel": "book", "market": MARKET}
+    too_many = {"op": "subscribe", "channels": [book] * (SUBSCRIPTIONS_MAX + 1)}
+    too_long = {"op": "subscribe", "channels": [book, {"channel": "x" * 50_000}]}
+    no_such_op = {"op": "x" * 50_000}
+    for message in (too_many, too_long, no_such_op):
+        assert client.say(json.dumps(message), 0.0)
+        (answer,) = client.take()
+        assert (answer["op"], answer["error"]["code"]) == ("error", "BAD_REQUEST")
+        assert len(json.dumps(answer)) < 1_000, "it is not repeated to who sent it"
+    assert not made
+    assert not client.member.topics
+
+
+def test_json_that_is_nested_too_deeply_is_a_bad_request(world: World, client: Client) -> None:
+    depth = 20_000
+    assert client.say('{"op": "ping", "other": ' + "[" * depth + "]" * depth + "}", 0.0)
+    assert client.take()[0]["error"]["code"] == "BAD_REQUEST"
+
+
+def test_a_snapshot_is_made_once_for_all_until_something_happens(
+    world: World, client: Client, made: list[Topic]
+) -> None:
+    other = Client(world)
+    for one in (client, other):
+        one.subscribe("candles", MARKET, "1m")
+        one.subscribe("book", MARKET)
+    assert sorted(one.channel for one in made) == ["book", "candles"]
+    made.clear()
+    world.tick()
+    Client(world).subscribe("book", MARKET)
+    assert made == [], "nothing has happened"
+    world.order(ALICE, Side.BUY, 1, 50)
+    world.tick()
+    late = Client(world)
+    late.subscribe("book", MARKET)
+    assert [one.channel for one in made] == ["book"]
+    assert len(late.take()[-1]["bids"]) == 1
+
+
+def test_who_comes_and_goes_has_no_work_done_each_time_and_misses_nothing(
+    world: World, client: Client, made: list[Topic]
+) -> None:
+    book, wanted = Book(), [{"channel": "book", "market": MARKET}]
+    for turn in range(5):
+        world.order(ALICE, Side.BUY, 1, 50 + turn)
+        client.ask(op="subscribe", id=1, channels=wanted)
+        client.ask(op="unsubscribe", id=2, channels=wanted)
+    assert len(made) == 1
+    client.subscribe("book", MARKET)
+    world.tick()
+    world.order(BOB, Side.BUY, 1, 60)
+    world.tick()
+    for message in client.take():
+        if message.get("channel") == "book":
+            book.hear(message)
+    assert len(book.sides["bids"]) == 6
+    client.ask(op="unsubscribe", id=3, channels=wanted)
+    world.tick()
+    assert not world.feed._subscribers
+    assert not world.feed._state
+    assert not world.feed._snapshots
+
+
+def test_messages_are_paid_out_of_an_allowance(world: World, client: Client) -> None:
+    ping = json.dumps({"op": "ping"})
+    assert all(client.say(ping, 5.0) for _ in range(MESSAGES_BURST))
+    assert {one["op"] for one in client.take()} == {"pong"}
+    assert not client.say(ping, 5.0)
+    (answer,) = client.take()
+    assert (answer["op"], answer["error"]["code"], answer["error"]["retryable"]) == (
+        "error",
+        "RATE_LIMITED",
+        True,
+    )
+    assert [client.say(ping, 6.0) for _ in range(MESSAGES_PER_S + 1)] == [True] * MESSAGES_PER_S + [False]
+    assert Client(world).say(ping, 6.0), "others have their own"
+
+
+def test_subscriptions_and_logons_cost_more(world: World, client: Client) -> None:
+    logon = json.dumps({"op": "logon", "public_key": "alice", "signature": "bad"})
+    count = MESSAGES_BURST // LOGON_COST
+    assert [client.say(logon, 0.0) for _ in range(count + 1)] == [True] * count + [False]
+    assert [one["op"] for one in client.take()] == ["logon"] * count + ["error"]
+
+    other = Client(world)
+    channels = [{"channel": "ticker"}] * SUBSCRIPTIONS_MAX
+    count = MESSAGES_BURST // (1 + SUBSCRIPTIONS_MAX)
+    many = json.dumps({"op": "subscribe", "channels": channels})
+    assert [other.say(many, 0.0) for _ in range(count + 1)] == [True] * count + [False]
+
+
+class Narrow(Client):
+    """The kernel has room for so many messages."""
+
+    room = 1_000
+
+    def send(self, message: bytes) -> None:
+        super().send(message)
+        self.room -= 1
+        self.busy = self.room == 0
+
+    def reads(self, room: int) -> list[Any]:
+        self.room, self.busy = room, False
+        return self.take()
+
+
+def test_no_snapshot_is_made_for_a_client_that_has_not_read_the_one_before(
+    world: World, made: list[Topic]
+) -> None:
+    client = Narrow(world)
+    client.reads(2)
+    markets = [{"channel": channel, "market": MARKET} for channel in ("book", "trades")]
+    client.ask(op="subscribe", id=1, channels=[{"channel": "ticker"}, *markets, {"channel": "definitions"}])
+    world.tick()
+    assert [one.channel for one in made] == ["ticker"]
+    assert [one.get("channel") for one in client.reads(1)] == [None, "ticker"]
+    world.order(ALICE, Side.BUY, 1, 50)
+    heard = []
+    for _ in range(4):
+        world.tick()
+        heard += client.reads(1)
+    assert [(one["channel"], one["type"]) for one in heard] == [
+        ("definitions", "snapshot"),
+        ("book", "snapshot"),
+        ("trades", "snapshot"),
+        ("ticker", "snapshot"),
+    ]
+    assert heard[1]["bids"], "as it is when it is read"
+    assert not client.member.missed
+
+
+def test_a_snapshot_of_orders_has_all_or_says_that_it_has_not(
+    world: World, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "SNAPSHOT_ORDERS", 3)
+    client.ask(op="logon", public_key="alice", signature="good")
+    for count, shown, truncated in ((3, 3, None), (4, 3, True)):
+        while world.engine(0).counts().open_orders < count:
+            world.order(ALICE, Side.BUY, 1, 50)
+        world.tick()
+        client.subscribe("orders")
+        snapshot = client.take()[-1]
+        assert (len(snapshot["orders"]), snapshot.get("truncated")) == (shown, truncated)
+        client.ask(op="unsubscribe", id=1, channels=[{"channel": "orders"}])
+
+
+def test_more_than_a_thousand_orders_are_all_told() -> None:
+    limits = EngineLimits(max_accounts=16, max_keys=32, max_balances=64, max_orders=2_048, max_outcomes=64)
+    world = World(limits)
+    client = Client(world)
+    client.ask(op="logon", public_key="alice", signature="good")
+    for nonce in range(2, 19):
+        world.apply(kit.batch(ALICE, nonce, [kit.order(Side.BUY, 1, 50) for _ in range(64)]))
+    assert world.engine(0).counts().open_orders == 17 * 64
+    client.subscribe("orders")
+    snapshot = client.take()[-1]
+    assert (len(snapshot["orders"]), snapshot.get("truncated")) == (17 * 64, None)
 
 
 def test_requests_of_an_address_are_counted_in_windows() -> None:

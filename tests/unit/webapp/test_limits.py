@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from webapp.limits import Connections, Proxies
+from webapp.limits import Allowance, Connections, Proxies
 from webapp.problems import Problem
 
 
@@ -62,3 +62,14 @@ def test_a_trusted_proxy_says_whose_request_it_is(
 def test_what_is_no_address_cannot_be_trusted() -> None:
     with pytest.raises(ValueError, match="does not appear to be"):
         Proxies(["proxy.example"])
+
+
+def test_an_allowance_fills_up_with_time_and_no_further() -> None:
+    allowance = Allowance(burst=10, per_s=2)
+    assert allowance.take(8, 100.0)
+    assert not allowance.take(3, 100.0), "what is refused costs nothing"
+    assert allowance.take(3, 100.5)
+    assert not allowance.take(1, 100.5)
+    assert not allowance.take(1, 99.0), "a clock that goes back gives nothing"
+    assert allowance.take(10, 1_000.0)
+    assert not allowance.take(1, 1_000.0)

@@ -514,8 +514,8 @@ def test_a_session_that_waits_for_an_answer_is_not_ended(monkeypatch: pytest.Mon
     asyncio.run(main())
 
 
-def test_a_key_has_only_so_many_and_others_cannot_take_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "SESSIONS_PER_KEY", 2)
+def test_an_account_has_only_so_many_and_others_cannot_take_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "SESSIONS_PER_ACCOUNT", 2)
 
     async def main() -> None:
         async with serving(Ingress(), Now()) as found:
@@ -525,6 +525,8 @@ def test_a_key_has_only_so_many_and_others_cannot_take_them(monkeypatch: pytest.
             assert there(found, *own) == [True, True]
             own.append(await logged_on(found, HERE))
             assert there(found, *own) == [False, True, True]
+            own.append(await logged_on(found, HERE, keys(1)[0]))  # another key of the account
+            assert there(found, *own) == [False, False, True, True]
 
     asyncio.run(main())
 

@@ -19,8 +19,8 @@ from tornado.testing import bind_unused_port
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from tests.unit.webapp.test_feed import World
-from webapp.feed import STALL_MS, Feed
-from webapp.limits import Connections, Proxies
+from webapp.feed import MESSAGES_BURST, STALL_MS, Feed, Member
+from webapp.limits import Connections, Proxies, RateLimit
 from webapp.sockets import FeedSocket, publish
 
 HANDSHAKE = (
@@ -45,6 +45,7 @@ class Server:
             origins=frozenset(),
             connections=self.connections,
             proxies=Proxies([]),
+            rate_limit=RateLimit(100),
         )
         listener, self.port = bind_unused_port()
         application = tornado.web.Application([("/ws", FeedSocket, {"web": self.web})])
@@ -205,5 +206,69 @@ def test_handshakes_that_fail_hold_no_connection() -> None:
                 writer.close()
             await server.until(lambda: server.connections.count == 0)
             await (await server.reader()).close()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def test_who_sends_too_much_is_told_so_and_closed() -> None:
+    async def main() -> None:
+        async with serving() as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            subscribe = json.dumps({"op": "subscribe", "channels": [{"channel": "ticker"}] * 64})
+            payload = subscribe.encode()
+            frame = struct.pack("!BBH4x", 0x81, 0x80 | 126, len(payload)) + payload
+            writer.write(HANDSHAKE.encode() + frame * (MESSAGES_BURST // 64 + 20))
+            frames = await read_frames(reader)
+            assert (frames[-1][0], struct.unpack_from("!H", frames[-1][1])) == (8, (1008,))
+            last = json.loads(frames[-2][1])
+            assert (last["op"], last["error"]["code"]) == ("error", "RATE_LIMITED")
+            told = [json.loads(one) for _, one in frames[:-1]]
+            assert sum(one.get("channel") == "ticker" for one in told) == 1
+            assert sum(one.get("op") == "error" for one in told) == 1, "once, whatever it goes on sending"
+            assert server.feed.clients == 0
+            writer.close()
+            await server.until(lambda: server.connections.count == 0)
+            good = await server.reader()
+            await good.connection.write_message(SUBSCRIBE)
+            await good.next(channel="stats", type="snapshot")
+            await good.close()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def test_nothing_more_is_read_from_who_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with serving() as server:
+            silent = socket.socket()
+            silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            silent.connect(("127.0.0.1", server.port))
+            silent.sendall(HANDSHAKE.encode() + masked_text(SUBSCRIBE))
+            await server.until(lambda: server.feed.clients == 1)
+            (member,) = server.feed._members.values()
+            await server.until(lambda: member.topics)
+            while not member.client.busy:
+                server.feed.tell_stats({"text": LARGE})
+                await turn()
+            handled = []
+            handle = server.feed.handle
+
+            def noting(member: Member, *rest: Any) -> bool:
+                handled.append(member)
+                return handle(member, *rest)
+
+            monkeypatch.setattr(server.feed, "handle", noting)
+            silent.sendall(masked_text('{"op": "ping", "id": 1}') * 5)
+            good = await server.reader()
+            for _ in range(20):
+                await good.connection.write_message('{"op": "ping", "id": 5}')
+                await good.next(op="pong")
+            assert len(handled) == 20
+            assert member not in handled
+            reader, writer = await asyncio.open_connection(sock=silent)
+            while handled.count(member) < 5:  # now it reads, and is answered
+                await reader.read(65_536)
+            writer.close()
+            await good.close()
+            await server.until(lambda: server.connections.count == 0)
 
     asyncio.run(asyncio.wait_for(main(), 60))

@@ -4,6 +4,7 @@
 import { CandlestickSeries, ColorType, CrosshairMode, HistogramSeries, LineStyle, createChart, createSeriesMarkers } from 'lightweight-charts';
 import type { IPriceLine, SeriesMarker, Time, UTCTimestamp } from 'lightweight-charts';
 import { effect } from '@preact/signals';
+import { orderKey } from '../net/api';
 import type { Candle } from '../net/api';
 import { live } from '../state/live';
 import { looks, settings } from '../state/settings';
@@ -101,18 +102,19 @@ export function mountCandles(container: HTMLElement, legend: Legend): () => void
     const wanted = new Set<string>();
     for (const order of openOrders.value.values()) {
       if (order.market !== symbol.value) continue;
-      wanted.add(order.order_id);
+      const id = orderKey(order);
+      wanted.add(id);
       // An order that waits is where it waits for the price, not at its limit.
       const at = (order.trigger && order.trigger_price) || order.price;
       const key = `${at} ${order.trigger ?? ''} ${order.leaves_qty} ${looks.value}`;
-      const known = lines.get(order.order_id);
+      const known = lines.get(id);
       if (known?.key === key) continue;
       if (known) candles.removePriceLine(known.line);
       const line = candles.createPriceLine({
         price: Number(at), color: colour(order.side === 'buy' ? '--buy' : '--sell'), lineWidth: 1, lineStyle: order.trigger ? LineStyle.Dotted : LineStyle.Dashed, axisLabelVisible: true,
         title: `${order.trigger ? `${order.trigger.replace('_', ' ')} ` : ''}${order.side} ${order.leaves_qty}`,
       });
-      lines.set(order.order_id, { line, key });
+      lines.set(id, { line, key });
     }
     for (const [id, { line }] of lines)
       if (!wanted.has(id)) {

@@ -5,6 +5,7 @@ import { grouped } from '../market/decimal';
 import { groupLevels } from '../market/book';
 import { QueueEstimate } from '../market/queue';
 import type { Grouped } from '../market/book';
+import { orderKey } from '../net/api';
 import { live } from '../state/live';
 import { grouping, openOrders, phase } from '../state/store';
 import { Bar, Cell, Mark, create } from './patch';
@@ -200,7 +201,7 @@ export class Ladder {
       const open = Number(market!.lotsOf(order.leaves_qty));
       const lots = order.display_qty ? Math.min(open, Number(market!.lotsOf(order.display_qty))) : open;
       const level = (order.side === 'buy' ? book.bids : book.asks).find((one) => one.ticks === ticks);
-      const ahead = this.#queue.estimate(order.order_id, ticks, lots, level?.lots ?? lots);
+      const ahead = this.#queue.estimate(orderKey(order), ticks, lots, level?.lots ?? lots);
       const at = order.side === 'buy' ? Math.floor(ticks / step) * step : Math.ceil(ticks / step) * step;
       const known = found[order.side].get(at);
       if (known) {

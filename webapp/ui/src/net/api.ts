@@ -101,6 +101,9 @@ export interface Order {
   record_no: string;
 }
 
+/** Tells open orders apart: each shard counts its own, and a market is on one shard. */
+export const orderKey = (order: { market: string; order_id: string }): string => `${order.market} ${order.order_id}`;
+
 export interface Fill {
   trade_id: string;
   order_id: string;
@@ -117,6 +120,8 @@ export interface Fill {
 }
 
 export interface Balance {
+  /** Of it, what is on each shard: an order can only use what is on its market's. */
+  shards?: readonly { shard: number; held: string; available: string }[];
   asset: string;
   asset_id: number;
   total: string;

@@ -8,6 +8,7 @@ import { readTrail, readTrigger } from '../market/draft';
 import type { Available, Conditions } from '../market/draft';
 import type { Market } from '../market/market';
 import { awaitsAuction, collects, refusal } from '../market/phase';
+import { orderKey } from '../net/api';
 import type { Order } from '../net/api';
 import type { Command, OrderOptions, SelfTradePrevention } from '../wire/messages';
 import { camel, trailText } from './terms';
@@ -53,7 +54,7 @@ export function timeField(time: string, utc: boolean): string {
 
 export function editOf(order: Order, utc: boolean): Edit {
   return {
-    id: order.order_id, price: order.price, size: order.qty, trigger: order.trigger === 'trailing' ? trailText(order) : (order.trigger_price ?? ''), display: order.display_qty ?? '',
+    id: orderKey(order), price: order.price, size: order.qty, trigger: order.trigger === 'trailing' ? trailText(order) : (order.trigger_price ?? ''), display: order.display_qty ?? '',
     expiry: timeField(order.expire_time ?? '', utc), problem: null,
   };
 }

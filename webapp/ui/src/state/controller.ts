@@ -339,6 +339,7 @@ export async function signOut(): Promise<void> {
   store.signer.value = null;
   store.accountId.value = null;
   store.openOrders.value = new Map();
+  store.ordersTruncated.value = false;
   store.pastOrders.value = [];
   store.fills.value = [];
   store.balances.value = [];
@@ -353,7 +354,8 @@ export async function signOut(): Promise<void> {
 export function available(market: Market): Available | null {
   if (store.accountId.value === null) return null;
   const units = (assetId: number, decimals: number): bigint => {
-    const text = store.balances.value.find((one) => one.asset_id === assetId)?.available ?? '0';
+    const balance = store.balances.value.find((one) => one.asset_id === assetId);
+    const text = (balance?.shards ? balance.shards.find((one) => one.shard === market.info.shard)?.available : balance?.available) ?? '0';
     const [whole, fraction = ''] = text.split('.');
     return BigInt(whole + fraction.slice(0, decimals).padEnd(decimals, '0'));
   };

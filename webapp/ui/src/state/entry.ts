@@ -6,7 +6,7 @@ import type { Signer } from '../keys/keystore';
 import { NO_COMMAND, commandsOf, summaryOf } from '../market/commands';
 import { formatUnits, grouped, meanTicks } from '../market/decimal';
 import type { Market } from '../market/market';
-import { Problem } from '../net/api';
+import { Problem, orderKey } from '../net/api';
 import type { Balance, Fill, Order } from '../net/api';
 import type { FeedMessage } from '../net/feed';
 import { Trading, isAccount } from '../net/trading';
@@ -108,7 +108,7 @@ export function stop(): void {
 /** What the feed says about the own account. */
 export function onPrivate(message: FeedMessage): void {
   const replace = message.type === 'snapshot';
-  if (message.channel === 'orders') takeOrders(message.orders as Order[], replace);
+  if (message.channel === 'orders') takeOrders(message.orders as Order[], replace, message.truncated === true);
   else if (message.channel === 'fills') takeFills(message.fills as Fill[]);
   else takeBalances(message.balances as Balance[], replace);
   drawSoon();
@@ -225,12 +225,12 @@ function onReport(report: ExecutionReport, pending: PendingBatch | null, latency
     return;
   }
   if (!market) return;
-  const entered = store.openOrders.value.get(String(report.orderId)) ?? asked.get(String(report.clientOrderId));
+  const entered = store.openOrders.value.get(orderKey({ market: market.symbol, order_id: String(report.orderId) })) ?? asked.get(String(report.clientOrderId));
   const command = pending?.prepared.commands[report.commandIndex];
   const known = report.execType === 'replaced' && command?.kind === 'amend' ? { ...entered, ...amendedTerms(command, market, entered) } : entered;
   const order = orderOfReport(report, market, known);
   const what = `${report.side} ${market.sizeText(report.qtyLots)} ${market.info.base} ${known?.type === 'market' ? 'at market, worst price' : 'at'} ${grouped(market.priceText(report.priceTicks))}`;
-  const tell = (kind: store.Notice['kind'], text: string, detail: string) => store.notify(kind, text, detail, `order ${report.orderId}`);
+  const tell = (kind: store.Notice['kind'], text: string, detail: string) => store.notify(kind, text, detail, `order ${market.symbol} ${report.orderId}`);
   switch (report.execType) {
     case 'new':
       tell('info', 'Order accepted', what + took);

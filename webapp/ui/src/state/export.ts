@@ -5,7 +5,7 @@ import { Problem, allPages } from '../net/api';
 import type { Fill, Order } from '../net/api';
 import { authorise } from './entry';
 import { api } from './links';
-import { currentOf, fillKey, isOpen, pastKey } from './orders';
+import { currentOf, fillKey, isOpen, newestFirst, pastKey } from './orders';
 import { fills, pastOrders } from './store';
 
 /** How many rows have come so far; null while nothing is exported. */
@@ -32,13 +32,13 @@ async function collected<Row>(path: string, field: string): Promise<Row[]> {
   }
 }
 
-/** Orders that are gone, newest first: each as its last report has it. */
+/** Orders that are gone, newest first: each as its last report has it, with the time at which it was entered. */
 export async function allPastOrders(): Promise<Order[]> {
   const reports = await collected<Order>('/orders/history', 'orders');
   const told = [...currentOf(reports).values()].filter((order) => !isOpen(order));
   // What the page has seen itself may be older than what the exchange keeps.
   const keys = new Set(told.map(pastKey));
-  return [...told, ...pastOrders.value.filter((order) => !keys.has(pastKey(order)))].sort((left, right) => (right.time > left.time ? 1 : right.time < left.time ? -1 : 0));
+  return [...told, ...pastOrders.value.filter((order) => !keys.has(pastKey(order)))].sort(newestFirst);
 }
 
 export async function allFills(): Promise<Fill[]> {

@@ -2,9 +2,10 @@
 // same; whichever comes first is shown, and a later record wins.
 
 import type { Market } from '../market/market';
+import { orderKey } from '../net/api';
 import type { Fill, Order } from '../net/api';
 import type { ExecutionReport } from '../wire/messages';
-import { fills, openOrders, pastOrders } from './store';
+import { fills, openOrders, ordersTruncated, pastOrders } from './store';
 import { snake, timeOfNs } from './terms';
 
 const PAST_MAX = 500;
@@ -14,20 +15,22 @@ const GONE = new Set(['filled', 'cancelled', 'canceled', 'rejected', 'expired'])
 const isZero = (decimal: string): boolean => /^0*\.?0*$/.test(decimal);
 export const isOpen = (order: Order): boolean => !GONE.has(order.status) && !isZero(order.leaves_qty);
 
-export function takeOrders(orders: readonly Order[], replace: boolean): void {
+/** `truncated`: of a snapshot, that it does not have all open orders. */
+export function takeOrders(orders: readonly Order[], replace: boolean, truncated = false): void {
+  if (replace) ordersTruncated.value = truncated;
   const open = new Map(replace ? [] : openOrders.value);
   const gone: Order[] = [];
   for (const order of orders) {
-    const known = open.get(order.order_id);
+    const known = open.get(orderKey(order));
     // A refusal says nothing about an order that is open: what was refused is a new order, a cancel or an amend.
     if (order.order_id === '0' || order.status === 'rejected') continue;
     // The two sources race; an older record must not undo a newer one.
     if (known && order.record_no && BigInt(known.record_no || '0') > BigInt(order.record_no)) continue;
     if (isOpen(order)) {
-      if (!known && pastOrders.value.some((past) => past.order_id === order.order_id)) continue;
-      open.set(order.order_id, completed(order, known ?? openOrders.value.get(order.order_id)));
+      if (!known && pastOrders.value.some((past) => pastKey(past) === orderKey(order))) continue;
+      open.set(orderKey(order), completed(order, known ?? openOrders.value.get(orderKey(order))));
     } else {
-      open.delete(order.order_id);
+      open.delete(orderKey(order));
       gone.push(completed(order, known));
     }
   }
@@ -56,21 +59,25 @@ function completed(order: Order, known: Order | undefined): Order {
 /** Whether a report is about an order: a refused cancel or amend has no side, and its order may still be open. */
 const isOfOrder = (one: Order): boolean => (one.status === 'rejected' ? Boolean(one.side) && one.order_id === '0' : one.order_id !== '0');
 
-/** Of reports, newest first, the first about each order: how it stands. */
+/** Of reports, newest first: how each order stands, with the time at which it was entered. */
 export function currentOf(reports: readonly Order[]): Map<string, Order> {
   const newest = new Map<string, Order>();
-  for (const one of reports) if (isOfOrder(one) && !newest.has(pastKey(one))) newest.set(pastKey(one), one);
+  for (const one of reports) {
+    if (!isOfOrder(one)) continue;
+    const key = pastKey(one);
+    // The last one that is met is the oldest: when the order was entered.
+    newest.set(key, { ...(newest.get(key) ?? one), time: one.time });
+  }
   return newest;
 }
 
 /** Reports about orders, newest first. */
 export function takeHistory(reports: readonly Order[]): void {
   const newest = currentOf(reports);
-  const entered = new Map(reports.filter(isOfOrder).map((one) => [pastKey(one), one.time]));
   const open = new Map(openOrders.value);
   for (const [id, order] of newest) {
     const known = open.get(id);
-    if (known && isOpen(order)) open.set(id, { ...known, time: entered.get(id)!, record_no: known.record_no || order.record_no });
+    if (known && isOpen(order)) open.set(id, { ...known, time: order.time, record_no: known.record_no || order.record_no });
   }
   openOrders.value = open;
   addPast([...newest.values()].filter((order) => !isOpen(order)));
@@ -81,8 +88,10 @@ export const takeRefused = (order: Order): void => addPast([order]);
 
 /** Orders have the number of the command that entered them; of a refused one there is only the command's. */
 const commandNo = (order: Order): bigint => BigInt(order.order_id === '0' ? order.seq || '0' : order.order_id);
+/** By time; what the same moment entered by the number. */
+export const newestFirst = (left: Order, right: Order): number => (right.time > left.time ? 1 : right.time < left.time ? -1 : Number(commandNo(right) - commandNo(left)));
 /** Tells orders in the history apart. */
-export const pastKey = (order: Order): string => (order.order_id === '0' ? `refused ${order.market} ${order.seq ?? ''}` : order.order_id);
+export const pastKey = (order: Order): string => (order.order_id === '0' ? `refused ${order.market} ${order.seq ?? ''}` : orderKey(order));
 
 function addPast(orders: readonly Order[]): void {
   const past = new Map(pastOrders.value.map((order) => [pastKey(order), order]));
@@ -90,7 +99,7 @@ function addPast(orders: readonly Order[]): void {
     const known = past.get(pastKey(order));
     if (!known || BigInt(known.record_no || '0') <= BigInt(order.record_no || '0')) past.set(pastKey(order), completed(order, known));
   }
-  pastOrders.value = [...past.values()].sort((left, right) => Number(commandNo(right) - commandNo(left))).slice(0, PAST_MAX);
+  pastOrders.value = [...past.values()].sort(newestFirst).slice(0, PAST_MAX);
 }
 
 export const fillKey = (fill: Fill): string => `${fill.market}/${fill.trade_id}/${fill.liquidity}`;

@@ -36,6 +36,8 @@ export const accountId = signal<bigint | null>(null);
 
 /** By order id; open orders only. */
 export const openOrders = signal<ReadonlyMap<string, Order>>(new Map());
+/** Whether there are more open orders than the feed tells at once. */
+export const ordersTruncated = signal(false);
 /** Orders that are gone, newest first. */
 export const pastOrders = signal<readonly Order[]>([]);
 /** Newest first. */

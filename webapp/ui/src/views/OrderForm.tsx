@@ -81,7 +81,7 @@ export function OrderForm() {
         <StateNote />
         <dl class="facts">
           <div>
-            <dt>Available</dt>
+            <dt>Available{balances.value.some((one) => (one.shards?.length ?? 0) > 1) && <small> on shard {info.shard}</small>}</dt>
             <dd>{spentUnits === undefined ? '–' : `${grouped(formatExact(spentUnits, spentDecimals))} ${spent}`}</dd>
           </div>
         </dl>

@@ -3,6 +3,7 @@
 
 import { signal } from '@preact/signals';
 import { grouped } from '../market/decimal';
+import { orderKey } from '../net/api';
 import type { Balance, Fill, Order } from '../net/api';
 import { editOf, mayAmend } from '../state/amend';
 import type { AmendField, Edit } from '../state/amend';
@@ -11,7 +12,7 @@ import { allFills, allPastOrders, exported } from '../state/export';
 import { pastKey } from '../state/orders';
 import { fineTerms, kindOf, outcomeOf, trailText, whyOf } from '../state/terms';
 import { settings } from '../state/settings';
-import { assets, balances, fills, lifeOf, notify, onlyThisMarket, openOrders, pastOrders, symbol, tab, timeText, version } from '../state/store';
+import { assets, balances, fills, lifeOf, notify, onlyThisMarket, openOrders, ordersTruncated, pastOrders, symbol, tab, timeText, version } from '../state/store';
 import { SideMark, Table, csv, download } from './bits';
 import type { Column } from './bits';
 
@@ -33,7 +34,7 @@ function Life(props: { row: { record_no: string; market: string }; traded: boole
 
 const wasFilled = (order: Order): boolean => /[1-9]/.test(order.cum_qty);
 const editing = signal<Edit | null>(null);
-const isEdited = (order: Order): boolean => editing.value?.id === order.order_id;
+const isEdited = (order: Order): boolean => editing.value?.id === orderKey(order);
 
 function saveEdit(order: Order): void {
   const edit = editing.value;
@@ -122,11 +123,16 @@ export function OpenOrders() {
   const optional = (column: Column<Order>, useful: boolean): Column<Order>[] => (isTight && !useful ? [] : [column]);
   return (
     <>
+      {ordersTruncated.value && (
+        <p class="edit-note" role="status">
+          There are more open orders than are listed here. The oldest are shown, and those that change; the API lists all.
+        </p>
+      )}
       {edited && <EditNote edit={editing.value!} order={edited} />}
       <Table<Order>
         caption="Open orders"
         rows={rows}
-        rowKey={(order) => order.order_id}
+        rowKey={orderKey}
         empty="No open orders."
         columns={[
           ...optional({ name: 'Time', minor: true, cell: (order) => timeText.value(order.time) }, false),
@@ -177,7 +183,7 @@ export function OrderHistory() {
     <Table<Order>
       caption="Order history"
       rows={inView(pastOrders.value)}
-      rowKey={(order) => `${order.market} ${pastKey(order)}`}
+      rowKey={pastKey}
       empty="No orders yet."
       columns={[
         { name: 'Time', minor: true, cell: (order) => timeText.value(order.time, true) },

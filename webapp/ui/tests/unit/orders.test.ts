@@ -33,27 +33,35 @@ describe('own orders from two sources', () => {
   it('an older record does not undo a newer one', () => {
     orders.takeOrders([order({ record_no: '7', leaves_qty: '0.5' })], false);
     orders.takeOrders([order({ record_no: '6' })], false);
-    expect(store.openOrders.value.get('10')!.leaves_qty).toBe('0.5');
+    expect(store.openOrders.value.get('BTC-USD 10')!.leaves_qty).toBe('0.5');
+  });
+
+  it('a snapshot without all of them is said to be one until there is another', () => {
+    orders.takeOrders([order()], true, true);
+    orders.takeOrders([order({ order_id: '11' })], false);
+    expect(store.ordersTruncated.value).toBe(true);
+    orders.takeOrders([order()], true);
+    expect(store.ordersTruncated.value).toBe(false);
   });
 
   it('one that is gone stays gone, and is in the history', () => {
     orders.takeOrders([order(), order({ order_id: '11' })], true);
     orders.takeOrders([order({ status: 'cancelled', record_no: '8', leaves_qty: '0' })], false);
     orders.takeOrders([order()], false);
-    expect([...store.openOrders.value.keys()]).toEqual(['11']);
+    expect([...store.openOrders.value.keys()]).toEqual(['BTC-USD 11']);
     expect(store.pastOrders.value.map((one) => [one.order_id, one.status])).toEqual([['10', 'cancelled']]);
   });
 
   it('a snapshot without times keeps what a report said', () => {
     orders.takeOrders([order({ type: 'limit', post_only: true })], false);
     orders.takeOrders([order({ time: '', record_no: '' })], true);
-    expect(store.openOrders.value.get('10')).toMatchObject({ time: '2026-01-01T00:00:00Z', record_no: '5', post_only: true });
+    expect(store.openOrders.value.get('BTC-USD 10')).toMatchObject({ time: '2026-01-01T00:00:00Z', record_no: '5', post_only: true });
   });
 
   it('what the exchange has forgotten about an order is kept', () => {
     orders.takeOrders([order({ type: 'limit', post_only: true, slide: false, self_trade_prevention: 'decrement', paired: true })], false);
     orders.takeOrders([order({ type: 'limit', post_only: null, slide: null, self_trade_prevention: '', paired: false, record_no: '9' })], false);
-    expect(store.openOrders.value.get('10')).toMatchObject({ post_only: true, slide: false, self_trade_prevention: 'decrement', paired: false });
+    expect(store.openOrders.value.get('BTC-USD 10')).toMatchObject({ post_only: true, slide: false, self_trade_prevention: 'decrement', paired: false });
   });
 
   it('history completes open orders and fills the past, newest report first', () => {
@@ -64,7 +72,7 @@ describe('own orders from two sources', () => {
       order({ order_id: '9', record_no: '4' }),
       order({ order_id: '0', status: 'rejected', side: '' as 'buy' }),
     ]);
-    expect(store.openOrders.value.get('10')!.record_no).toBe('5');
+    expect(store.openOrders.value.get('BTC-USD 10')!.record_no).toBe('5');
     expect(store.pastOrders.value.map((one) => one.order_id)).toEqual(['9']);
   });
 
@@ -72,7 +80,7 @@ describe('own orders from two sources', () => {
     orders.takeOrders([order()], false);
     orders.takeOrders([order({ order_id: '0', status: 'rejected' }), order({ status: 'rejected', record_no: '9', leaves_qty: '0' })], false);
     orders.takeHistory([order({ status: 'rejected', record_no: '9', leaves_qty: '0', side: '' as 'buy' })]);
-    expect([...store.openOrders.value.keys()]).toEqual(['10']);
+    expect([...store.openOrders.value.keys()]).toEqual(['BTC-USD 10']);
     expect(store.pastOrders.value).toEqual([]);
   });
 
@@ -87,9 +95,20 @@ describe('own orders from two sources', () => {
   it('an order that was triggered says so to its end', () => {
     orders.takeOrders([order({ type: 'market', trigger: 'stop', trigger_price: '61000' })], false);
     orders.takeOrders([order({ record_no: '6', type: 'market', trigger: '', trigger_price: '' })], false);
-    expect(store.openOrders.value.get('10')).toMatchObject({ trigger: '', triggered: true });
+    expect(store.openOrders.value.get('BTC-USD 10')).toMatchObject({ trigger: '', triggered: true });
     orders.takeOrders([order({ record_no: '7', status: 'filled', leaves_qty: '0', type: '' })], false);
     expect(outcomeOf(store.pastOrders.value[0]!)).toBe('triggered, filled');
+  });
+
+  it('orders of two shards may have the same number', () => {
+    orders.takeOrders([order(), order({ market: 'ETH-USD' })], true);
+    orders.takeOrders([order({ market: 'ETH-USD', status: 'cancelled', leaves_qty: '0', record_no: '6' })], false);
+    expect([...store.openOrders.value.keys()]).toEqual(['BTC-USD 10']);
+    orders.takeHistory([order({ market: 'AAPL-USD', status: 'filled', leaves_qty: '0', time: '2026-01-03T00:00:00Z', record_no: '9' }), order({ market: 'AAPL-USD', time: '2026-01-02T00:00:00Z' })]);
+    expect(store.pastOrders.value.map((one) => [one.market, one.status, one.time.slice(0, 10)])).toEqual([
+      ['AAPL-USD', 'filled', '2026-01-02'],
+      ['ETH-USD', 'cancelled', '2026-01-01'],
+    ]);
   });
 
   it('the same fill counts once', () => {
