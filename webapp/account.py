@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from webapp.http import Handler, ReadyHandler
+from webapp.http import Handler, ReadyHandler, address_of
 from webapp.parsing import batch_of, cursor_of, cursor_text, hex_of, key_of
 from webapp.problems import Problem, of_reason
 from webapp.submission import Submitted
@@ -174,7 +174,7 @@ class SessionsHandler(Handler):
 
     async def post(self) -> None:
         key = key_of(self.json(SessionRequest).public_key)
-        session, to_sign = await self.web.sessions.begin(key)
+        session, to_sign = await self.web.sessions.begin(key, address_of(self.web, self.request))
         self.reply(
             SessionPrepared(
                 session.id,
@@ -257,7 +257,10 @@ class BatchHandler(ReadyHandler):
             self.reply(self._validated(frame))
             return
         batch = self._verified(frame)
-        account_id = self.web.account_of_key(session.public_key)
+        # The exchange may have opened it a moment before the replica sees it.
+        account_id = session.account_id
+        if account_id is None:
+            account_id = session.account_id = self.web.account_of_key(session.public_key)
         if (
             account_id is None
             or batch.public_key != session.public_key
@@ -356,14 +359,7 @@ class DemoAccountHandler(ReadyHandler):
         if not self.web.demo or operator is None:
             raise Problem("FORBIDDEN", "this is not a demo deployment")
         key = key_of(self.json(DemoRequest).public_key)
-        account_id = self.web.account_of_key(key)
-        has: set[tuple[int, int]] = set()
-        if account_id is None:
-            account_id = await operator.open_account(key)
-        else:
-            for shard, engine in self.web.follower.engines().items():
-                has |= {(shard, one.asset_id) for one in engine.balances(account_id)}
-        await operator.give_play_money(account_id, has)
+        account_id = await operator.open_demo_account(key, self.web.follower)
         self.reply(AccountReply(str(account_id)), 201)
 
 

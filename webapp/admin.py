@@ -10,11 +10,10 @@ import hmac
 from typing import Any
 
 import msgspec
-from nacl.signing import SigningKey
 
 from webapp.http import Handler
 from webapp.operator import Operator
-from webapp.parsing import key_of
+from webapp.parsing import decimal_of, key_of
 from webapp.problems import Problem
 from zexchange.client.types import MarketStateName
 from zexchange.genesis import Market
@@ -44,11 +43,14 @@ class FundsRequest(msgspec.Struct, frozen=True):
     shard: int = 0
 
 
-class FundsReply(msgspec.Struct, frozen=True):
+class FundsReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`repeated`: an earlier call for the same has done it, which was answered with TIMEOUT; this one did nothing."""
+
     user_id: int
     asset_id: int
     asset: str
     amount: str
+    repeated: bool = False
 
 
 class MarketStateRequest(msgspec.Struct, frozen=True):
@@ -135,16 +137,15 @@ class UsersHandler(AdminHandler):
         request = self.json(UserRequest) if self.request.body else UserRequest()
         if request.public_key:
             key = key_of(request.public_key)
-            self.reply(UserReply(await self.operator().open_account(key), key.hex()), 201)
+            user_id = await self.operator().open_account(key, self.web.follower)
+            self.reply(UserReply(user_id, key.hex()), 201)
             return
         if not self.web.demo:
             raise Problem(
                 "BAD_REQUEST", "public_key is wanted: only a demo makes keys for others", field="public_key"
             )
-        made = SigningKey.generate()
-        public_key = bytes(made.verify_key)
-        user_id = await self.operator().open_account(public_key)
-        self.reply(UserReply(user_id, public_key.hex(), bytes(made).hex()), 201)
+        made, user_id = await self.operator().open_new_account()
+        self.reply(UserReply(user_id, bytes(made.verify_key).hex(), bytes(made).hex()), 201)
 
 
 class FundsHandler(AdminHandler):
@@ -159,8 +160,9 @@ class FundsHandler(AdminHandler):
             raise Problem("SHARD_UNKNOWN", f"no shard {request.shard}", field="shard")
         operator = self.operator()
         call = operator.deposit if self.request.path == "/deposit" else operator.withdraw
-        done = await call(request.user_id, request.asset_id, request.amount, request.shard)
-        self.reply(FundsReply(request.user_id, request.asset_id, done.asset, str(done.amount)))
+        amount = decimal_of(request.amount, "amount")
+        done, repeated = await call(request.user_id, request.asset_id, amount, request.shard)
+        self.reply(FundsReply(request.user_id, request.asset_id, done.asset, str(done.amount), repeated))
 
 
 class MarketStateHandler(AdminHandler):
@@ -200,8 +202,8 @@ class MarketsHandler(AdminHandler):
             request.symbol,
             request.base,
             request.quote,
-            tick_size=request.tick_size,
-            lot_size=request.lot_size,
+            tick_size=decimal_of(request.tick_size, "tick_size"),
+            lot_size=decimal_of(request.lot_size, "lot_size"),
             maker_fee_ppm=request.maker_fee_ppm,
             taker_fee_ppm=request.taker_fee_ppm,
             market_id=request.market_id,
@@ -216,7 +218,9 @@ class MarketSizesHandler(AdminHandler):
 
     async def post(self, symbol: str) -> None:
         request = self.json(SizesRequest)
-        market = await self.operator().set_market_sizes(symbol, request.tick_size, request.lot_size)
+        tick_size = decimal_of(request.tick_size, "tick_size")
+        lot_size = decimal_of(request.lot_size, "lot_size")
+        market = await self.operator().set_market_sizes(symbol, tick_size, lot_size)
         self.reply(_market_reply(market))
 
 

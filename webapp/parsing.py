@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 
 import msgspec
 
@@ -12,6 +13,9 @@ from zexchange.wire import signing
 from zexchange.wire.messages import SignedBatch, WireError, decode, template_of
 
 _SHOWN_CHARS = 40
+_DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?")
+_DECIMAL_CHARS_MAX = 100
+_U64_MAX = 2**64 - 1
 
 
 def whole_of(text: str) -> int:
@@ -19,6 +23,15 @@ def whole_of(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or len(text) >= 20 or (text[0] == "0" and text != "0"):
         return -1
     return int(text)
+
+
+def decimal_of(text: str, field: str) -> str:
+    """A decimal as the API writes them: digits, with one dot in between or none. Raises Problem."""
+    if len(text) > _DECIMAL_CHARS_MAX or not _DECIMAL.fullmatch(text):
+        raise Problem(
+            "BAD_REQUEST", f"{field} is digits with at most one dot, not {shown(text)}", field=field
+        )
+    return text
 
 
 def shown(text: str) -> str:
@@ -46,10 +59,14 @@ def cursor_of(text: str) -> dict[int, int]:
     """An opaque cursor: a number per shard. Raises Problem."""
     if not text:
         return {}
+    strange = Problem("BAD_REQUEST", "the cursor is not one of ours", field="cursor")
     try:
-        return msgspec.msgpack.decode(base64.urlsafe_b64decode(text), type=dict[int, int])
+        numbers = msgspec.msgpack.decode(base64.urlsafe_b64decode(text), type=dict[int, int])
     except (binascii.Error, ValueError, msgspec.MsgspecError):
-        raise Problem("BAD_REQUEST", "the cursor is not one of ours", field="cursor") from None
+        raise strange from None
+    if not all(0 <= number <= _U64_MAX for pair in numbers.items() for number in pair):
+        raise strange
+    return numbers
 
 
 def cursor_text(numbers: dict[int, int]) -> str:

@@ -6,8 +6,19 @@ import msgspec
 
 from zexchange.wire.messages import ReasonCode
 
+OUTCOME_UNKNOWN = "TIMEOUT"
+"""No answer, and what was sent cannot be taken back."""
 _RETRYABLE = frozenset(
-    {"SERVER_BUSY", "NOT_READY", "RATE_LIMITED", "TIMEOUT", "TOO_MANY_CONNECTIONS", "SHARD_RESTARTED"}
+    {
+        "SERVER_BUSY",
+        "NOT_READY",
+        "RATE_LIMITED",
+        "TIMEOUT",
+        "TOO_MANY_CONNECTIONS",
+        "SESSION_LIMIT",
+        "SHARD_RESTARTED",
+        "SERVER_SHUTDOWN",
+    }
 )
 
 STATUS: dict[str, int] = {
@@ -37,6 +48,9 @@ STATUS: dict[str, int] = {
     "INTERNAL": 500,
     "SERVER_BUSY": 503,
     "NOT_READY": 503,
+    "SESSION_LIMIT": 503,
+    "SHARD_RESTARTED": 503,
+    "SERVER_SHUTDOWN": 503,
     "TIMEOUT": 504,
 }
 """HTTP status of a code; 422 for every other: the request was understood and refused."""
@@ -56,13 +70,16 @@ class ProblemBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class Problem(Exception):
-    """A request that is refused."""
+    """A request that is refused. `retryable`: whether the very same may be sent again, if not what its code says."""
 
-    def __init__(self, code: str, detail: str = "", *, field: str = "") -> None:
+    def __init__(
+        self, code: str, detail: str = "", *, field: str = "", retryable: bool | None = None
+    ) -> None:
         super().__init__(detail or code)
         self.code = code
         self.detail = detail
         self.field = field
+        self.retryable = code in _RETRYABLE if retryable is None else retryable
         self.status = STATUS.get(code, 422)
 
     def body(self, request_id: str) -> ProblemBody:
@@ -72,11 +89,16 @@ class Problem(Exception):
             title=self.code.replace("_", " ").capitalize(),
             status=self.status,
             code=self.code,
-            retryable=self.code in _RETRYABLE,
+            retryable=self.retryable,
             detail=self.detail,
             field=self.field,
             request_id=request_id,
         )
+
+
+def unknown_outcome(why: str) -> Problem:
+    """A signed batch may have been applied, or may be yet. Its bytes may be sent again, and nothing else."""
+    return Problem(OUTCOME_UNKNOWN, f"{why}: send the same bytes again, which changes nothing twice")
 
 
 def of_reason(reason: ReasonCode, detail: str = "") -> Problem:

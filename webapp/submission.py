@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
 from webapp.history import History
-from webapp.problems import Problem
+from webapp.problems import OUTCOME_UNKNOWN, Problem, unknown_outcome
 from zexchange.log.stream import StoreRefused, StoreUnavailable
 from zexchange.wire.messages import (
     CommandKind,
     ExecutionReport,
     Message,
+    NotApplied,
     SignedBatch,
     decode,
 )
@@ -52,7 +53,7 @@ class Submitted(NamedTuple):
 
 
 Send = Callable[[bytes], Awaitable[Sequence[Message]]]
-"""Submits a frame, and returns its reports. Raises Problem."""
+"""Submits a frame, and returns its reports. Raises Problem, as `ApiSession.submit` does."""
 
 
 class Submission:
@@ -82,14 +83,22 @@ class Submission:
             before = await self._before(account_id, batch, frame, ids)
             if before is not None:
                 return before
+            keys = [(account_id, batch.shard, one) for one in ids]
+            sent_before = any(key in self._unsettled for key in keys)
+            # From here on it may be applied, unless somebody says that it was not.
+            self._remember(keys, frame)
             try:
                 messages = await send(frame)
             except Problem as problem:
-                if problem.code == "TIMEOUT":
-                    self._remember(account_id, batch.shard, ids, frame)
+                if problem.code != OUTCOME_UNKNOWN and not sent_before:
+                    self._forget(keys)
+                while len(self._unsettled) > UNSETTLED_MAX:
+                    self._unsettled.popitem(last=False)
                 raise
-            for one in ids:
-                self._unsettled.pop((account_id, batch.shard, one), None)
+            refused = next((one for one in messages if isinstance(one, NotApplied)), None)
+            if refused is not None and sent_before:
+                raise unknown_outcome(f"not applied this time ({refused.reason.name}), but perhaps before")
+            self._forget(keys)
             self._answered[account_id, batch.shard] = max(
                 (one.record_no for one in messages if isinstance(one, ExecutionReport)),
                 default=self._answered.get((account_id, batch.shard), 0),
@@ -109,9 +118,12 @@ class Submission:
             entered = known.history.order_entered(account_id, shard, one)
             if entered is not None:
                 try:
-                    original = decode(await known.frame(shard, entered.record_no))
+                    original_frame = await known.frame(shard, entered.record_no)
                 except (StoreUnavailable, StoreRefused) as error:
                     raise Problem("NOT_READY", str(error)) from error
+                original = decode(original_frame)
+                if self._unsettled.get((account_id, shard, one)) == original_frame:
+                    self._forget([(account_id, shard, one)])
                 if not isinstance(original, SignedBatch) or _body(original) != _body(batch):
                     raise _reused(one)
                 if original.nonce == batch.nonce:
@@ -129,11 +141,13 @@ class Submission:
                 )
         return None
 
-    def _remember(self, account_id: int, shard: int, ids: Sequence[int], frame: bytes) -> None:
-        for one in ids:
-            self._unsettled[account_id, shard, one] = frame
-        while len(self._unsettled) > UNSETTLED_MAX:
-            self._unsettled.popitem(last=False)
+    def _remember(self, keys: Sequence[tuple[int, int, int]], frame: bytes) -> None:
+        for key in keys:
+            self._unsettled[key] = frame
+
+    def _forget(self, keys: Iterable[tuple[int, int, int]]) -> None:
+        for key in keys:
+            self._unsettled.pop(key, None)
 
 
 def _body(batch: SignedBatch) -> tuple[object, ...]:

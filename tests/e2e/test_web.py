@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from nacl.signing import SigningKey
 from tornado.httpclient import HTTPClientError, HTTPRequest
@@ -156,7 +157,11 @@ def test_admin_calls_work_from_curl_as_documented(site: Site) -> None:
         ("/deposit", {"user_id": 999_999, "asset_id": 1, "amount": "1"}, 404, "UNKNOWN_ACCOUNT", ""),
         ("/deposit", {"user_id": 1, "asset_id": 77, "amount": "1"}, 404, "UNKNOWN_ASSET", "asset_id"),
         ("/deposit", {"user_id": 1, "asset_id": 1, "amount": "0.0000001"}, 422, "AMOUNT_TOO_PRECISE", ""),
-        ("/deposit", {"user_id": 1, "asset_id": 1, "amount": "much"}, 400, "BAD_REQUEST", ""),
+        ("/deposit", {"user_id": 1, "asset_id": 1, "amount": "much"}, 400, "BAD_REQUEST", "amount"),
+        ("/deposit", {"user_id": 1, "asset_id": 1, "amount": "1_000"}, 400, "BAD_REQUEST", "amount"),
+        ("/deposit", {"user_id": 1, "asset_id": 1, "amount": " 5 "}, 400, "BAD_REQUEST", "amount"),
+        ("/withdraw", {"user_id": 1, "asset_id": 1, "amount": "\u0665"}, 400, "BAD_REQUEST", "amount"),
+        ("/markets/BTC-USD/sizes", {"tick_size": "1e3", "lot_size": "1"}, 400, "BAD_REQUEST", "tick_size"),
         ("/deposit", {"user_id": -1, "asset_id": 1, "amount": "1"}, 400, "BAD_REQUEST", "user_id"),
         ("/deposit", {"user_id": 1, "asset_id": 1}, 400, "BAD_REQUEST", "amount"),
         ("/deposit", {"user_id": 1, "asset_id": 1, "amount": 10}, 400, "BAD_REQUEST", "amount"),
@@ -232,6 +237,20 @@ def test_wrong_calls_say_what_is_wrong(site: Site, path: str, status: int, code:
     found_status, problem, headers = site.call("GET", f"/api/v1{path}")
     assert (found_status, problem["code"], problem.get("field", "")) == (status, code, field)
     assert headers["content-type"] == "application/problem+json"
+
+
+def test_a_cursor_is_one_of_ours(site: Site) -> None:
+    site.exchange.account("pager", USD="1")
+    token, _ = site.log_on(site.exchange.key("pager"))
+    for path in ("/orders", "/orders/history", "/fills"):
+        for numbers in ({0: -1}, {-1: 0}, {0: -(2**63)}):
+            status, problem, _ = site.call("GET", f"/api/v1{path}?cursor={_cursor(numbers)}", token=token)
+            assert (status, problem["code"], problem["field"]) == (400, "BAD_REQUEST", "cursor")
+        site.get(f"{path}?cursor={_cursor({0: 2**64 - 1})}", token)
+
+
+def _cursor(numbers: Any) -> str:
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(numbers)).decode()
 
 
 def test_orders_over_http_are_signed_by_their_owner(site: Site) -> None:

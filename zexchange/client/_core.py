@@ -44,6 +44,7 @@ from zexchange.definitions import Definitions
 from zexchange.genesis import Genesis, GenesisError, parse_genesis
 from zexchange.limits import ACCOUNT_NONE, QUERY_LIMIT_MAX
 from zexchange.wire import messages as wire
+from zexchange.wire.answers import answers
 from zexchange.wire.messages import (
     CommandKind,
     ExecType,
@@ -89,8 +90,6 @@ _HOPELESS = frozenset(
 _FORGOTTEN = frozenset({ReasonCode.NONCE_TOO_OLD, ReasonCode.NONCE_USED})
 _LAST_WORDS = frozenset({ExecType.REJECTED, ExecType.CANCELLED, ExecType.MASS_CANCELLED})
 _MAY_GO_ON = frozenset({ExecType.NEW, ExecType.REPLACED, ExecType.TRADE, ExecType.SELF_TRADE_PREVENTED})
-_SAME = ("market_id", "side", "qty_lots", "client_order_id")
-"""What a report repeats of a new order."""
 _ABOUT_ORDERS = frozenset(
     {
         ExecType.NEW,
@@ -667,7 +666,8 @@ class Core:
             return
         if report.exec_type is ExecType.REJECTED and report.reason in _FORGOTTEN and not first_try:
             self._finish(
-                batch, _outcome_unknown(batch, "the exchange no longer keeps the outcome of the batch")
+                batch,
+                _outcome_unknown(batch, "the exchange no longer keeps the outcome of the batch", final=True),
             )
             return
         duplicate = ReportFlags.DUPLICATE in report.flags
@@ -749,24 +749,9 @@ def _needs_fence(command: wire.Command | wire.OperatorCommand) -> bool:
 
 
 def _answers(batch: AnyBatch, index: int, report: ExecutionReport) -> bool:
-    """Can `report` be about command `index`, going by what it says of the order?"""
-    command, before = batch.commands[index], batch.reports[index]
-    if not isinstance(command, wire.Command) or command.kind is CommandKind.CANCEL_ALL:
-        return True
-    if before:
-        return report.order_id == before[0].order_id
-    if command.kind is CommandKind.NEW:
-        # Otherwise the exchange has chosen the price.
-        keeps_price = report.exec_type is not ExecType.NEW or (
-            OrderOptions.SLIDE not in command.options and command.price_ticks != 0
-        )
-        names = (*_SAME, "price_ticks") if keeps_price else _SAME
-        return report.exec_type in (ExecType.NEW, ExecType.REJECTED) and all(
-            getattr(report, name) == getattr(command, name) for name in names
-        )
-    if command.order_id:
-        return report.order_id == command.order_id
-    return report.client_order_id == command.client_order_id
+    """Can `report` be about command `index`? Those of operator commands go to the operator alone."""
+    command = batch.commands[index]
+    return not isinstance(command, wire.Command) or answers(command, batch.reports[index], report)
 
 
 def _is_last(command: wire.Command | wire.OperatorCommand, report: ExecutionReport) -> bool:
@@ -788,11 +773,16 @@ def _is_last(command: wire.Command | wire.OperatorCommand, report: ExecutionRepo
     return report.leaves_lots == 0 or OrderOptions.POST_ONLY in command.options
 
 
-def _outcome_unknown(batch: AnyBatch, why: str) -> OutcomeUnknown:
+def _outcome_unknown(batch: AnyBatch, why: str, *, final: bool = False) -> OutcomeUnknown:
+    advice = (
+        "Look at what there is now"
+        if final
+        else "Client.resolve(error) sends the same bytes again, which cannot apply it twice"
+    )
     return OutcomeUnknown(
-        f"{why}: the batch with nonce {batch.nonce} may or may not have been applied. "
-        "Client.resolve(error) sends the same bytes again, which cannot apply it twice",
+        f"{why}: the batch with nonce {batch.nonce} may {'' if final else 'or may not '}have been applied. {advice}",
         nonce=batch.nonce,
         shard=batch.shard,
         frame=batch.frame,
+        final=final,
     )

@@ -70,21 +70,30 @@ class OperatorCalls:
         return self._operate_all([command], shard)[0]
 
     def open_account(
-        self, public_key: bytes | str | VerifyKey, account_id: int | None = None
+        self,
+        public_key: bytes | str | VerifyKey,
+        account_id: int | None = None,
+        *,
+        shards: Iterable[int] | None = None,
     ) -> AccountOpened:
-        """Operator: open an account for a key, on every shard. Raises AccountExists, KeyExists, OperatorOnly, ..."""
+        """Operator: open an account for a key, on every shard. Raises AccountExists, KeyExists, OperatorOnly, ...
+
+        `shards`: only on those, to complete a call that failed half-way; then `account_id` is that of the others.
+        """
         key = _public_key(public_key)
         if account_id is not None and not 1 <= account_id < ACCOUNT_NONE:
             raise AccountLimit(detail=f"{account_id} is no number for an account")
         opened: AccountOpened | None = None
-        for shard in range(self.genesis.shards):
+        for shard in range(self.genesis.shards) if shards is None else shards:
+            self._shard(shard)
             wanted = (account_id or 0) if opened is None else opened.account_id
             command = wire.OperatorCommand(
                 kind=OperatorCommandKind.OPEN_ACCOUNT, account_id=wanted, new_public_key=key
             )
             result = expect(self._operate(command, shard), AccountOpened)
             opened = opened or result
-        assert opened is not None, "a deployment has at least one shard"
+        if opened is None:
+            raise ValueError("at least one shard is to be named")
         return opened
 
     def register_key(self, account_id: int, public_key: bytes | str | VerifyKey) -> KeyRegistered:

@@ -91,13 +91,15 @@ class OutcomeUnknown(ZexchangeError):
     Do not simply send the order again: that would be a second order. ``client.resolve(error)`` sends the *same* bytes
     again; the nonce inside makes that exactly-once, so the answer is the original outcome if the batch was applied,
     and a first outcome if it was not. ``frame`` can be kept and resolved by a later client with the same key.
+    ``final``: the exchange no longer keeps the outcome, so that to ask again is of no use, and it will not be applied.
     """
 
-    def __init__(self, message: str, *, nonce: int, shard: int, frame: bytes) -> None:
+    def __init__(self, message: str, *, nonce: int, shard: int, frame: bytes, final: bool = False) -> None:
         super().__init__(message)
         self.nonce = nonce
         self.shard = shard
         self.frame = frame
+        self.final = final
 
 
 class DeploymentMismatch(ZexchangeError):

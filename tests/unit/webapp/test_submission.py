@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -19,6 +19,8 @@ from zexchange.wire.messages import (
     ExecType,
     ExecutionReport,
     Message,
+    NotApplied,
+    ReasonCode,
     Side,
     SignedBatch,
     TimeInForce,
@@ -38,6 +40,9 @@ class World:
         self.sent = 0
         self.silent = False
         """Batches get lost."""
+        self.fails_after: Callable[[], BaseException] | None = None
+        """Batches are applied, and what is raised then."""
+        self.busy = False
         self._unseen: list[bytes] = []
         self._seen_record_no = 0
         self._now_ns = kit.START_NS
@@ -83,6 +88,11 @@ class World:
         self.sent += 1
         batch = decode(frame)
         assert isinstance(batch, SignedBatch)
+        if self.busy:
+            return [NotApplied(nonce=batch.nonce, reason=ReasonCode.SERVER_BUSY)]
+        if self.fails_after is not None:
+            self.apply(frame)
+            raise self.fails_after()
         return [one for one in self.apply(frame) if one.nonce == batch.nonce]
 
     async def submit(self, nonce: int, *commands: Command) -> Submitted:
@@ -239,6 +249,69 @@ def test_what_nobody_answered_is_not_signed_again_under_another_nonce(
             await world.refusal(number, buy(number))
         world.silent = False
         assert kinds(await world.submit(21, buy(11))) == [ExecType.NEW], "only so many are remembered"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "failure", [lambda: Problem("TIMEOUT"), asyncio.CancelledError, lambda: RuntimeError("a bug")]
+)
+def test_whatever_ends_the_waiting_the_ids_stay_with_the_bytes(failure: Callable[[], BaseException]) -> None:
+    async def main() -> None:
+        world = World()
+        world.fails_after = failure
+        with pytest.raises(type(failure())):
+            await world.submit(1, buy(7))
+        world.fails_after = None
+        # The replica has not seen it yet: only what is remembered stands between this and a second order.
+        assert await world.refusal(2, buy(7)) == ("TIMEOUT", 504, "client_order_id")
+        assert world.sent == 1
+        again = await world.submit(1, buy(7))
+        assert again.messages[0].flags  # type: ignore[union-attr]
+        assert world.engine.counts().open_orders == 1
+
+    asyncio.run(main())
+
+
+def test_not_applied_the_second_time_says_nothing_about_the_first() -> None:
+    async def main() -> None:
+        world = World()
+        world.fails_after = lambda: Problem("TIMEOUT")
+        await world.refusal(1, buy(7))
+        world.busy = True
+        code, status, _ = await world.refusal(1, buy(7))
+        assert (code, status) == ("TIMEOUT", 504)
+        world.busy, world.fails_after = False, lambda: Problem("UNAUTHORIZED")
+        assert (await world.refusal(2, buy(7)))[0] == "TIMEOUT", "its ids are not free"
+        world.fails_after = None
+        assert (await world.submit(1, buy(7))).messages[0].flags  # type: ignore[union-attr]
+
+    asyncio.run(main())
+
+
+def test_what_was_not_applied_may_be_signed_again() -> None:
+    async def main() -> None:
+        world = World()
+        world.busy = True
+        (message,) = (await world.submit(1, buy(7))).messages
+        assert isinstance(message, NotApplied)
+        world.busy = False
+        assert kinds(await world.submit(2, buy(7))) == [ExecType.NEW]
+
+    asyncio.run(main())
+
+
+def test_what_the_log_has_settled_is_not_remembered() -> None:
+    async def main() -> None:
+        world = World()
+        world.fails_after = lambda: Problem("TIMEOUT")
+        await world.refusal(1, buy(7))
+        world.fails_after = None
+        world.catch_up()
+        assert (await world.submit(2, buy(7))).repeated
+        world.history = History()  # so many reports later
+        await world.submit(3, buy(7))
+        assert world.sent == 2, "the exchange is asked"
 
     asyncio.run(main())
 
