@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import gc
-import logging
 import os
 import select
 import socket
@@ -37,6 +36,7 @@ from zexchange.log.stream import StoreRefused, StoreUnavailable
 from zexchange.matcher.link import ENTRY_HEADER
 from zexchange.matcher.loop import MatcherLoop
 from zexchange.matcher.process import Companion, MakeCompanion
+from zexchange.runtime.descriptors import descriptor_limit
 from zexchange.runtime.figures import Figure
 from zexchange.runtime.pinning import physical_cores, usable_cpus
 from zexchange.runtime.process import EXIT_STORE, ProcessContext, Refused, process_context
@@ -556,7 +556,7 @@ def serving(
         frames.self_test()
     except RuntimeError as error:
         raise Refused(f"signatures are not judged as the other processes judge them: {error}") from error
-    settings = ingress_settings(context.config, _descriptor_limit(context.log))
+    settings = ingress_settings(context.config, descriptor_limit(context.log))
     shards = range(context.genesis.shards)
     links = [
         ShardLink(shard, int.from_bytes(os.urandom(8), "little"), settings.max_in_flight_bytes)
@@ -675,20 +675,6 @@ def ingress_settings(config: Config, descriptors: int) -> IngressSettings:
         max_in_flight_bytes=section.max_in_flight_bytes,
         durability=durability(config),
     )
-
-
-def _descriptor_limit(log: logging.Logger) -> int:
-    """The limit on open files, raised as far as this process may."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            soft = hard
-        except (OSError, ValueError) as error:
-            log.warning("the limit on open files stays", extra={"zx": {"limit": soft, "error": str(error)}})
-    return soft if soft != resource.RLIM_INFINITY else 2**31
 
 
 def _listen(host: str, port: int) -> socket.socket:
