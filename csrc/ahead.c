@@ -35,7 +35,7 @@ static void fetch_entries(const engine *self, const uint8_t *command, uint64_t s
 }
 
 static void fetch_lines(const void *from, size_t bytes) {
-    for (size_t at = 0; at < bytes; at += ARENA_ALIGN) __builtin_prefetch((const uint8_t *)from + at);
+    for (size_t at = 0; at < bytes; at += ARENA_ALIGN) zx_fetch((const uint8_t *)from + at);
 }
 
 static void fetch_market_and_order(const engine *self, const uint8_t *command) {
@@ -47,8 +47,8 @@ static void fetch_market_and_order(const engine *self, const uint8_t *command) {
     }
     const uint32_t slot = guess_order(self, command);
     if (slot != ZX_NONE) {
-        __builtin_prefetch(&self->pool.orders[slot]);
-        __builtin_prefetch(&self->lanes.links[slot * LANES_PER_ORDER]);
+        zx_fetch(&self->pool.orders[slot]);
+        zx_fetch(&self->lanes.links[slot * LANES_PER_ORDER]);
     }
 }
 
@@ -56,14 +56,15 @@ static void fetch_levels(const engine *self, const uint8_t *command) {
     const engine_market *const market = guess_market(self, command);
     for (uint32_t side = 0; market != NULL && side < 2; side++) {
         const uint32_t best = market->book.sides[side].best;
-        if (best != ZX_NONE) __builtin_prefetch(&self->pool.levels[best]);
+        if (best != ZX_NONE) zx_fetch(&self->pool.levels[best]);
     }
     const uint32_t slot = guess_order(self, command);
     if (slot == ZX_NONE) return;
     const book_order *const order = &self->pool.orders[slot];
-    if (order->level != ZX_NONE) __builtin_prefetch(&self->pool.levels[order->level]);
-    if (order->next != ZX_NONE) __builtin_prefetch(&self->pool.orders[order->next]);
-    if (order->prev != ZX_NONE) __builtin_prefetch(&self->pool.orders[order->prev]);
+    if (order->level == ZX_NONE) return;
+    zx_fetch(&self->pool.levels[order->level]);
+    zx_fetch(&self->pool.orders[order->next]); /* or a level: links number both */
+    zx_fetch(&self->pool.orders[order->prev]);
 }
 
 static void fetch_makers(const engine *self, const uint8_t *command) {
@@ -71,8 +72,7 @@ static void fetch_makers(const engine *self, const uint8_t *command) {
     for (uint32_t side = 0; market != NULL && side < 2; side++) {
         const uint32_t best = market->book.sides[side].best;
         if (best == ZX_NONE) continue;
-        const uint32_t head = self->pool.levels[best].head;
-        if (head != ZX_NONE) __builtin_prefetch(&self->pool.orders[head]);
+        zx_fetch(&self->pool.orders[self->pool.levels[best].next]);
     }
 }
 

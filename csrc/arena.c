@@ -20,6 +20,13 @@ int arena_map(arena *self) {
     return ZX_OK;
 }
 
+int arena_map_huge(arena *self) {
+    const int error = arena_map(self);
+    /* Without them it is as correct, and slower: so it is no error if there are none. */
+    if (error == ZX_OK) (void)madvise(self->base, self->size, MADV_HUGEPAGE);
+    return error;
+}
+
 void arena_unmap(arena *self) {
     if (self->base != NULL) munmap(self->base, self->size);
     self->base = NULL;

@@ -27,6 +27,10 @@ size_t arena_reserve(arena *self, size_t count, size_t size);
 /* Maps everything reserved, filled with zeros. Returns ZX_OK or ZX_ERROR_MEMORY. */
 int arena_map(arena *self);
 
+/* The same on huge pages, where the system has some. That is faster once it is touched, but the first touch of each 2 MiB
+ * clears them all, and may have to wait for the kernel to make room: not for a matcher, which answers all the time. */
+int arena_map_huge(arena *self);
+
 /* Gives the memory back. */
 void arena_unmap(arena *self);
 

@@ -4,8 +4,7 @@ static void tell(engine *self, undo *changes) {
     self->undo = changes;
     self->ledger.undo = changes;
     self->ledger.balance_map.undo = changes;
-    self->pool.undo = changes;
-    self->pool.taken.undo = changes;
+    book_pool_tell(&self->pool, changes);
     self->order_map.undo = changes;
     self->client_order_map.undo = changes;
     self->lanes.undo = changes;

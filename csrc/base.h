@@ -84,6 +84,13 @@ static inline void zx_store_u64(uint8_t *at, uint64_t value) {
     zx_store_u32(at + 4, (uint32_t)(value >> 32));
 }
 
+/* Fetches a line into the cache. The empty statement keeps GCC from taking a function that does nothing else for one
+ * without an effect, and dropping the calls to it. */
+static inline void zx_fetch(const void *at) {
+    __builtin_prefetch(at);
+    __asm__ volatile("");
+}
+
 /* a * b, or UINT64_MAX if the product is above ZX_AMOUNT_MAX. */
 static inline uint64_t zx_mul_amount(uint64_t a, uint64_t b) {
     const zx_u128 product = (zx_u128)a * b;

@@ -2,33 +2,47 @@
 
 #include "levels.h"
 
-book_pool_plan book_pool_reserve(arena *memory, uint32_t capacity) {
+book_pool_plan book_pool_reserve(arena *memory, uint32_t capacity, uint32_t books) {
+    const uint32_t far_nodes = ranks_nodes(capacity, 2 * books);
+    const size_t orders = arena_reserve(memory, capacity, sizeof(book_order));
+    const size_t levels = arena_reserve(memory, capacity, sizeof(book_level));
+    ZX_ASSERT(levels == orders + (size_t)capacity * sizeof(book_order));
     return (book_pool_plan){
-        .orders = arena_reserve(memory, capacity, sizeof(book_order)),
+        .orders = orders,
+        .levels = levels,
         .terms = arena_reserve(memory, capacity, sizeof(book_terms)),
-        .levels = arena_reserve(memory, capacity, sizeof(book_level)),
+        .spare = arena_reserve(memory, (size_t)capacity + 1, sizeof(uint32_t)), /* the last is looked at, and not taken */
         .words = arena_reserve(memory, slots_words(capacity), sizeof(uint64_t)),
+        .far = arena_reserve(memory, far_nodes, sizeof(ranks_node)),
         .capacity = capacity,
+        .far_nodes = far_nodes,
     };
 }
 
 void book_pool_init(book_pool *self, const book_pool_plan *plan, const arena *memory) {
     *self = (book_pool){
         .orders = arena_at(memory, plan->orders),
-        .terms = arena_at(memory, plan->terms),
         .levels = arena_at(memory, plan->levels),
-        .level_free = ZX_NONE,
+        .terms = arena_at(memory, plan->terms),
+        .spare = arena_at(memory, plan->spare),
         .next_priority_no = 1,
     };
     slots_init(&self->taken, plan->capacity, arena_at(memory, plan->words));
+    ranks_pool_init(&self->far, plan->far_nodes, arena_at(memory, plan->far));
+}
+
+void book_pool_tell(book_pool *self, undo *told) {
+    self->undo = told;
+    self->taken.undo = told;
+    self->far.undo = told;
 }
 
 void book_init(book *self, book_pool *pool, uint32_t market) {
-    *self = (book){
-        .pool = pool,
-        .sides = {{ZX_NONE, ZX_NONE}, {ZX_NONE, ZX_NONE}},
-        .market = market,
-    };
+    *self = (book){.pool = pool, .market = market};
+    for (uint32_t side = 0; side < 2; side++) {
+        self->sides[side] = (book_side){.best_rank = BOOK_NO_RANK, .best = ZX_NONE};
+        ranks_init(&self->sides[side].far);
+    }
 }
 
 uint32_t book_window_size(uint32_t books) {
@@ -76,73 +90,76 @@ static inline uint64_t visible_lots(const book_pool *pool, uint32_t slot) {
     return order->flags & BOOK_HIDDEN ? 0 : pool->terms[slot].shown_lots;
 }
 
+/* What follows the order or level of a link, and what is before it. */
+static inline uint32_t *next_of(const book_pool *pool, uint32_t link) {
+    return (uint32_t *)(void *)((uint8_t *)&pool->orders[link] + offsetof(book_order, next));
+}
+
+static inline uint32_t *prev_of(const book_pool *pool, uint32_t link) {
+    return (uint32_t *)(void *)((uint8_t *)&pool->orders[link] + offsetof(book_order, prev));
+}
+
 /* Before an order is put between two others of a level, or taken from there. */
 static inline void before_linking(const book_pool *pool, uint32_t slot, uint32_t level, uint32_t prev, uint32_t next) {
     if (__builtin_expect(pool->undo == NULL, 1)) return;
     book_before_order(pool, slot);
     book_before_level(pool, level);
-    if (prev != ZX_NONE) book_before_order(pool, prev);
-    if (next != ZX_NONE) book_before_order(pool, next);
+    book_before_order(pool, prev);
+    book_before_order(pool, next);
 }
 
-/* What says which order follows `slot`, or is first in the level if that is ZX_NONE. Without a jump: nobody can
- * predict where in its queue an order is. */
-static inline uint32_t *next_link(const book_pool *pool, uint32_t slot, book_level *level) {
-    const uint32_t is_order = -(uint32_t)(slot != ZX_NONE);
-    const uintptr_t order_link = (uintptr_t)&pool->orders[slot & is_order].next;
-    const uintptr_t level_link = (uintptr_t)&level->head;
-    return (uint32_t *)(level_link ^ ((order_link ^ level_link) & (uintptr_t)(intptr_t)(int32_t)is_order));
+/* An iceberg or a hidden order has come into a level. */
+static void veil(book_level *level, const book_order *order, uint32_t slot) {
+    level->is_veiled = 1;
+    if (order->flags & BOOK_HIDDEN && level->hidden_count++ == 0) level->hidden_head = slot;
 }
 
-/* The same backwards. */
-static inline uint32_t *prev_link(const book_pool *pool, uint32_t slot, book_level *level) {
-    const uint32_t is_order = -(uint32_t)(slot != ZX_NONE);
-    const uintptr_t order_link = (uintptr_t)&pool->orders[slot & is_order].prev;
-    const uintptr_t level_link = (uintptr_t)&level->tail;
-    return (uint32_t *)(level_link ^ ((order_link ^ level_link) & (uintptr_t)(intptr_t)(int32_t)is_order));
-}
-
-bool book_restore(book *self, uint32_t slot, uint8_t side, int64_t price_ticks) {
+/* Puts an order at the back of its queue. */
+static inline __attribute__((always_inline)) bool put_into_queue(
+    book *self, uint32_t slot, uint8_t side, int64_t price_ticks, uint64_t priority_no
+) {
     book_pool *const pool = self->pool;
     book_order *const order = &pool->orders[slot];
     ZX_ASSERT(order->level == ZX_NONE && order->leaves_lots - 1 < order->qty_lots && price_ticks > 0);
-    const uint32_t index = levels_find_or_make(self, side, book_rank_of(side, price_ticks));
+    const uint32_t index = levels_enter(self, side, book_rank_of(side, price_ticks));
     book_level *const level = &pool->levels[index];
-    const uint64_t lots = visible_lots(pool, slot);
+    const bool is_plain = (order->flags & (BOOK_ICEBERG | BOOK_HIDDEN)) == 0;
     uint64_t total_lots;
-    if (__builtin_add_overflow(level->total_lots, lots, &total_lots)) return false; /* a new level cannot get here */
-    const bool is_hidden = (order->flags & BOOK_HIDDEN) != 0;
-    const uint32_t next = is_hidden ? ZX_NONE : level->hidden_head;
-    const uint32_t prev = next == ZX_NONE ? level->tail : pool->orders[next].prev;
+    /* A new level cannot get here. */
+    if (__builtin_add_overflow(level->total_lots, visible_lots(pool, slot), &total_lots)) return false;
+    uint32_t next = levels_link(pool, index);
+    if (__builtin_expect(level->hidden_count > 0, 0) && !(order->flags & BOOK_HIDDEN)) next = level->hidden_head;
+    const uint32_t prev = *prev_of(pool, next);
     before_linking(pool, slot, index, prev, next);
     level->total_lots = total_lots;
     level->order_count++;
+    order->priority_no = priority_no;
     order->level = index;
     order->next = next;
     order->prev = prev;
-    *next_link(pool, prev, level) = slot;
-    *prev_link(pool, next, level) = slot;
-    if (__builtin_expect(order->flags & (BOOK_ICEBERG | BOOK_HIDDEN), 0)) {
-        level->is_veiled = 1;
-        if (is_hidden) {
-            level->hidden_count++;
-            if (level->hidden_head == ZX_NONE) level->hidden_head = slot;
-        }
-    }
+    *next_of(pool, prev) = slot;
+    *prev_of(pool, next) = slot;
+    if (__builtin_expect(!is_plain, 0)) veil(level, order, slot);
     return true;
+}
+
+bool book_restore(book *self, uint32_t slot, uint8_t side, int64_t price_ticks) {
+    return put_into_queue(self, slot, side, price_ticks, self->pool->orders[slot].priority_no);
+}
+
+static void show_slice(book_pool *pool, uint32_t slot) {
+    book_terms *const terms = &pool->terms[slot];
+    const uint64_t leaves_lots = pool->orders[slot].leaves_lots;
+    book_before_terms(pool, slot);
+    terms->shown_lots = terms->display_lots < leaves_lots ? terms->display_lots : leaves_lots;
 }
 
 bool book_rest(book *self, uint32_t slot, uint8_t side, int64_t price_ticks) {
     book_pool *const pool = self->pool;
-    book_order *const order = &pool->orders[slot];
-    if (__builtin_expect(order->flags & BOOK_ICEBERG, 0)) {
-        book_terms *const terms = &pool->terms[slot];
-        book_before_terms(pool, slot);
-        terms->shown_lots = terms->display_lots < order->leaves_lots ? terms->display_lots : order->leaves_lots;
-    }
-    if (!book_restore(self, slot, side, price_ticks)) return false;
-    order->priority_no = pool->next_priority_no++;
-    return true;
+    if (__builtin_expect(pool->orders[slot].flags & BOOK_ICEBERG, 0)) show_slice(pool, slot);
+    const bool rests = put_into_queue(self, slot, side, price_ticks, pool->next_priority_no);
+    pool->next_priority_no += rests;
+    return rests;
 }
 
 void book_unlink(book *self, uint32_t slot) {
@@ -153,19 +170,20 @@ void book_unlink(book *self, uint32_t slot) {
     book_level *const level = &pool->levels[index];
     const uint64_t lots = visible_lots(pool, slot);
     ZX_ASSERT(level->total_lots >= lots && level->order_count > 0);
-    before_linking(pool, slot, index, order->prev, order->next);
     const uint32_t prev = order->prev;
     const uint32_t next = order->next;
-    *next_link(pool, prev, level) = next;
-    *prev_link(pool, next, level) = prev;
+    before_linking(pool, slot, index, prev, next);
+    *next_of(pool, prev) = next;
+    *prev_of(pool, next) = prev;
     if (__builtin_expect(order->flags & BOOK_HIDDEN, 0)) {
         level->hidden_count--;
         if (level->hidden_head == slot) level->hidden_head = next;
     }
     level->total_lots -= lots;
     level->order_count--;
+    if (__builtin_expect(level->is_veiled, 0)) level->is_veiled = level->order_count > 0;
     order->level = ZX_NONE;
-    if (level->order_count == 0) levels_drop(self, index);
+    levels_leave(self, index);
 }
 
 void book_free_slot(book_pool *pool, uint32_t slot) {
@@ -210,7 +228,7 @@ static bool is_overdue(const book_pool *pool, uint32_t slot, uint64_t now_ns) {
 uint64_t book_open_lots(const book_pool *pool, uint32_t level) {
     if (!pool->levels[level].is_veiled) return pool->levels[level].total_lots;
     uint64_t lots = 0;
-    for (uint32_t slot = pool->levels[level].head; slot != ZX_NONE; slot = pool->orders[slot].next) {
+    for (uint32_t slot = pool->levels[level].next; book_is_order(pool, slot); slot = pool->orders[slot].next) {
         lots += pool->orders[slot].leaves_lots;
     }
     return lots;
@@ -264,7 +282,7 @@ static bool is_taken_away(const reach *self, uint32_t slot) {
     return other->priority_no < order->priority_no;
 }
 
-/* Looks at the resting orders from `slot` up to `end`. */
+/* Looks at the resting orders from `slot` up to the link `end`. */
 static bool reach_queue(reach *self, uint32_t slot, uint32_t end) {
     const book_pool *const pool = self->book->pool;
     for (; slot != end; slot = pool->orders[slot].next) {
@@ -319,11 +337,12 @@ uint64_t book_reachable(
     found.makers = 0;
     found.passes_own = passes_own;
     for (uint32_t at = self->sides[other].best; at != ZX_NONE && levels[at].rank <= rank_max;
-         at = levels[at].worse) {
+         at = book_worse_level(self, at)) {
         found.iceberg_count = 0;
-        const uint32_t hidden = levels[at].hidden_head;
-        if (!reach_queue(&found, levels[at].head, hidden) || !reach_slices(&found) ||
-            !reach_queue(&found, hidden, ZX_NONE)) {
+        const uint32_t end = levels_link(self->pool, at);
+        const uint32_t hidden = levels[at].hidden_count > 0 ? levels[at].hidden_head : end;
+        if (!reach_queue(&found, levels[at].next, hidden) || !reach_slices(&found) ||
+            !reach_queue(&found, hidden, end)) {
             break;
         }
     }
@@ -368,11 +387,9 @@ enum book_match_end book_match(book *self, book_incoming *incoming, const book_l
     const uint8_t other = incoming->side ^ 1;
     const int64_t rank_max = book_rank_of(other, incoming->price_ticks);
     while (incoming->leaves_lots > 0) {
-        const uint32_t index = self->sides[other].best;
-        if (index == ZX_NONE) break;
-        book_level *const level = &pool->levels[index];
-        if (level->rank > rank_max) break;
-        const uint32_t slot = level->head;
+        if (self->sides[other].best_rank > rank_max) break;
+        const book_level *const level = &pool->levels[self->sides[other].best];
+        const uint32_t slot = level->next;
         book_order *const maker = &pool->orders[slot];
         if (__builtin_expect(maker->flags & BOOK_TIMED, 0) && is_overdue(pool, slot, incoming->now_ns)) {
             return BOOK_OVERDUE;
@@ -403,8 +420,9 @@ static const char *check_queue(const book_pool *pool, uint32_t index) {
     zx_u128 total_lots = 0;
     uint32_t order_count = 0;
     uint32_t hidden_count = 0;
-    uint32_t prev = ZX_NONE;
-    for (uint32_t slot = level->head; slot != ZX_NONE; slot = pool->orders[slot].next) {
+    uint32_t prev = levels_link(pool, index);
+    for (uint32_t slot = level->next; slot != levels_link(pool, index); slot = pool->orders[slot].next) {
+        if (!book_is_order(pool, slot)) return "a queue leads to another's level";
         const book_order *const order = &pool->orders[slot];
         if (!slots_is_taken(&pool->taken, slot)) return "the slot of a resting order is free";
         if (order->level != index || order->prev != prev) return "a queue's links do not agree";
@@ -416,7 +434,7 @@ static const char *check_queue(const book_pool *pool, uint32_t index) {
             return "a level does not know its first hidden order";
         }
         if (!is_hidden && hidden_count > 0) return "a shown order is behind a hidden one";
-        if (prev != ZX_NONE && ((pool->orders[prev].flags & BOOK_HIDDEN) != 0) == is_hidden &&
+        if (order_count > 0 && ((pool->orders[prev].flags & BOOK_HIDDEN) != 0) == is_hidden &&
             pool->orders[prev].priority_no >= order->priority_no) {
             return "a queue is not sorted by priority";
         }
@@ -431,10 +449,8 @@ static const char *check_queue(const book_pool *pool, uint32_t index) {
         prev = slot;
         if (++order_count > level->order_count) return "a queue is longer than its level says";
     }
-    if (level->tail != prev || order_count != level->order_count) return "a queue's end or length is wrong";
-    if (hidden_count != level->hidden_count || (hidden_count == 0) != (level->hidden_head == ZX_NONE)) {
-        return "a level's hidden orders are miscounted";
-    }
+    if (level->prev != prev || order_count != level->order_count) return "a queue's end or length is wrong";
+    if (hidden_count != level->hidden_count) return "a level's hidden orders are miscounted";
     if (total_lots != level->total_lots) return "a level's total is wrong";
     return NULL;
 }
@@ -444,10 +460,9 @@ const char *book_check_queues(const book *self, uint32_t *orders) {
     for (uint8_t side = 0; side < 2; side++) {
         const char *broken = levels_check(self, side);
         if (broken != NULL) return broken;
-        for (uint32_t at = self->sides[side].best; at != ZX_NONE; at = levels[at].worse) {
+        for (uint32_t at = self->sides[side].best; at != ZX_NONE; at = book_worse_level(self, at)) {
             const book_level *const level = &levels[at];
             if (level->order_count == 0) return "a level is empty";
-            if (book_level_price(level) < 1) return "a level's price is out of range";
             broken = check_queue(self->pool, at);
             if (broken != NULL) return broken;
             *orders += level->order_count;

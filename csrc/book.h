@@ -4,15 +4,22 @@
  *      buy side                               sell side
  *      best                                   best
  *       |                                      |
- *      [101]--worse-->[100]--worse-->[97]     [103]--worse-->[104]          levels: one price each
+ *      [101]  worse   [100]  worse   [97]     [103]  worse   [104]          levels: one price each
  *       |              |              |        |              |
  *      o-o-o          o              o-o      o-o            o              orders: oldest first
  *
- * A side is a set of price levels, all in a list from best to worst. The level of a price is found in a window of
- * prices near the best one, or outside of it in a tree: levels.h. An order is in the queue of its level and nowhere else. Orders and levels live in a book_pool that many books
- * share; they refer to each other by 32-bit index. Levels carry a rank instead of a price, ascending from best
- * to worst on either side: the price for sells, the negated price for buys; so both sides run through the same
+ * A side is a set of price levels. The level of a price is found in a window of prices near the best one, or outside of it
+ * in a tree: levels.h. An order is in the queue of its level and nowhere else. Orders and levels live in a book_pool
+ * that many books share; they refer to each other by 32-bit number. Levels carry a rank instead of a price, ascending from
+ * best to worst on either side: the price for sells, the negated price for buys; so both sides run through the same
  * code.
+ *
+ * A queue is a ring through its level, so that an order is linked and unlinked without asking where in it it is:
+ *
+ *      level ─next─▶ oldest ─▶ ... ─▶ newest ─▶ the level again        and the same backwards
+ *
+ * Links number orders and levels together: the levels follow behind the last order, and both are one cache line with their
+ * links in the same place. book_is_order() tells them apart.
  *
  * A queue is what is shown, first come first, and behind it what is hidden. An iceberg shows a slice of its
  * quantity; when that is filled the next slice goes to the back of what is shown. An order past its time does
@@ -24,14 +31,14 @@
  * book_match() and, if something is left, book_rest().
  *
  * Invariants, all walked by book_check():
- *   - best bid < best ask, ranks strictly ascend along the list, each level is in the window or in the tree, as its
- *     price says, and the tree is ordered and balanced;
+ *   - best bid < best ask, each level is in the window or in the tree, as its price says, and the best one is the best of
+ *     both; window and tree are in order (levels.h, ranks.h);
  *   - no level is empty, its counts and total are those of its queue;
  *   - what is shown and what is hidden of a queue each ascend by priority_no; 0 < leaves_lots <= qty_lots; an
  *     iceberg shows something, and no more than is left; the slot of each order is taken.
  *
- * Cost: fill, cancel, best: O(1). Rest: O(1) in the window, elsewhere O(log levels), and the same when a level is
- * emptied. Nothing allocates; a full order pool is the
+ * Cost: fill, cancel, rest, best: O(1) in the window, elsewhere O(log levels) when a level is looked for or emptied.
+ * Nothing allocates; a full order pool is the
  * caller's to refuse beforehand; levels cannot run out because there are as many as orders. Not thread safe:
  * one thread owns a pool and all its books.
  */
@@ -40,6 +47,7 @@
 
 #include "arena.h"
 #include "base.h"
+#include "ranks.h"
 #include "slots.h"
 
 enum book_side_index { BOOK_BUY = 0, BOOK_SELL = 1 };
@@ -61,8 +69,8 @@ typedef struct book_order {
     uint64_t qty_lots;        /* total quantity, what is filled included */
     uint64_t leaves_lots;     /* still open */
     uint32_t level;           /* level it rests in; ZX_NONE while it is out of its queue */
-    uint32_t next;            /* the order behind it in the queue, or ZX_NONE */
-    uint32_t prev;            /* the order before it in the queue, or ZX_NONE */
+    uint32_t next;            /* link to the order behind it in the queue, or to its level */
+    uint32_t prev;            /* link to the order before it in the queue, or to its level */
     uint32_t owner : BOOK_OWNER_BITS;     /* who owns it */
     uint32_t flags : 32 - BOOK_OWNER_BITS; /* BOOK_ICEBERG and so on */
     uint32_t owner_next;      /* the user's list of one owner's orders; the book does not look at it */
@@ -72,26 +80,22 @@ typedef struct book_order {
 _Static_assert(sizeof(book_order) == 64, "an order is one cache line");
 
 typedef struct book_level {
-    int64_t rank;         /* price of a sell level, negated price of a buy level */
-    uint64_t total_lots;  /* sum of what the orders in the queue show */
-    uint32_t order_count; /* orders in the queue, hidden ones included; 0 while the level is free */
-    uint32_t head;        /* oldest order */
-    uint32_t tail;        /* newest order */
-    uint32_t better;      /* neighbour with the next lower rank, or ZX_NONE */
-    uint32_t worse;  /* neighbour with the next higher rank, or ZX_NONE; in a free level: next free level */
-    uint32_t left;   /* subtree of lower ranks, or ZX_NONE */
-    uint32_t right;  /* subtree of higher ranks, or ZX_NONE */
-    uint32_t parent; /* or ZX_NONE at the root */
-    uint32_t market; /* index of the book, as given to book_init() */
-    uint8_t side;    /* enum book_side_index */
-    uint8_t height;  /* of the subtree; 1 for a leaf */
-    uint8_t is_veiled; /* an iceberg or a hidden order has rested in it: total_lots may not be all */
-    uint8_t reserved;  /* zero */
-    uint32_t hidden_head;  /* oldest hidden order, or ZX_NONE; all behind it are hidden */
+    int64_t rank;          /* price of a sell level, negated price of a buy level */
+    uint64_t total_lots;   /* sum of what the orders in the queue show */
+    uint64_t reserved[2];  /* zero */
+    uint32_t order_count;  /* orders in the queue, hidden ones included; 0 while the level is free */
     uint32_t hidden_count; /* hidden orders in the queue */
+    uint32_t hidden_head;  /* oldest hidden order while there is one; all behind it are hidden */
+    uint32_t next;         /* link to the oldest order, or to itself */
+    uint32_t prev;         /* link to the newest order, or to itself */
+    uint32_t market;       /* number of the book, as given to book_init() */
+    uint32_t side;         /* enum book_side_index */
+    uint32_t is_veiled;    /* an iceberg or a hidden order has rested in it since it was empty: total_lots may not be all */
 } book_level;
 
-_Static_assert(sizeof(book_level) == 64, "a level is one cache line");
+_Static_assert(sizeof(book_level) == sizeof(book_order), "links number both");
+_Static_assert(offsetof(book_level, next) == offsetof(book_order, next), "a link is in the same place");
+_Static_assert(offsetof(book_level, prev) == offsetof(book_order, prev), "a link is in the same place");
 
 /* What only some orders have; by slot, and touched for no others. */
 typedef struct book_terms {
@@ -105,18 +109,23 @@ _Static_assert(sizeof(book_terms) == 24, "no padding");
 /* Orders and levels of all books of a shard. */
 typedef struct book_pool {
     book_order *orders;   /* capacity of them, by slot */
-    book_terms *terms;    /* likewise */
-    book_level *levels;   /* capacity of them */
-    slots taken;          /* slots of open orders */
-    uint32_t level_free;  /* first of the levels given back, or ZX_NONE */
-    uint32_t level_fresh; /* levels from here on were never used */
+    book_level *levels;   /* capacity of them, right behind the orders */
+    book_terms *terms;    /* as orders */
+    uint32_t *spare;      /* numbers of free levels, from levels_used up to levels_ready */
+    uint32_t levels_used;  /* levels that are not free */
+    uint32_t levels_ready; /* levels from here on were never used: their links are not set, nor their place in `spare` */
+    slots taken;               /* slots of open orders */
+    ranks_pool far;            /* nodes of the trees of far levels */
     uint64_t next_priority_no; /* of the next order that takes a place */
-    undo *undo;                /* told of changes of orders, levels and books, or NULL */
+    undo *undo;                /* told of changes of orders, levels and books, or NULL; set it with book_pool_tell() */
 } book_pool;
 
+#define BOOK_NO_RANK INT64_MAX
+
 typedef struct book_side {
-    uint32_t root; /* of the tree, or ZX_NONE */
-    uint32_t best; /* lowest rank, or ZX_NONE */
+    int64_t best_rank; /* rank of `best`, or BOOK_NO_RANK */
+    uint32_t best;     /* level of the lowest rank, or ZX_NONE */
+    ranks far;         /* the levels outside of the window, by rank */
 } book_side;
 
 /* Where the levels of a side are found by their price; see levels.h. All zero: there is none. */
@@ -124,11 +133,9 @@ typedef struct book_window {
     int64_t base;     /* lowest rank that it covers */
     uint64_t summary; /* bit of each word that is not zero */
     uint64_t *words;  /* size / 64 of them: bit of each entry in use */
-    uint32_t *levels; /* size of them, by rank modulo size: index of the level + 1, or 0 */
+    uint32_t *levels; /* size of them, by rank modulo size: number of the level + 1, or 0 */
     uint32_t size;    /* ranks that it covers: a power of two */
-    uint32_t count;   /* levels in it */
     uint32_t misses;  /* levels made outside since it was last moved */
-    uint32_t reserved;
 } book_window;
 
 #define BOOK_WINDOW_MIN 64u
@@ -180,12 +187,17 @@ enum book_match_end {
 
 /* What book_pool_reserve() reserved, for book_pool_init(). */
 typedef struct book_pool_plan {
-    size_t orders, terms, levels, words; /* offsets in the arena */
-    uint32_t capacity;            /* orders, 1 to 2^26 */
+    size_t orders, levels, terms, spare, words, far; /* offsets in the arena */
+    uint32_t capacity;  /* orders, 1 to 2^26 */
+    uint32_t far_nodes;
 } book_pool_plan;
 
-book_pool_plan book_pool_reserve(arena *memory, uint32_t capacity);
+/* For so many orders in at most so many books. */
+book_pool_plan book_pool_reserve(arena *memory, uint32_t capacity, uint32_t books);
 void book_pool_init(book_pool *self, const book_pool_plan *plan, const arena *memory);
+
+/* From now on tells this undo of all changes, or NULL: none. */
+void book_pool_tell(book_pool *self, undo *told);
 
 void book_init(book *self, book_pool *pool, uint32_t market);
 
@@ -195,15 +207,15 @@ uint32_t book_window_size(uint32_t books);
 size_t book_windows_reserve(arena *memory, uint32_t books);
 void book_use_windows(book *self, const arena *memory, size_t windows, uint32_t books, uint32_t number);
 
-/* Lower is better, on both sides. */
-static inline int64_t book_rank_of(uint8_t side, int64_t price_ticks) {
-    return side == BOOK_BUY ? -price_ticks : price_ticks;
+/* Lower is better, on both sides. Without a jump, which half of all orders would take by surprise. */
+static inline int64_t book_rank_of(uint32_t side, int64_t price_ticks) {
+    const uint64_t sign = (uint64_t)side - 1; /* all ones for buys, 0 for sells */
+    return (int64_t)(((uint64_t)price_ticks ^ sign) - sign);
 }
 
 /* Whether an order of `side` at `price_ticks` would trade now, whoever owns the other. */
-static inline bool book_crosses(const book *self, uint8_t side, int64_t price_ticks) {
-    const uint32_t best = self->sides[side ^ 1].best;
-    return best != ZX_NONE && self->pool->levels[best].rank <= book_rank_of(side ^ 1, price_ticks);
+static inline bool book_crosses(const book *self, uint32_t side, int64_t price_ticks) {
+    return self->sides[side ^ 1].best_rank <= book_rank_of(side ^ 1, price_ticks);
 }
 
 /* Orders of a user's that end each other: the one that is filled or passed over first takes the other away. */
@@ -232,7 +244,7 @@ void book_fill(book *self, uint32_t slot, uint64_t qty_lots);
 
 /* The resting order that comes next for an incoming order of `side`; there is one. */
 static inline uint32_t book_next_maker(const book *self, uint8_t side) {
-    return self->pool->levels[self->sides[side ^ 1].best].head;
+    return self->pool->levels[self->sides[side ^ 1].best].next;
 }
 
 /* To be called before an order, or what only some have, or a level is changed. */
@@ -293,15 +305,31 @@ static inline void book_clear_flags(book_order *order, uint32_t flags) {
     order->flags = order->flags & ~flags & ((1u << (32 - BOOK_OWNER_BITS)) - 1);
 }
 
+/* Whether a link leads to an order: to its slot. */
+static inline bool book_is_order(const book_pool *pool, uint32_t link) {
+    return link < pool->taken.capacity;
+}
+
+/* The level of a price if it is in the window, for fetching ahead, or ZX_NONE. `side` may be anything. */
+static inline uint32_t book_guess_level(const book *self, uint32_t side, int64_t price_ticks) {
+    const book_window *const window = &self->windows[side & 1];
+    const int64_t rank = book_rank_of(side & 1, price_ticks);
+    if (!book_window_covers(window, rank)) return ZX_NONE;
+    return window->levels[(uint64_t)rank & (window->size - 1)] - 1;
+}
+
+/* The next level of the same side behind this one, or ZX_NONE. */
+uint32_t book_worse_level(const book *self, uint32_t level);
+
 /* All that is open in a level, shown or not. */
 uint64_t book_open_lots(const book_pool *pool, uint32_t level);
 
 static inline uint8_t book_side_of(const book_pool *pool, const book_order *order) {
-    return pool->levels[order->level].side;
+    return (uint8_t)pool->levels[order->level].side;
 }
 
 static inline int64_t book_level_price(const book_level *level) {
-    return level->side == BOOK_BUY ? -level->rank : level->rank;
+    return book_rank_of(level->side, level->rank); /* the other way is the same */
 }
 
 static inline int64_t book_price_of(const book_pool *pool, const book_order *order) {

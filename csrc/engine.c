@@ -79,7 +79,7 @@ static engine_plan plan_memory(const engine_config *config, arena *memory) {
     engine_plan plan = {
         .events = arena_reserve(memory, ARENA_ALIGN + ENGINE_EVENTS_BYTES, 1),
         .ledger = ledger_reserve(memory, &limits),
-        .pool = book_pool_reserve(memory, config->orders_max),
+        .pool = book_pool_reserve(memory, config->orders_max, markets * ENGINE_BOOKS_PER_MARKET),
         .windows = book_windows_reserve(memory, markets),
         .lanes = lanes_reserve(memory, config->accounts_max, config->orders_max),
         .markets = arena_reserve(memory, markets, sizeof(engine_market)),
@@ -540,7 +540,7 @@ engine_auction engine_indicated(const engine *self, uint32_t market_id) {
     const engine_market *const market = engine_find_market(self, market_id);
     const bool collects = market != NULL && (market->state == ZX_MARKET_STATE_AUCTION ||
                                              market->state == ZX_MARKET_STATE_CLOSING_AUCTION);
-    return collects ? markets_auction(self, market, ENGINE_INDICATION_LOOKS_MAX) : (engine_auction){0};
+    return collects ? markets_auction(market, ENGINE_INDICATION_LOOKS_MAX) : (engine_auction){0};
 }
 
 /* ------------------------------------------------------------ queries */
@@ -562,7 +562,7 @@ uint32_t engine_depth(
     uint32_t count = 0;
     uint32_t skipped = 0;
     uint32_t index = market->book.sides[side == ZX_SIDE_BUY ? BOOK_BUY : BOOK_SELL].best;
-    for (; index != ZX_NONE && count < levels_max; index = self->pool.levels[index].worse) {
+    for (; index != ZX_NONE && count < levels_max; index = book_worse_level(&market->book, index)) {
         const book_level *const level = &self->pool.levels[index];
         if (level->order_count == level->hidden_count) {
             if (skipped++ == ENGINE_DEPTH_SKIPPED_MAX) break;

@@ -55,6 +55,7 @@
 #define ENGINE_MARKET_ENDS_MAX 64u  /* markets whose state ends at the start of one record */
 #define ENGINE_AUCTION_STEPS_MAX 1024u /* fills and ends of orders of auctions after one command */
 #define ENGINE_INDICATION_LOOKS_MAX 4096u /* levels and orders looked at to say what an auction would trade */
+#define ENGINE_BOOKS_PER_MARKET 4u /* its own, two of stops, one of orders for auctions */
 #define ENGINE_DEPTH_SKIPPED_MAX 1024u /* levels with hidden orders alone that a depth passes over on each side */
 #define ENGINE_INTERRUPTION_NS_MAX UINT64_C(86400000000000)
 #define ENGINE_PPM 1000000u

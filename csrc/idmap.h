@@ -90,7 +90,7 @@ static inline uint32_t idmap_first(const idmap *self, uint64_t hash, idmap_curso
 
 /* Fetches the entry where a hash begins into the cache. */
 static inline void idmap_fetch(const idmap *self, uint64_t hash) {
-    __builtin_prefetch(&self->entries[(uint32_t)hash & self->mask]);
+    zx_fetch(&self->entries[(uint32_t)hash & self->mask]);
 }
 
 /* The index in the entry where a hash begins, if that has the hash: a guess, for fetching ahead. */

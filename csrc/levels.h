@@ -1,19 +1,24 @@
 /*
  * levels.h: the price levels of one side of a book.
  *
- *      best ─worse─▶ [101] ─▶ [103] ─▶ [104] ─▶ ... ─▶ [250] ─▶ [90000]          list: every level, by rank
- *                      |        |        |               |         |
- *      window: base ├──■────────■────────■──────┤     AVL tree of those outside the window
+ *      ranks    best                                                              worst
+ *      ───────────■────────■────────■──■────────■─────────────────────■──────────────■──▶
+ *      window   base├───────────────────────────────┤ size
+ *                 101      103      104 105     250                  9000          90000
+ *                 entries: number of the level; bits: where there is one          B+ tree (ranks.h)
  *
  * Most orders come and go near the best price. There a level is found by its price in a window: an array of level
  * numbers, one entry for each rank in [base, base + size), and two layers of bits that say where the next one is. What
- * is outside is in an AVL tree, so that prices may lie anywhere without memory in proportion. All levels, of window and
- * tree, are in one list from best to worst; the neighbour on one side comes from window or tree, the other from the list.
+ * is outside, better or worse, is in a tree, so that prices may lie anywhere without memory in proportion. The next level
+ * behind another is the next bit of the window, or the next entry of the tree.
  *
  * The window is a ring: rank modulo size gives the entry, so that it moves without anything else in it moving. It moves
  * when the best level has left its first half and more levels have gone to the tree since it last moved than it
  * holds: what is moved is paid for by what has missed. Where the window stands is not part of the state of a market: it
  * decides how fast an answer comes and never which.
+ *
+ * In the window a level is made and dropped without a jump: whether an order is the first or the last of its price is what
+ * no processor foresees.
  *
  * Cost: in the window O(1); outside O(log levels there). Nothing allocates. Not thread safe.
  */
@@ -22,23 +27,78 @@
 
 #include "book.h"
 
-/* The level of a rank, made if there is none: empty, and the caller puts an order into it. */
-uint32_t levels_make(book *self, uint8_t side, int64_t rank);
-
-/* The same, quickly where the level exists and is in the window. */
-static inline uint32_t levels_find_or_make(book *self, uint8_t side, int64_t rank) {
-    const book_window *const window = &self->windows[side];
-    if (book_window_covers(window, rank)) {
-        const uint32_t found = window->levels[(uint64_t)rank & (window->size - 1)];
-        if (found != 0) return found - 1;
-    }
-    return levels_make(self, side, rank);
+/* The link that leads to a level. */
+static inline uint32_t levels_link(const book_pool *pool, uint32_t level) {
+    return pool->taken.capacity + level;
 }
 
-/* Takes an empty level away and gives it back to the pool. */
-void levels_drop(book *self, uint32_t index);
+/* The rest of levels_enter() and levels_leave(): where the level is outside of the window, or changes are told to an undo. */
+uint32_t levels_enter_far(book *self, uint8_t side, int64_t rank);
+void levels_leave_far(book *self, uint32_t level);
 
-/* Walks list, tree and window of a side, but not the queues. Returns NULL, or a sentence about what does not hold. */
+/* Makes some more levels ready to be used; there are some. */
+void levels_prepare(book_pool *pool);
+
+/* Finds the best level of a side that has lost it. */
+void levels_find_best(book *self, uint8_t side);
+
+/* The entry of a rank in the window. */
+static inline uint32_t levels_entry(const book_window *window, int64_t rank) {
+    return (uint32_t)((uint64_t)rank & (window->size - 1));
+}
+
+/* The level of a rank for an order that is about to be put into it; made, and empty, if there was none. */
+static inline uint32_t levels_enter(book *self, uint8_t side, int64_t rank) {
+    book_pool *const pool = self->pool;
+    book_window *const window = &self->windows[side];
+    if (__builtin_expect(!book_window_covers(window, rank) || pool->undo != NULL, 0)) {
+        return levels_enter_far(self, side, rank);
+    }
+    if (__builtin_expect(pool->levels_used == pool->levels_ready, 0)) levels_prepare(pool);
+    const uint32_t entry = levels_entry(window, rank);
+    const uint32_t found = window->levels[entry]; /* one more than the number, or 0 */
+    const uint32_t is_new = found == 0;
+    const uint32_t used = pool->levels_used;
+    const uint32_t number = found | ((pool->spare[used] + 1) & -is_new);
+    window->levels[entry] = number;
+    window->words[entry / 64] |= UINT64_C(1) << (entry % 64);
+    window->summary |= UINT64_C(1) << (entry / 64);
+    pool->levels_used = used + is_new;
+    book_level *const level = &pool->levels[number - 1];
+    level->rank = rank;
+    level->market = self->market;
+    level->side = side;
+    if (rank < self->sides[side].best_rank) {
+        self->sides[side].best = number - 1;
+        self->sides[side].best_rank = rank;
+    }
+    return number - 1;
+}
+
+/* To be called when an order has been taken out of a level: drops it if it is empty now. */
+static inline void levels_leave(book *self, uint32_t index) {
+    book_pool *const pool = self->pool;
+    const book_level *const level = &pool->levels[index];
+    const uint32_t side = level->side;
+    const int64_t rank = level->rank;
+    book_window *const window = &self->windows[side];
+    if (__builtin_expect(!book_window_covers(window, rank) || pool->undo != NULL, 0)) {
+        levels_leave_far(self, index);
+        return;
+    }
+    const uint32_t is_empty = level->order_count == 0;
+    const uint32_t entry = levels_entry(window, rank);
+    window->levels[entry] = (index + 1) & (is_empty - 1);
+    const uint64_t word = window->words[entry / 64] & ~((uint64_t)is_empty << (entry % 64));
+    window->words[entry / 64] = word;
+    window->summary &= ~((uint64_t)(word == 0) << (entry / 64));
+    const uint32_t used = pool->levels_used;
+    pool->spare[used - 1] = index; /* counts if it is free now, and is not looked at otherwise */
+    pool->levels_used = used - is_empty;
+    if (__builtin_expect(is_empty & (rank == self->sides[side].best_rank), 0)) levels_find_best(self, (uint8_t)side);
+}
+
+/* Walks window and tree of a side, but not the queues. Returns NULL, or a sentence about what does not hold. */
 const char *levels_check(const book *self, uint8_t side);
 
 #endif

@@ -10,11 +10,11 @@ int lob_create(uint32_t orders_max, lob **out) {
     if (self == NULL) return ZX_ERROR_MEMORY;
     self->orders_max = orders_max;
     self->event_room = orders_max + LOB_EVENTS_BESIDE_ORDERS;
-    const book_pool_plan pool = book_pool_reserve(&self->memory, orders_max);
+    const book_pool_plan pool = book_pool_reserve(&self->memory, orders_max, 1);
     const size_t windows_at = book_windows_reserve(&self->memory, 1);
     const size_t entries_at = arena_reserve(&self->memory, idmap_entries(orders_max), sizeof(idmap_entry));
     const size_t events_at = arena_reserve(&self->memory, self->event_room, sizeof(lob_event));
-    if (arena_map(&self->memory) != ZX_OK) {
+    if (arena_map_huge(&self->memory) != ZX_OK) {
         free(self);
         return ZX_ERROR_MEMORY;
     }
@@ -270,7 +270,7 @@ static void apply_amend(lob *self, const lob_command *command) {
         return;
     }
     tell_amended(self, side, command->order_id, price_ticks, qty_lots);
-    if (price_ticks == old_price_ticks && qty_lots <= order->qty_lots) {
+    if ((price_ticks == old_price_ticks) & (qty_lots <= order->qty_lots)) { /* of the two the price is foreseen */
         book_resize(&self->book, slot, qty_lots);
         return;
     }
@@ -316,12 +316,50 @@ static bool has_room(const lob *self, size_t room) {
     return room - self->event_count >= self->pool.taken.count + 4u;
 }
 
+#define BLOCK 32u
+#define FETCH_FROM 16384u /* orders from which on it pays: below, all of them are in the cache */
+
+/* The order that a command is about, as far as the map's first candidate tells; or ZX_NONE. */
+static inline uint32_t guess_order(const lob *self, const lob_command *command) {
+    return idmap_guess(&self->by_id, hash_id(command->order_id));
+}
+
+/* Fetches into the cache what some commands will need, a step of the way at a time for all of them, so that they wait
+ * together. */
+static void fetch_block(const lob *self, const lob_command *commands, size_t count) {
+    const book_pool *const pool = &self->pool;
+    uint32_t found[BLOCK]; /* level of a new order, slot of another */
+    for (size_t at = 0; at < count; at++) idmap_fetch(&self->by_id, hash_id(commands[at].order_id));
+    for (size_t at = 0; at < count; at++) {
+        const lob_command *const command = &commands[at];
+        const bool is_new = command->kind == LOB_NEW;
+        found[at] = is_new ? book_guess_level(&self->book, command->side, command->price_ticks) : guess_order(self, command);
+        if (found[at] == ZX_NONE) continue;
+        if (is_new) zx_fetch(&pool->levels[found[at]]);
+        else zx_fetch(&pool->orders[found[at]]);
+    }
+    for (size_t at = 0; at < count; at++) {
+        if (found[at] == ZX_NONE) continue;
+        if (commands[at].kind == LOB_NEW) {
+            zx_fetch(&pool->orders[pool->levels[found[at]].prev]); /* or a level: links number both */
+        } else {
+            const book_order *const order = &pool->orders[found[at]];
+            zx_fetch(&pool->levels[order->level]);
+            zx_fetch(&pool->orders[order->next]);
+            zx_fetch(&pool->orders[order->prev]);
+        }
+    }
+}
+
 /* Applies commands while there is room for the events of one more; returns how many. */
 static size_t apply_all(lob *self, const lob_command *commands, size_t count, size_t room) {
     size_t applied = 0;
     self->event_count = 0;
     for (; applied < count && has_room(self, room); applied++) {
         self->command = (uint32_t)applied;
+        if (applied % BLOCK == 0 && self->pool.taken.count >= FETCH_FROM) {
+            fetch_block(self, &commands[applied], count - applied < BLOCK ? count - applied : BLOCK);
+        }
         apply_one(self, &commands[applied]);
     }
     return applied;
@@ -375,7 +413,7 @@ int64_t lob_best(const lob *self, uint8_t side) {
 size_t lob_depth(const lob *self, uint8_t side, size_t room, lob_level *found) {
     size_t count = 0;
     for (uint32_t at = self->book.sides[side].best; at != ZX_NONE && count < room;
-         at = self->pool.levels[at].worse) {
+         at = book_worse_level(&self->book, at)) {
         const book_level *const level = &self->pool.levels[at];
         found[count++] = (lob_level){
             .price_ticks = book_level_price(level),
@@ -388,8 +426,9 @@ size_t lob_depth(const lob *self, uint8_t side, size_t room, lob_level *found) {
 
 size_t lob_orders(const lob *self, uint8_t side, size_t room, lob_order *found) {
     size_t count = 0;
-    for (uint32_t at = self->book.sides[side].best; at != ZX_NONE; at = self->pool.levels[at].worse) {
-        for (uint32_t slot = self->pool.levels[at].head; slot != ZX_NONE; slot = self->pool.orders[slot].next) {
+    for (uint32_t at = self->book.sides[side].best; at != ZX_NONE; at = book_worse_level(&self->book, at)) {
+        for (uint32_t slot = self->pool.levels[at].next; book_is_order(&self->pool, slot);
+             slot = self->pool.orders[slot].next) {
             if (count == room) return count;
             const book_order *const order = &self->pool.orders[slot];
             found[count++] = (lob_order){
@@ -419,8 +458,9 @@ const char *lob_check(const lob *self) {
     if (orders != self->pool.taken.count) return "a slot is taken without an order";
     if (orders != self->by_id.count) return "ids are found that are not in the book";
     for (uint8_t side = 0; side < 2; side++) {
-        for (uint32_t at = self->book.sides[side].best; at != ZX_NONE; at = self->pool.levels[at].worse) {
-            for (uint32_t slot = self->pool.levels[at].head; slot != ZX_NONE; slot = self->pool.orders[slot].next) {
+        for (uint32_t at = self->book.sides[side].best; at != ZX_NONE; at = book_worse_level(&self->book, at)) {
+            for (uint32_t slot = self->pool.levels[at].next; book_is_order(&self->pool, slot);
+             slot = self->pool.orders[slot].next) {
                 if (find(self, self->pool.orders[slot].order_id) != slot) return "an order is not found by its id";
             }
         }

@@ -102,7 +102,7 @@ static uint8_t waiting_side(uint8_t time_in_force) {
 /* The first of those that wait for the auction, or ZX_NONE. */
 static uint32_t first_waiting(const engine *self, const engine_market *market, uint8_t time_in_force) {
     const uint32_t level = market->for_auctions.sides[waiting_side(time_in_force)].best;
-    return level == ZX_NONE ? ZX_NONE : self->pool.levels[level].head;
+    return level == ZX_NONE ? ZX_NONE : self->pool.levels[level].next;
 }
 
 /* The same, or first of the orders for auctions that rest if they are for this one. */
@@ -310,7 +310,7 @@ static void consider(choice *best, const candidate *found) {
 
 /* The levels of both sides that trade, from the best inwards. */
 typedef struct reach {
-    const book_pool *pool;
+    const book *book;
     uint64_t looks_left; /* levels, and single orders, that may still be looked at */
     bool is_over;        /* it would take more */
 } reach;
@@ -318,18 +318,22 @@ typedef struct reach {
 /* All that is open in a level; 0 if that is a look too many, or there is no such level. */
 static uint64_t look(reach *self, uint32_t level) {
     if (level == ZX_NONE || self->is_over) return 0;
-    const book_level *const found = &self->pool->levels[level];
+    const book_level *const found = &self->book->pool->levels[level];
     const uint64_t looks = found->is_veiled ? found->order_count : 1;
     if (looks > self->looks_left) {
         self->is_over = true;
         return 0;
     }
     self->looks_left -= looks;
-    return book_open_lots(self->pool, level);
+    return book_open_lots(self->book->pool, level);
 }
 
 static int64_t price_of(const reach *self, uint32_t level, int64_t if_none) {
-    return level == ZX_NONE ? if_none : book_level_price(&self->pool->levels[level]);
+    return level == ZX_NONE ? if_none : book_level_price(&self->book->pool->levels[level]);
+}
+
+static uint32_t worse_than(const reach *self, uint32_t level) {
+    return level == ZX_NONE ? ZX_NONE : book_worse_level(self->book, level);
 }
 
 static bool is_crossing(const reach *self, uint32_t bid, uint32_t ask) {
@@ -352,17 +356,16 @@ static void consider_range(
  *
  * Walks both sides from the best inwards for as long as they trade with each other, so its cost is in what trades.
  */
-engine_auction markets_auction(const engine *self, const engine_market *market, uint64_t looks_max) {
-    const book_level *const levels = self->pool.levels;
-    reach at = {.pool = &self->pool, .looks_left = looks_max};
+engine_auction markets_auction(const engine_market *market, uint64_t looks_max) {
+    reach at = {.book = &market->book, .looks_left = looks_max};
     uint32_t bid = market->book.sides[BOOK_BUY].best;
     uint32_t ask = market->book.sides[BOOK_SELL].best;
     if (!is_crossing(&at, bid, ask)) return (engine_auction){0};
     uint64_t wanted_lots = look(&at, bid);   /* at the price of `bid` */
     uint64_t offered_lots = look(&at, ask); /* at the price of `ask` */
     while (!at.is_over) {
-        const uint32_t bid_after = wanted_lots <= offered_lots ? levels[bid].worse : bid;
-        const uint32_t ask_after = wanted_lots >= offered_lots ? levels[ask].worse : ask;
+        const uint32_t bid_after = wanted_lots <= offered_lots ? worse_than(&at, bid) : bid;
+        const uint32_t ask_after = wanted_lots >= offered_lots ? worse_than(&at, ask) : ask;
         if (!is_crossing(&at, bid_after, ask_after)) break;
         if (bid_after != bid) wanted_lots += look(&at, bid_after);
         if (ask_after != ask) offered_lots += look(&at, ask_after);
@@ -371,8 +374,8 @@ engine_auction markets_auction(const engine *self, const engine_market *market, 
     }
     if (at.is_over) return (engine_auction){0};
     const uint64_t qty_lots = wanted_lots < offered_lots ? wanted_lots : offered_lots;
-    const uint32_t next_bid = levels[bid].worse;
-    const uint32_t next_ask = levels[ask].worse;
+    const uint32_t next_bid = worse_than(&at, bid);
+    const uint32_t next_ask = worse_than(&at, ask);
     const int64_t lowest = price_of(&at, ask, 0);
     const int64_t highest = price_of(&at, bid, 0);
     int64_t low = price_of(&at, next_bid, 0) + 1;
@@ -389,8 +392,8 @@ engine_auction markets_auction(const engine *self, const engine_market *market, 
     } else { /* the next two are one tick apart: one of them would have to stay */
         const int64_t next_bid_ticks = price_of(&at, next_bid, 0);
         const int64_t next_ask_ticks = price_of(&at, next_ask, 0);
-        low = price_of(&at, levels[next_bid].worse, 0) + 1;
-        high = price_of(&at, levels[next_ask].worse, INT64_MAX) - 1;
+        low = price_of(&at, worse_than(&at, next_bid), 0) + 1;
+        high = price_of(&at, worse_than(&at, next_ask), INT64_MAX) - 1;
         consider_range(
             &best, low > lowest ? low : lowest, next_bid_ticks, wanted_lots + look(&at, next_bid), offered_lots
         );
@@ -445,7 +448,7 @@ static void make_move(engine *self, const move *next) {
 static bool execute(engine *self, engine_market *market) {
     const int64_t before_ticks = market->auction_ticks;
     if (!is_crossed(market)) market->auction_ticks = 0;
-    else if (before_ticks == 0) market->auction_ticks = markets_auction(self, market, UINT64_MAX).price_ticks;
+    else if (before_ticks == 0) market->auction_ticks = markets_auction(market, UINT64_MAX).price_ticks;
     else market->auction_ticks = nearest_price(market, before_ticks);
     if (market->auction_ticks != before_ticks) touch(self, TREE_MARKETS, index_of(self, market));
     if (market->auction_ticks == 0) return false;
@@ -505,7 +508,7 @@ static const char *check_auction_orders(const engine *self, const engine_market 
         const uint32_t best = market->for_auctions.sides[side].best;
         if (best == ZX_NONE) continue;
         const book_level *const level = &self->pool.levels[best];
-        if (level->worse != ZX_NONE || book_level_price(level) != 1) {
+        if (book_worse_level(&market->for_auctions, best) != ZX_NONE || book_level_price(level) != 1) {
             return "a market's orders that wait for an auction are not in one queue";
         }
     }

@@ -48,7 +48,7 @@ void markets_run(engine *self);
 
 /* What an auction would trade now; nothing if to find it takes more than so many looks, at a level or, where icebergs or
  * hidden orders are, at an order. */
-engine_auction markets_auction(const engine *self, const engine_market *market, uint64_t looks_max);
+engine_auction markets_auction(const engine_market *market, uint64_t looks_max);
 
 /* An order for an auction begins, at the end of its queue, or ceases to rest. */
 void markets_add_auction_order(engine *self, uint32_t slot);

@@ -221,9 +221,9 @@ static uint32_t next_due(const engine *self, const engine_market *market) {
         const int64_t price_ticks = source_price(market, on_reference);
         if (price_ticks == 0) continue;
         const uint32_t rising = stops->sides[BOOK_SELL].best;
-        if (rising != ZX_NONE && price_ticks >= book_level_price(&levels[rising])) return levels[rising].head;
+        if (rising != ZX_NONE && price_ticks >= book_level_price(&levels[rising])) return levels[rising].next;
         const uint32_t falling = stops->sides[BOOK_BUY].best;
-        if (falling != ZX_NONE && price_ticks <= book_level_price(&levels[falling])) return levels[falling].head;
+        if (falling != ZX_NONE && price_ticks <= book_level_price(&levels[falling])) return levels[falling].next;
     }
     return ZX_NONE;
 }
@@ -319,9 +319,7 @@ const char *triggers_check(const engine *self, uint32_t slot) {
     if (level->market != terms->market || level->side != direction_of(self, slot)) {
         return "a waiting order waits in another's place";
     }
-    /* The tree of stops is walked by engine_check(); here only that this level is reached from its own. */
-    const book *const stops = &market->stops[terms->on_reference];
-    uint32_t root = order->level;
-    while (self->pool.levels[root].parent != ZX_NONE) root = self->pool.levels[root].parent;
-    return stops->sides[level->side].root == root ? NULL : "a waiting order waits for another price";
+    /* The levels of stops are walked by engine_check(); here only that this one is among its own. */
+    const ranks *const levels = &market->stops[terms->on_reference].sides[level->side].far;
+    return ranks_find(&self->pool.far, levels, level->rank) == order->level ? NULL : "a waiting order waits for another price";
 }

@@ -36,11 +36,18 @@ static const field of_order[] = {
     F(book_order, level, INDEX),
 };
 static const field of_level[] = {
-    F(book_level, rank, AMOUNT),      F(book_level, total_lots, AMOUNT),  F(book_level, order_count, COUNT),
-    F(book_level, head, INDEX),       F(book_level, tail, INDEX),         F(book_level, better, INDEX),
-    F(book_level, worse, INDEX),      F(book_level, left, INDEX),         F(book_level, right, INDEX),
-    F(book_level, parent, INDEX),     F(book_level, market, COUNT),       F(book_level, side, SMALL),
-    F(book_level, height, SMALL),     F(book_level, hidden_head, INDEX),  F(book_level, hidden_count, COUNT),
+    F(book_level, rank, AMOUNT),       F(book_level, total_lots, AMOUNT), F(book_level, order_count, COUNT),
+    F(book_level, next, INDEX),        F(book_level, prev, INDEX),        F(book_level, market, COUNT),
+    F(book_level, side, COUNT),        F(book_level, hidden_count, COUNT),
+};
+static const field of_side[] = {F(book_side, best_rank, AMOUNT), F(book_side, best, INDEX)};
+static const field of_tree[] = {F(ranks, root, INDEX), F(ranks, first, INDEX), F(ranks, height, COUNT)};
+static const field of_node[] = {
+    {"ranks_node.keys[0]", AMOUNT, offsetof(ranks_node, keys[0])},
+    {"ranks_node.keys[14]", AMOUNT, offsetof(ranks_node, keys[14])},
+    {"ranks_node.values[0]", INDEX, offsetof(ranks_node, values[0])},
+    F(ranks_node, count, COUNT),
+    F(ranks_node, next, INDEX),
 };
 static const field of_book_terms[] = {
     F(book_terms, display_lots, AMOUNT), F(book_terms, shown_lots, AMOUNT), F(book_terms, expire_time_ns, AMOUNT),
@@ -65,9 +72,8 @@ static const field of_market[] = {
     F(engine_market, dynamic_band_ppm, WORD),  F(engine_market, static_band_ppm, WORD),
     F(engine_market, called_off, COUNT),       F(engine_market, for_auctions.sides[0].best, INDEX),
     F(engine_market, for_auctions.sides[1].best, INDEX),
-    F(engine_market, auction_head, INDEX),     F(engine_market, book.sides[0].root, INDEX),
-    F(engine_market, book.sides[0].best, INDEX), F(engine_market, book.sides[1].best, INDEX),
-    F(engine_market, book.windows[0].base, AMOUNT), F(engine_market, book.windows[1].count, COUNT),
+    F(engine_market, auction_head, INDEX),     F(engine_market, book.windows[0].summary, AMOUNT),
+    F(engine_market, book.windows[0].base, AMOUNT),
     F(engine_market, book.windows[1].summary, AMOUNT),
     F(engine_market, market_id, WORD),         F(engine_market, symbol, AMOUNT),
     F(engine_market, maker_fee_ppm, WORD),     F(engine_market, taker_fee_ppm, WORD),
@@ -238,6 +244,17 @@ static void poke_pool(check_function *check, const void *subject, book_pool *poo
     }
 }
 
+/* Where the levels of a side are found. */
+static void poke_side(check_function *check, const void *subject, book *book, uint8_t side, uint64_t *random) {
+    const book_pool *const pool = book->pool;
+    book_side *const its = &book->sides[side];
+    POKE_ALL(check, subject, of_side, its, 2 * pool->taken.capacity)
+    POKE_ALL(check, subject, of_tree, &its->far, pool->far.capacity)
+    if (its->far.root == ZX_NONE) return;
+    POKE_ALL(check, subject, of_node, &pool->far.nodes[its->far.root], pool->taken.capacity)
+    POKE_ALL(check, subject, of_node, &pool->far.nodes[its->far.first], pool->taken.capacity)
+}
+
 /* Defects of more than one field, that agree with each other. */
 static void break_lists(engine *self) {
     book_order *const orders = self->pool.orders;
@@ -284,11 +301,21 @@ static void break_lists(engine *self) {
         book *const book = &market->book;
         book_level *const levels = self->pool.levels;
         for (uint8_t side = 0; side < 2; side++) {
+            book_side *const its = &market->for_auctions.sides[side];
+            if (its->best == ZX_NONE) continue;
+            /* Those that wait for an auction wait at another price. */
+            const int64_t rank = its->best_rank;
+            int64_t *const key = &self->pool.far.nodes[its->far.first].keys[0];
+            its->best_rank = levels[its->best].rank = *key = 2 * rank;
+            ask(check_engine, self, "a market's queue for an auction");
+            its->best_rank = levels[its->best].rank = *key = rank;
+        }
+        for (uint8_t side = 0; side < 2; side++) {
             const uint32_t best = book->sides[side].best;
-            for (uint32_t at = best; at != ZX_NONE; at = levels[at].worse) {
+            for (uint32_t at = best; at != ZX_NONE; at = book_worse_level(book, at)) {
                 const uint32_t hidden = levels[at].hidden_head;
-                const uint32_t head = levels[at].head;
-                if (hidden == ZX_NONE || hidden == head) continue;
+                const uint32_t head = levels[at].next;
+                if (levels[at].hidden_count == 0 || hidden == head) continue;
                 /* The first order hides instead of the first hidden one. */
                 book_set_flags(&orders[head], BOOK_HIDDEN);
                 book_clear_flags(&orders[hidden], BOOK_HIDDEN);
@@ -298,23 +325,14 @@ static void break_lists(engine *self) {
                 book_set_flags(&orders[hidden], BOOK_HIDDEN);
                 levels[at].hidden_head = hidden;
             }
-            if (best == ZX_NONE || levels[best].worse == ZX_NONE) continue;
-            /* The two best levels change places in their list, and stay where they are in the tree. */
-            const uint32_t second = levels[best].worse;
-            const uint32_t third = levels[second].worse;
-            const book_level right_best = levels[best];
-            const book_level right_second = levels[second];
+            const uint32_t second = best == ZX_NONE ? ZX_NONE : book_worse_level(book, best);
+            if (second == ZX_NONE) continue;
+            /* The second best level is taken for the best. */
             book->sides[side].best = second;
-            levels[second].better = ZX_NONE;
-            levels[second].worse = best;
-            levels[best].better = second;
-            levels[best].worse = third;
-            if (third != ZX_NONE) levels[third].better = best;
-            ask(check_engine, self, "a side's list of levels");
+            book->sides[side].best_rank = levels[second].rank;
+            ask(check_engine, self, "a side's best level");
             book->sides[side].best = best;
-            levels[best] = right_best;
-            levels[second] = right_second;
-            if (third != ZX_NONE) levels[third].better = second;
+            book->sides[side].best_rank = levels[best].rank;
         }
     }
 }
@@ -324,7 +342,7 @@ static void lose_an_order(engine *self) {
     for (uint32_t index = 0; index < self->market_count; index++) {
         book *const book = &self->markets[index].book;
         if (book->sides[0].best == ZX_NONE) continue;
-        book_unlink(book, self->pool.levels[book->sides[0].best].head);
+        book_unlink(book, self->pool.levels[book->sides[0].best].next);
         ask(check_engine, self, "queue");
         return;
     }
@@ -347,6 +365,10 @@ static void poke_engine(engine *self, uint64_t *random) {
         const uint32_t entry = random_below(random, window->size);
         POKE_ALL(check_engine, self, of_window, &window->words[entry / 64], 1)
         POKE_ALL(check_engine, self, of_window_level, &window->levels[entry], 1)
+        for (uint8_t side = 0; side < 2; side++) {
+            poke_side(check_engine, self, &self->markets[index].book, side, random);
+            poke_side(check_engine, self, &self->markets[index].stops[random_below(random, 2)], side, random);
+        }
     }
     const uint32_t account = random_below(random, self->ledger.highest_account + 1);
     POKE_ALL(check_engine, self, of_account, &self->ledger.accounts[account], self->ledger.balance_count)
@@ -383,6 +405,7 @@ static void poke_lob(uint64_t *random) {
         command.order_type = LOB_LIMIT;
         CHECK(lob_apply(book, &command, 1) == 1);
         poke_pool(check_lob, book, &book->pool, random);
+        poke_side(check_lob, book, &book->book, (uint8_t)random_below(random, 2), random);
         const uint32_t counts[] = {book->pool.taken.count, book->by_id.count};
         book->pool.taken.count++;
         ask(check_lob, book, "lob.pool.taken.count");

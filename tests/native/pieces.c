@@ -309,7 +309,7 @@ static uint32_t enter(
 
 static void test_book_trades_by_price_then_time(void) {
     arena memory = {0};
-    const book_pool_plan plan = book_pool_reserve(&memory, 16);
+    const book_pool_plan plan = book_pool_reserve(&memory, 16, 1);
     CHECK(arena_map(&memory) == ZX_OK);
     book_pool pool;
     book market;
@@ -343,27 +343,24 @@ static void test_book_trades_by_price_then_time(void) {
     arena_unmap(&memory);
 }
 
-/* What would be filled is what is filled, on a copy of the book's pool. */
-static void check_reach(const book *market, uint64_t id) {
-    enum { ORDERS = 300 };
-    static book_order orders[ORDERS];
-    static book_level levels[ORDERS];
-    static book_terms terms[ORDERS];
-    static uint64_t words[64];
+/* Where something in `from` is in its copy. */
+static void *in_copy(const void *at, const arena *from, const arena *copy) {
+    return copy->base + ((const uint8_t *)at - from->base);
+}
+
+/* What would be filled is what is filled, on a copy of the book's memory. */
+static void check_reach(const book *market, const arena *memory, const arena *space, uint64_t id) {
     if (id % 16 != 0) return;
+    memcpy(space->base, memory->base, memory->size);
     book_pool pool = *market->pool;
-    memcpy(orders, pool.orders, sizeof orders);
-    memcpy(levels, pool.levels, sizeof levels);
-    memcpy(terms, pool.terms, sizeof terms);
-    memset(words, 0, sizeof words);
-    CHECK(slots_words(ORDERS) <= 64);
-    pool.orders = orders;
-    pool.levels = levels;
-    pool.terms = terms;
-    slots_init(&pool.taken, ORDERS, words);
-    for (uint32_t slot = slots_next_taken(&market->pool->taken, 0); slot != ZX_NONE;
-         slot = slots_next_taken(&market->pool->taken, slot + 1)) {
-        slots_take(&pool.taken, slot);
+    pool.orders = in_copy(pool.orders, memory, space);
+    pool.levels = in_copy(pool.levels, memory, space);
+    pool.terms = in_copy(pool.terms, memory, space);
+    pool.spare = in_copy(pool.spare, memory, space);
+    pool.far.nodes = in_copy(pool.far.nodes, memory, space);
+    for (uint32_t level = 0; level < pool.taken.levels; level++) {
+        pool.taken.any[level] = in_copy(pool.taken.any[level], memory, space);
+        pool.taken.full[level] = in_copy(pool.taken.full[level], memory, space);
     }
     book copy = *market;
     copy.pool = &pool;
@@ -388,8 +385,9 @@ static void check_reach(const book *market, uint64_t id) {
 static void test_book_keeps_its_invariants(uint64_t seed, uint32_t prices) {
     enum { ORDERS = 300 };
     arena memory = {0};
-    const book_pool_plan plan = book_pool_reserve(&memory, ORDERS);
-    CHECK(arena_map(&memory) == ZX_OK);
+    const book_pool_plan plan = book_pool_reserve(&memory, ORDERS, 2);
+    arena space = memory; /* for a copy */
+    CHECK(arena_map(&memory) == ZX_OK && arena_map(&space) == ZX_OK);
     book_pool pool;
     book markets[2];
     book_pool_init(&pool, &plan, &memory);
@@ -421,14 +419,15 @@ static void test_book_keeps_its_invariants(uint64_t seed, uint32_t prices) {
             CHECK(broken == NULL);
         }
         CHECK(orders == pool.taken.count);
-        check_reach(&markets[id % 2], id);
+        check_reach(&markets[id % 2], &memory, &space, id);
     }
+    arena_unmap(&space);
     arena_unmap(&memory);
 }
 
 static void test_icebergs_and_hidden_orders(void) {
     arena memory = {0};
-    const book_pool_plan plan = book_pool_reserve(&memory, 8);
+    const book_pool_plan plan = book_pool_reserve(&memory, 8, 1);
     CHECK(arena_map(&memory) == ZX_OK);
     book_pool pool;
     book market;
@@ -440,7 +439,7 @@ static void test_icebergs_and_hidden_orders(void) {
     const uint32_t plain = enter(&market, 2, 3, BOOK_SELL, 100, 1, &seen);
     const book_level *const level = &pool.levels[pool.orders[plain].level];
     CHECK(level->total_lots == 4 && level->order_count == 3 && level->hidden_count == 1);
-    CHECK(level->head == iceberg && level->hidden_head == hidden && level->tail == hidden);
+    CHECK(level->next == iceberg && level->hidden_head == hidden && level->prev == hidden);
 
     CHECK(enter(&market, 7, 4, BOOK_BUY, 100, 9, &seen) == ZX_NONE);
     CHECK(seen.count == 5);
@@ -466,7 +465,7 @@ static void test_icebergs_and_hidden_orders(void) {
 
 static void test_book_refuses_a_level_that_would_overflow(void) {
     arena memory = {0};
-    const book_pool_plan plan = book_pool_reserve(&memory, 4);
+    const book_pool_plan plan = book_pool_reserve(&memory, 4, 1);
     CHECK(arena_map(&memory) == ZX_OK);
     book_pool pool;
     book market;
@@ -491,7 +490,7 @@ static void test_book_refuses_a_level_that_would_overflow(void) {
 static void test_windows_change_nothing(uint64_t seed, uint32_t width, uint32_t jump) {
     enum { ORDERS = 600 };
     arena memory = {0};
-    const book_pool_plan plan = book_pool_reserve(&memory, 2 * ORDERS);
+    const book_pool_plan plan = book_pool_reserve(&memory, 2 * ORDERS, 2);
     const size_t windows = book_windows_reserve(&memory, 1);
     CHECK(arena_map(&memory) == ZX_OK);
     book_pool pool;
@@ -542,8 +541,8 @@ static void test_windows_change_nothing(uint64_t seed, uint32_t width, uint32_t 
             uint32_t other = without.sides[side].best;
             while (at != ZX_NONE && other != ZX_NONE && pool.levels[at].rank == pool.levels[other].rank &&
                    pool.levels[at].order_count == pool.levels[other].order_count) {
-                at = pool.levels[at].worse;
-                other = pool.levels[other].worse;
+                at = book_worse_level(&with, at);
+                other = book_worse_level(&without, other);
             }
             CHECK(at == ZX_NONE && other == ZX_NONE);
         }
@@ -592,7 +591,7 @@ static void change_something(book *market, uint64_t id, int64_t centre, uint32_t
 static void test_what_a_book_changed_is_undone(uint64_t seed, uint32_t width, uint32_t window_size) {
     arena memory = {0};
     const size_t book_at = arena_reserve(&memory, 1, sizeof(book));
-    const book_pool_plan plan = book_pool_reserve(&memory, UNDONE_ORDERS);
+    const book_pool_plan plan = book_pool_reserve(&memory, UNDONE_ORDERS, 1);
     const size_t windows_at = book_windows_reserve(&memory, 1);
     const size_t length = memory.size;
     const undo_plan changes_plan = undo_reserve(&memory);
@@ -611,7 +610,7 @@ static void test_what_a_book_changed_is_undone(uint64_t seed, uint32_t width, ui
         if (random_below(&seed, 30) == 0) centre += (int64_t)random_below(&seed, 2 * width + 1) - width;
         memcpy(before, memory.base, length);
         const book_pool pool_before = pool;
-        pool.undo = pool.taken.undo = &changes;
+        book_pool_tell(&pool, &changes);
         for (uint32_t change = random_below(&seed, 12); change > 0; change--) {
             change_something(market, id, centre, width, &seed);
         }

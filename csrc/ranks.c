@@ -1,0 +1,286 @@
+#include "ranks.h"
+
+#define MERGED_MAX (RANKS_FANOUT - 3) /* two nodes with no more become one, which has room for what comes next */
+
+void ranks_pool_init(ranks_pool *self, uint32_t capacity, ranks_node *nodes) {
+    *self = (ranks_pool){.nodes = nodes, .free = ZX_NONE, .capacity = capacity};
+}
+
+static ranks_node *node_at(const ranks_pool *pool, uint32_t index) {
+    return &pool->nodes[index];
+}
+
+static void before_node(const ranks_pool *pool, uint32_t index) {
+    undo_before(pool->undo, &pool->nodes[index], sizeof(ranks_node));
+}
+
+static uint32_t take_node(ranks_pool *pool) {
+    uint32_t index = pool->free;
+    if (index != ZX_NONE) {
+        pool->free = pool->nodes[index].next;
+    } else {
+        ZX_ASSERT(pool->fresh < pool->capacity);
+        index = pool->fresh++;
+    }
+    before_node(pool, index);
+    ranks_node *const node = node_at(pool, index);
+    for (uint32_t at = 0; at < RANKS_FANOUT; at++) node->keys[at] = INT64_MAX;
+    node->count = 0;
+    node->next = ZX_NONE;
+    return index;
+}
+
+/* The node is kept for the undo already. */
+static void give_node(ranks_pool *pool, uint32_t index) {
+    pool->nodes[index].next = pool->free;
+    pool->free = index;
+}
+
+/* How many keys are not above the rank. */
+static inline uint32_t count_up_to(const ranks_node *node, int64_t rank) {
+    const int64_t *const keys = node->keys;
+    uint32_t at = (uint32_t)(keys[7] <= rank) * 8;
+    at += (uint32_t)(keys[at + 3] <= rank) * 4;
+    at += (uint32_t)(keys[at + 1] <= rank) * 2;
+    at += (uint32_t)(keys[at] <= rank);
+    return at;
+}
+
+/* The child below which a rank is. */
+static inline uint32_t child_of(const ranks_node *node, int64_t rank) {
+    const uint32_t count = count_up_to(node, rank);
+    return count - (count != 0);
+}
+
+static uint32_t leaf_of(const ranks_pool *pool, const ranks *self, int64_t rank) {
+    uint32_t index = self->root;
+    for (uint32_t height = self->height; height > 0; height--) {
+        const ranks_node *const node = node_at(pool, index);
+        index = node->values[child_of(node, rank)];
+    }
+    return index;
+}
+
+uint32_t ranks_find(const ranks_pool *pool, const ranks *self, int64_t rank) {
+    if (self->root == ZX_NONE) return ZX_NONE;
+    const ranks_node *const leaf = node_at(pool, leaf_of(pool, self, rank));
+    const uint32_t at = child_of(leaf, rank);
+    return leaf->keys[at] == rank ? leaf->values[at] : ZX_NONE;
+}
+
+uint32_t ranks_above(const ranks_pool *pool, const ranks *self, int64_t rank) {
+    if (self->root == ZX_NONE) return ZX_NONE;
+    const ranks_node *const leaf = node_at(pool, leaf_of(pool, self, rank));
+    const uint32_t at = count_up_to(leaf, rank);
+    if (at < leaf->count) return leaf->values[at];
+    return leaf->next == ZX_NONE ? ZX_NONE : pool->nodes[leaf->next].values[0];
+}
+
+void ranks_seek(const ranks_pool *pool, const ranks *self, int64_t rank, ranks_place *place) {
+    place->value = ZX_NONE;
+    place->position = 0;
+    if (self->root == ZX_NONE) return;
+    uint32_t index = self->root;
+    for (uint32_t depth = 0; depth < self->height; depth++) {
+        const ranks_node *const node = node_at(pool, index);
+        const uint32_t child = child_of(node, rank);
+        place->nodes[depth] = index;
+        place->children[depth] = child;
+        index = node->values[child];
+    }
+    place->nodes[self->height] = index;
+    const ranks_node *const leaf = node_at(pool, index);
+    place->position = count_up_to(leaf, rank);
+    if (place->position > 0 && leaf->keys[place->position - 1] == rank) {
+        place->value = leaf->values[--place->position];
+    }
+}
+
+/* ------------------------------------------------------------ one node */
+
+static void put_entry(ranks_node *node, uint32_t at, int64_t key, uint32_t value) {
+    memmove(&node->keys[at + 1], &node->keys[at], (node->count - at) * sizeof node->keys[0]);
+    memmove(&node->values[at + 1], &node->values[at], (node->count - at) * sizeof node->values[0]);
+    node->keys[at] = key;
+    node->values[at] = value;
+    node->count++;
+}
+
+static void drop_entry(ranks_node *node, uint32_t at) {
+    node->count--;
+    memmove(&node->keys[at], &node->keys[at + 1], (node->count - at) * sizeof node->keys[0]);
+    memmove(&node->values[at], &node->values[at + 1], (node->count - at) * sizeof node->values[0]);
+    node->keys[node->count] = INT64_MAX;
+}
+
+/* Moves the last `moved` entries of `left` to the begin of `right`. */
+static void move_right(ranks_node *left, ranks_node *right, uint32_t moved) {
+    memmove(&right->keys[moved], right->keys, right->count * sizeof right->keys[0]);
+    memmove(&right->values[moved], right->values, right->count * sizeof right->values[0]);
+    left->count -= moved;
+    right->count += moved;
+    memcpy(right->keys, &left->keys[left->count], moved * sizeof left->keys[0]);
+    memcpy(right->values, &left->values[left->count], moved * sizeof left->values[0]);
+    for (uint32_t at = 0; at < moved; at++) left->keys[left->count + at] = INT64_MAX;
+}
+
+/* Moves the first `moved` entries of `right` to the end of `left`. */
+static void move_left(ranks_node *left, ranks_node *right, uint32_t moved) {
+    memcpy(&left->keys[left->count], right->keys, moved * sizeof left->keys[0]);
+    memcpy(&left->values[left->count], right->values, moved * sizeof left->values[0]);
+    left->count += moved;
+    right->count -= moved;
+    memmove(right->keys, &right->keys[moved], right->count * sizeof right->keys[0]);
+    memmove(right->values, &right->values[moved], right->count * sizeof right->values[0]);
+    for (uint32_t at = 0; at < moved; at++) right->keys[right->count + at] = INT64_MAX;
+}
+
+/* ------------------------------------------------------------ insert */
+
+/* Puts an entry into a full node, of which the upper half goes to a new one; returns that. */
+static uint32_t split(ranks_pool *pool, uint32_t index, uint32_t at, int64_t key, uint32_t value) {
+    const uint32_t made = take_node(pool);
+    ranks_node *const left = node_at(pool, index);
+    ranks_node *const right = node_at(pool, made);
+    right->next = left->next;
+    left->next = made; /* looked at in leaves alone */
+    move_right(left, right, RANKS_FANOUT / 2);
+    if (at > left->count) put_entry(right, at - left->count, key, value);
+    else put_entry(left, at, key, value);
+    return made;
+}
+
+static void grow(ranks_pool *pool, ranks *self, uint32_t left, uint32_t right) {
+    const uint32_t root = take_node(pool);
+    put_entry(node_at(pool, root), 0, pool->nodes[left].keys[0], left);
+    put_entry(node_at(pool, root), 1, pool->nodes[right].keys[0], right);
+    self->root = root;
+    self->height++;
+    ZX_ASSERT(self->height < RANKS_HEIGHT_MAX);
+}
+
+void ranks_insert(ranks_pool *pool, ranks *self, const ranks_place *place, int64_t rank, uint32_t value) {
+    if (self->root == ZX_NONE) {
+        self->root = self->first = take_node(pool);
+        put_entry(node_at(pool, self->root), 0, rank, value);
+        return;
+    }
+    uint32_t position = place->position;
+    for (uint32_t depth = self->height;; depth--) {
+        const uint32_t index = place->nodes[depth];
+        ranks_node *const node = node_at(pool, index);
+        before_node(pool, index);
+        if (node->count < RANKS_FANOUT) {
+            put_entry(node, position, rank, value);
+            return;
+        }
+        value = split(pool, index, position, rank, value);
+        rank = pool->nodes[value].keys[0];
+        if (depth == 0) {
+            grow(pool, self, index, value);
+            return;
+        }
+        position = place->children[depth - 1] + 1;
+    }
+}
+
+/* ------------------------------------------------------------ remove */
+
+/* A child of `parent` has too few entries: it gets some of its neighbour's, or they become one. */
+static void refill(ranks_pool *pool, uint32_t parent_index, uint32_t child, bool is_inner) {
+    ranks_node *const parent = node_at(pool, parent_index);
+    const uint32_t right_child = child + 1 < parent->count ? child + 1 : child;
+    const uint32_t left_index = parent->values[right_child - 1];
+    const uint32_t right_index = parent->values[right_child];
+    ranks_node *const left = node_at(pool, left_index);
+    ranks_node *const right = node_at(pool, right_index);
+    before_node(pool, parent_index);
+    before_node(pool, left_index);
+    before_node(pool, right_index);
+    if (is_inner) right->keys[0] = parent->keys[right_child];
+    const uint32_t total = left->count + right->count;
+    if (total <= MERGED_MAX) {
+        move_left(left, right, right->count);
+        left->next = right->next;
+        give_node(pool, right_index);
+        drop_entry(parent, right_child);
+        return;
+    }
+    if (left->count < total / 2) move_left(left, right, total / 2 - left->count);
+    else move_right(left, right, left->count - total / 2);
+    parent->keys[right_child] = right->keys[0];
+}
+
+void ranks_remove(ranks_pool *pool, ranks *self, const ranks_place *place) {
+    uint32_t depth = self->height;
+    uint32_t index = place->nodes[depth];
+    before_node(pool, index);
+    drop_entry(node_at(pool, index), place->position);
+    while (depth > 0 && pool->nodes[index].count < RANKS_FILL_MIN) {
+        refill(pool, place->nodes[depth - 1], place->children[depth - 1], depth < self->height);
+        depth--;
+        index = place->nodes[depth];
+    }
+    if (depth > 0) return;
+    const ranks_node *const root = node_at(pool, index);
+    if (self->height == 0 && root->count == 0) {
+        give_node(pool, index);
+        ranks_init(self);
+    } else if (self->height > 0 && root->count == 1) {
+        self->root = root->values[0];
+        self->height--;
+        before_node(pool, index);
+        give_node(pool, index);
+    }
+}
+
+/* ------------------------------------------------------------ check */
+
+typedef struct walk {
+    const ranks_pool *pool;
+    uint32_t leaf;    /* that should come next */
+    uint32_t values_end;
+    uint32_t entries; /* found */
+} walk;
+
+/* Checks what is below a node; keys are to be at least `low` and less than `high`. */
+static const char *check_node(walk *at, uint32_t index, uint32_t height, bool is_root, int64_t low, int64_t high) {
+    if (index >= at->pool->fresh) return "a tree leads to a node that was never used";
+    const ranks_node *const node = &at->pool->nodes[index];
+    const uint32_t count_min = !is_root ? RANKS_FILL_MIN : height > 0 ? 2 : 1;
+    if (node->count < count_min || node->count > RANKS_FANOUT) return "a tree's node has too few or too many entries";
+    for (uint32_t entry = node->count; entry < RANKS_FANOUT; entry++) {
+        if (node->keys[entry] != INT64_MAX) return "a key that is not used would be found";
+    }
+    for (uint32_t entry = height > 0; entry < node->count; entry++) {
+        if (node->keys[entry] < low || node->keys[entry] >= high) return "a tree's key is outside of its node";
+        if (entry > (height > 0) && node->keys[entry - 1] >= node->keys[entry]) return "a tree's keys are not sorted";
+    }
+    if (height == 0) {
+        if (index != at->leaf) return "a tree's leaves are not linked in order";
+        for (uint32_t entry = 0; entry < node->count; entry++) {
+            if (node->values[entry] >= at->values_end) return "a tree leads to nothing";
+        }
+        at->leaf = node->next;
+        at->entries += node->count;
+        return NULL;
+    }
+    for (uint32_t entry = 0; entry < node->count; entry++) {
+        const int64_t child_low = entry == 0 ? low : node->keys[entry];
+        const int64_t child_high = entry + 1 == node->count ? high : node->keys[entry + 1];
+        const char *const broken = check_node(at, node->values[entry], height - 1, false, child_low, child_high);
+        if (broken != NULL) return broken;
+    }
+    return NULL;
+}
+
+const char *ranks_check(const ranks_pool *pool, const ranks *self, uint32_t values_end, uint32_t *entries) {
+    if (self->root == ZX_NONE) return self->height == 0 ? NULL : "a tree of nothing is high";
+    if (self->height >= RANKS_HEIGHT_MAX) return "a tree is too high";
+    walk at = {.pool = pool, .leaf = self->first, .values_end = values_end};
+    const char *const broken = check_node(&at, self->root, self->height, true, INT64_MIN, INT64_MAX);
+    if (broken != NULL) return broken;
+    if (at.leaf != ZX_NONE) return "a tree has a leaf too many";
+    *entries += at.entries;
+    return NULL;
+}
