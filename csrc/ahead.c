@@ -20,13 +20,13 @@ static const engine_market *guess_market(const engine *self, const uint8_t *comm
 
 static uint32_t guess_order(const engine *self, const uint8_t *command) {
     const uint64_t order_id = order_id_of(command);
-    return order_id == 0 ? ZX_NONE : idmap_guess(&self->order_map, trading_hash_order(self, order_id));
+    return order_id == 0 ? ZX_NONE : ids_guess(&self->by_id, order_id);
 }
 
 static void fetch_entries(const engine *self, const uint8_t *command, uint64_t seq) {
     idmap_fetch(&self->market_map, engine_hash_market(self, market_id_of(command)));
     const uint64_t order_id = order_id_of(command);
-    idmap_fetch(&self->order_map, trading_hash_order(self, order_id != 0 ? order_id : seq));
+    zx_fetch(ids_place(&self->by_id, order_id != 0 ? order_id : seq));
     const uint64_t client_order_id = zx_load_u64(command + offsetof(struct zx_command, client_order_id));
     if (client_order_id != 0) {
         const uint64_t hash = trading_hash_client_order(self, (uint32_t)self->command.account, client_order_id);

@@ -18,7 +18,7 @@
 
 /* Whether it pays. */
 static inline bool ahead_pays(const engine *self) {
-    return self->market_count > 256 || self->order_map.count > 16384;
+    return self->market_count > 256 || self->by_id.count > 16384;
 }
 
 /* Before command `index` of `count`, of ZX_COMMAND_BLOCK_LENGTH bytes each, is applied. */

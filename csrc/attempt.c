@@ -5,7 +5,7 @@ static void tell(engine *self, undo *changes) {
     self->ledger.undo = changes;
     self->ledger.balance_map.undo = changes;
     book_pool_tell(&self->pool, changes);
-    self->order_map.undo = changes;
+    ids_tell(&self->by_id, changes);
     self->client_order_map.undo = changes;
     self->lanes.undo = changes;
     self->lanes.map.undo = changes;

@@ -62,11 +62,9 @@ void book_use_windows(book *self, const arena *memory, size_t windows, uint32_t 
     const size_t bytes = size * sizeof(uint32_t) + size / 8;
     for (uint32_t side = 0; side < 2; side++) {
         uint8_t *const at = (uint8_t *)arena_at(memory, windows) + (2u * (size_t)number + side) * bytes;
-        self->windows[side] = (book_window){
-            .size = size,
-            .words = (uint64_t *)(void *)at,
-            .levels = (uint32_t *)(void *)(at + size / 8),
-        };
+        self->sides[side].size = size;
+        self->sides[side].words = (uint64_t *)(void *)at;
+        self->sides[side].entries = (uint32_t *)(void *)(at + size / 8);
     }
 }
 
@@ -114,37 +112,48 @@ static void veil(book_level *level, const book_order *order, uint32_t slot) {
     if (order->flags & BOOK_HIDDEN && level->hidden_count++ == 0) level->hidden_head = slot;
 }
 
-/* Puts an order at the back of its queue. */
+/* An order has gone from a level in which there have been such. */
+static void unveil(book_level *level, const book_order *order, uint32_t slot) {
+    level->is_veiled = level->order_count > 0;
+    if (!(order->flags & BOOK_HIDDEN)) return;
+    level->hidden_count--;
+    if (level->hidden_head == slot) level->hidden_head = order->next;
+}
+
+/* Puts an order with so many visible_lots() at the back of its queue; `flags` are the order's that concern its place. */
 static inline __attribute__((always_inline)) bool put_into_queue(
-    book *self, uint32_t slot, uint8_t side, int64_t price_ticks, uint64_t priority_no
+    book *self, uint32_t slot, uint32_t side, int64_t price_ticks, uint64_t lots, uint32_t flags
 ) {
     book_pool *const pool = self->pool;
     book_order *const order = &pool->orders[slot];
-    ZX_ASSERT(order->level == ZX_NONE && order->leaves_lots - 1 < order->qty_lots && price_ticks > 0);
     const uint32_t index = levels_enter(self, side, book_rank_of(side, price_ticks));
     book_level *const level = &pool->levels[index];
-    const bool is_plain = (order->flags & (BOOK_ICEBERG | BOOK_HIDDEN)) == 0;
     uint64_t total_lots;
-    /* A new level cannot get here. */
-    if (__builtin_add_overflow(level->total_lots, visible_lots(pool, slot), &total_lots)) return false;
+    if (__builtin_add_overflow(level->total_lots, lots, &total_lots)) return false; /* a new level cannot get here */
     uint32_t next = levels_link(pool, index);
-    if (__builtin_expect(level->hidden_count > 0, 0) && !(order->flags & BOOK_HIDDEN)) next = level->hidden_head;
+    if (__builtin_expect(level->hidden_count > 0, 0) && !(flags & BOOK_HIDDEN)) next = level->hidden_head;
     const uint32_t prev = *prev_of(pool, next);
     before_linking(pool, slot, index, prev, next);
     level->total_lots = total_lots;
     level->order_count++;
-    order->priority_no = priority_no;
     order->level = index;
     order->next = next;
     order->prev = prev;
     *next_of(pool, prev) = slot;
     *prev_of(pool, next) = slot;
-    if (__builtin_expect(!is_plain, 0)) veil(level, order, slot);
+    if (__builtin_expect(flags != 0, 0)) veil(level, order, slot);
     return true;
 }
 
-bool book_restore(book *self, uint32_t slot, uint8_t side, int64_t price_ticks) {
-    return put_into_queue(self, slot, side, price_ticks, self->pool->orders[slot].priority_no);
+static inline __attribute__((always_inline)) bool restore(book *self, uint32_t slot, uint32_t side, int64_t price_ticks) {
+    const book_order *const order = &self->pool->orders[slot];
+    const uint32_t flags = order->flags & (BOOK_ICEBERG | BOOK_HIDDEN);
+    ZX_ASSERT(order->level == ZX_NONE && order->leaves_lots - 1 < order->qty_lots && price_ticks > 0);
+    return put_into_queue(self, slot, side, price_ticks, visible_lots(self->pool, slot), flags);
+}
+
+bool book_restore(book *self, uint32_t slot, uint32_t side, int64_t price_ticks) {
+    return restore(self, slot, side, price_ticks);
 }
 
 static void show_slice(book_pool *pool, uint32_t slot) {
@@ -154,36 +163,67 @@ static void show_slice(book_pool *pool, uint32_t slot) {
     terms->shown_lots = terms->display_lots < leaves_lots ? terms->display_lots : leaves_lots;
 }
 
-bool book_rest(book *self, uint32_t slot, uint8_t side, int64_t price_ticks) {
+static inline __attribute__((always_inline)) bool rest(book *self, uint32_t slot, uint32_t side, int64_t price_ticks) {
     book_pool *const pool = self->pool;
     if (__builtin_expect(pool->orders[slot].flags & BOOK_ICEBERG, 0)) show_slice(pool, slot);
-    const bool rests = put_into_queue(self, slot, side, price_ticks, pool->next_priority_no);
-    pool->next_priority_no += rests;
-    return rests;
+    if (!restore(self, slot, side, price_ticks)) return false;
+    pool->orders[slot].priority_no = pool->next_priority_no++;
+    return true;
+}
+
+bool book_rest(book *self, uint32_t slot, uint32_t side, int64_t price_ticks) {
+    return rest(self, slot, side, price_ticks);
+}
+
+uint32_t book_add(
+    book *self, uint32_t side, int64_t price_ticks, uint64_t order_id, uint64_t qty_lots, uint64_t leaves_lots, uint32_t owner
+) {
+    book_pool *const pool = self->pool;
+    ZX_ASSERT(leaves_lots - 1 < qty_lots && price_ticks > 0);
+    const uint32_t slot = slots_take_lowest(&pool->taken);
+    book_before_order(pool, slot);
+    book_order *const order = &pool->orders[slot];
+    order->order_id = order_id;
+    order->client_order_id = 0;
+    order->priority_no = pool->next_priority_no;
+    order->qty_lots = qty_lots;
+    order->leaves_lots = leaves_lots;
+    order->flags = 0;
+    book_set_owner(order, owner);
+    if (__builtin_expect(!put_into_queue(self, slot, side, price_ticks, leaves_lots, 0), 0)) {
+        order->level = ZX_NONE;
+        slots_free(&pool->taken, slot);
+        return ZX_NONE;
+    }
+    pool->next_priority_no++;
+    return slot;
+}
+
+/* Takes an order out of its queue. */
+static inline __attribute__((always_inline)) void take_out(book *self, uint32_t slot) {
+    book_pool *const pool = self->pool;
+    book_order *const order = &pool->orders[slot];
+    const uint32_t index = order->level;
+    ZX_ASSERT(index != ZX_NONE);
+    book_level *const level = &pool->levels[index];
+    const uint64_t lots = visible_lots(pool, slot);
+    const uint64_t total_lots = level->total_lots;
+    const uint32_t order_count = level->order_count;
+    const uint32_t prev = order->prev;
+    const uint32_t next = order->next;
+    ZX_ASSERT(total_lots >= lots && order_count > 0);
+    before_linking(pool, slot, index, prev, next);
+    level->total_lots = total_lots - lots;
+    level->order_count = order_count - 1;
+    order->level = ZX_NONE;
+    if (__builtin_expect(level->is_veiled, 0)) unveil(level, order, slot);
+    *next_of(pool, prev) = next;
+    *prev_of(pool, next) = prev;
+    levels_leave(self, index, order_count - 1);
 }
 
 void book_unlink(book *self, uint32_t slot) {
-    book_pool *const pool = self->pool;
-    book_order *const order = &pool->orders[slot];
-    ZX_ASSERT(order->level != ZX_NONE);
-    const uint32_t index = order->level;
-    book_level *const level = &pool->levels[index];
-    const uint64_t lots = visible_lots(pool, slot);
-    ZX_ASSERT(level->total_lots >= lots && level->order_count > 0);
-    const uint32_t prev = order->prev;
-    const uint32_t next = order->next;
-    before_linking(pool, slot, index, prev, next);
-    *next_of(pool, prev) = next;
-    *prev_of(pool, next) = prev;
-    if (__builtin_expect(order->flags & BOOK_HIDDEN, 0)) {
-        level->hidden_count--;
-        if (level->hidden_head == slot) level->hidden_head = next;
-    }
-    level->total_lots -= lots;
-    level->order_count--;
-    if (__builtin_expect(level->is_veiled, 0)) level->is_veiled = level->order_count > 0;
-    order->level = ZX_NONE;
-    levels_leave(self, index);
+    take_out(self, slot);
 }
 
 void book_free_slot(book_pool *pool, uint32_t slot) {
@@ -192,8 +232,16 @@ void book_free_slot(book_pool *pool, uint32_t slot) {
 }
 
 void book_remove(book *self, uint32_t slot) {
-    book_unlink(self, slot);
-    book_free_slot(self->pool, slot);
+    take_out(self, slot);
+    slots_free(&self->pool->taken, slot);
+}
+
+bool book_move(book *self, uint32_t slot, uint32_t side, int64_t price_ticks, uint64_t qty_lots, uint64_t leaves_lots) {
+    book_pool *const pool = self->pool;
+    take_out(self, slot);
+    pool->orders[slot].qty_lots = qty_lots;
+    pool->orders[slot].leaves_lots = leaves_lots;
+    return rest(self, slot, side, price_ticks);
 }
 
 /* Before its open quantity changes while it rests. */
@@ -358,19 +406,16 @@ static void take_lots(book_pool *pool, uint32_t slot, uint64_t qty_lots) {
     if (__builtin_expect(order->flags & BOOK_ICEBERG, 0)) pool->terms[slot].shown_lots -= qty_lots;
 }
 
-/* It is gone if nothing is left; an iceberg shows its next slice. */
-static void go_on_after_fill(book *self, uint32_t slot) {
-    book_pool *const pool = self->pool;
+/* An iceberg of which what it showed is filled goes to the back of its queue with what it shows next. */
+static void show_next_slice(book *self, uint32_t slot) {
+    const book_pool *const pool = self->pool;
     const book_order *const order = &pool->orders[slot];
-    if (order->leaves_lots == 0) {
-        book_remove(self, slot);
-    } else if (__builtin_expect(order->flags & BOOK_ICEBERG, 0) && pool->terms[slot].shown_lots == 0) {
-        const uint8_t side = book_side_of(pool, order);
-        const int64_t price_ticks = book_price_of(pool, order);
-        book_unlink(self, slot);
-        const bool rested = book_rest(self, slot, side, price_ticks);
-        ZX_ASSERT(rested); /* it showed more before */
-    }
+    if (pool->terms[slot].shown_lots > 0) return;
+    const uint32_t side = book_side_of(pool, order);
+    const int64_t price_ticks = book_price_of(pool, order);
+    book_unlink(self, slot);
+    const bool rested = book_rest(self, slot, side, price_ticks);
+    ZX_ASSERT(rested); /* it showed more before */
 }
 
 void book_fill(book *self, uint32_t slot, uint64_t qty_lots) {
@@ -378,8 +423,10 @@ void book_fill(book *self, uint32_t slot, uint64_t qty_lots) {
     const uint64_t shown_lots = qty_lots < tradable_lots ? qty_lots : tradable_lots;
     ZX_ASSERT(qty_lots > 0 && qty_lots <= self->pool->orders[slot].leaves_lots);
     take_lots(self->pool, slot, shown_lots);
-    self->pool->orders[slot].leaves_lots -= qty_lots - shown_lots;
-    go_on_after_fill(self, slot);
+    book_order *const order = &self->pool->orders[slot];
+    order->leaves_lots -= qty_lots - shown_lots;
+    if (order->leaves_lots == 0) book_remove(self, slot);
+    else if (order->flags & BOOK_ICEBERG) show_next_slice(self, slot);
 }
 
 enum book_match_end book_match(book *self, book_incoming *incoming, const book_listener *listener) {
@@ -408,7 +455,12 @@ enum book_match_end book_match(book *self, book_incoming *incoming, const book_l
         incoming->leaves_lots -= fill_lots;
         take_lots(pool, slot, fill_lots);
         listener->on_fill(listener->context, slot, price_ticks, fill_lots);
-        go_on_after_fill(self, slot);
+        if (maker->leaves_lots > 0) {
+            if (__builtin_expect(maker->flags & BOOK_ICEBERG, 0)) show_next_slice(self, slot);
+        } else {
+            take_out(self, slot);
+            slots_free(&pool->taken, slot);
+        }
     }
     return BOOK_DONE;
 }

@@ -122,21 +122,21 @@ typedef struct book_pool {
 
 #define BOOK_NO_RANK INT64_MAX
 
+/* One side of a book: one cache line. The window is where levels near the best one are found by their price; see levels.h.
+ * If its size is 0 there is none, and all levels are far. */
 typedef struct book_side {
     int64_t best_rank; /* rank of `best`, or BOOK_NO_RANK */
+    int64_t base;      /* lowest rank that the window covers */
+    uint64_t summary;  /* bit of each word that is not zero */
+    uint64_t *words;   /* size / 64 of them: bit of each entry in use */
+    uint32_t *entries; /* size of them, by rank modulo size: number of the level + 1, or 0 */
+    uint32_t size;     /* ranks that the window covers: a power of two */
+    uint32_t misses;   /* levels made outside since it was last moved */
     uint32_t best;     /* level of the lowest rank, or ZX_NONE */
     ranks far;         /* the levels outside of the window, by rank */
 } book_side;
 
-/* Where the levels of a side are found by their price; see levels.h. All zero: there is none. */
-typedef struct book_window {
-    int64_t base;     /* lowest rank that it covers */
-    uint64_t summary; /* bit of each word that is not zero */
-    uint64_t *words;  /* size / 64 of them: bit of each entry in use */
-    uint32_t *levels; /* size of them, by rank modulo size: number of the level + 1, or 0 */
-    uint32_t size;    /* ranks that it covers: a power of two */
-    uint32_t misses;  /* levels made outside since it was last moved */
-} book_window;
+_Static_assert(sizeof(book_side) == 64, "a side is as large as a cache line");
 
 #define BOOK_WINDOW_MIN 64u
 #ifndef BOOK_WINDOW_MAX /* tests build with less, and with 0: without windows */
@@ -144,14 +144,13 @@ typedef struct book_window {
 #endif
 #define BOOK_WINDOWS_TOTAL (UINT32_C(1) << 21) /* entries of all windows of one side, 8 MiB */
 
-static inline bool book_window_covers(const book_window *self, int64_t rank) {
+static inline bool book_window_covers(const book_side *self, int64_t rank) {
     return (uint64_t)rank - (uint64_t)self->base < self->size;
 }
 
 typedef struct book {
     book_pool *pool;
     book_side sides[2]; /* by enum book_side_index */
-    book_window windows[2]; /* likewise */
     uint32_t market;    /* tag written to the levels */
     uint32_t reserved;
 } book;
@@ -269,10 +268,16 @@ void book_take_slot(book_pool *pool, uint32_t slot);
 /* Puts the order of a taken slot at the back of the queue of its price, with the next priority_no; an iceberg shows a
  * slice. Returns false, and changes nothing, if the level's total would not fit in 64 bits; a caller whose holds bound
  * the quantities may assert that it does. */
-bool book_rest(book *self, uint32_t slot, uint8_t side, int64_t price_ticks);
+bool book_rest(book *self, uint32_t slot, uint32_t side, int64_t price_ticks);
 
-/* The same with the priority_no and the slice that the order has: to rebuild a queue, oldest first. */
-bool book_restore(book *self, uint32_t slot, uint8_t side, int64_t price_ticks);
+/* Rests a new order without flags in the lowest free slot, of which there is one, and returns that; or ZX_NONE, as
+ * book_rest(). */
+uint32_t book_add(
+    book *self, uint32_t side, int64_t price_ticks, uint64_t order_id, uint64_t qty_lots, uint64_t leaves_lots, uint32_t owner
+);
+
+/* As book_rest(), with the priority_no and the slice that the order has: to rebuild a queue, oldest first. */
+bool book_restore(book *self, uint32_t slot, uint32_t side, int64_t price_ticks);
 
 /* Takes the order out of its queue; the slot stays taken. */
 void book_unlink(book *self, uint32_t slot);
@@ -282,6 +287,9 @@ void book_free_slot(book_pool *pool, uint32_t slot);
 
 /* Takes the order out of its queue and frees the slot. */
 void book_remove(book *self, uint32_t slot);
+
+/* Gives an order another price and quantities: to the back of the queue there, as book_unlink() and book_rest(). */
+bool book_move(book *self, uint32_t slot, uint32_t side, int64_t price_ticks, uint64_t qty_lots, uint64_t leaves_lots);
 
 /* Changes an order's total quantity and so its leaves; it keeps its place. `qty_lots` is above what is filled, and
  * the level's total fits in 64 bits. */
@@ -312,10 +320,10 @@ static inline bool book_is_order(const book_pool *pool, uint32_t link) {
 
 /* The level of a price if it is in the window, for fetching ahead, or ZX_NONE. `side` may be anything. */
 static inline uint32_t book_guess_level(const book *self, uint32_t side, int64_t price_ticks) {
-    const book_window *const window = &self->windows[side & 1];
+    const book_side *const its = &self->sides[side & 1];
     const int64_t rank = book_rank_of(side & 1, price_ticks);
-    if (!book_window_covers(window, rank)) return ZX_NONE;
-    return window->levels[(uint64_t)rank & (window->size - 1)] - 1;
+    if (!book_window_covers(its, rank)) return ZX_NONE;
+    return its->entries[(uint64_t)rank & (its->size - 1)] - 1;
 }
 
 /* The next level of the same side behind this one, or ZX_NONE. */

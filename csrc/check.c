@@ -274,7 +274,7 @@ const char *engine_check(const engine *self) {
     }
     if (for_auctions != 0 || awaiting != 0) return "orders for auctions are miscounted";
     if (lanes_found != self->lanes.map.count) return "a lane is left without orders";
-    if (taken != self->pool.taken.count || taken != resting || taken != self->order_map.count) {
+    if (taken != self->pool.taken.count || taken != resting || taken != self->by_id.count) {
         return "orders are lost between slots, books and maps";
     }
     uint64_t listed = 0;

@@ -22,9 +22,10 @@
 typedef struct engine_plan {
     ledger_plan ledger;
     book_pool_plan pool;
+    ids_plan by_id;
     lanes_plan lanes;
     merkle_plan trees[TREE_COUNT];
-    size_t events, windows, markets, market_defined, market_entries, market_symbol_entries, order_entries,
+    size_t events, windows, markets, market_defined, market_entries, market_symbol_entries,
         client_order_entries, terms, expiry_heap, due_markets, uncrossing_markets, timed_markets, account_rules,
         trade_groups, outcomes, outcome_entries, scratch, work, before;
     undo_plan changes;
@@ -86,7 +87,7 @@ static engine_plan plan_memory(const engine_config *config, arena *memory) {
         .market_defined = arena_reserve(memory, markets, sizeof(uint64_t)),
         .market_entries = arena_reserve(memory, idmap_entries(markets), sizeof(idmap_entry)),
         .market_symbol_entries = arena_reserve(memory, idmap_entries(markets), sizeof(idmap_entry)),
-        .order_entries = arena_reserve(memory, idmap_entries(config->orders_max), sizeof(idmap_entry)),
+        .by_id = ids_reserve(memory, config->orders_max),
         .client_order_entries = arena_reserve(memory, idmap_entries(config->orders_max), sizeof(idmap_entry)),
         .terms = arena_reserve(memory, config->orders_max, sizeof(engine_terms)),
         .expiry_heap = arena_reserve(memory, config->orders_max, sizeof(uint32_t)),
@@ -123,7 +124,7 @@ static void place_pools(engine *self, const engine_plan *plan, const engine_conf
     idmap_init(&self->market_map, markets, arena_at(memory, plan->market_entries));
     idmap_init(&self->market_symbol_map, markets, arena_at(memory, plan->market_symbol_entries));
     self->windows = plan->windows;
-    idmap_init(&self->order_map, config->orders_max, arena_at(memory, plan->order_entries));
+    ids_init(&self->by_id, &plan->by_id, memory, self->pool.orders, config->hash_seed);
     idmap_init(&self->client_order_map, config->orders_max, arena_at(memory, plan->client_order_entries));
     self->terms = arena_at(memory, plan->terms);
     self->expiry_heap = arena_at(memory, plan->expiry_heap);

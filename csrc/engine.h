@@ -36,6 +36,7 @@
 #include "base.h"
 #include "book.h"
 #include "idmap.h"
+#include "ids.h"
 #include "lanes.h"
 #include "ledger.h"
 #include "merkle.h"
@@ -262,7 +263,7 @@ typedef struct engine {
     idmap market_map;       /* market id to position */
     idmap market_symbol_map; /* symbol to position */
     size_t windows;         /* of the books of markets_max markets: where in the arena */
-    idmap order_map;        /* order id to slot */
+    ids by_id;              /* order id to slot */
     idmap client_order_map; /* (account, client order id) to slot */
     engine_terms *terms;    /* by slot */
     uint32_t *expiry_heap;  /* slots of the orders that expire, the one that expires first in front */

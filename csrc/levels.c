@@ -2,29 +2,29 @@
 
 /* ------------------------------------------------------------ window */
 
-static void before_entry(const book *self, const book_window *window, uint32_t entry) {
-    undo_before(self->pool->undo, &window->levels[entry], sizeof(uint32_t));
+static void before_entry(const book *self, const book_side *window, uint32_t entry) {
+    undo_before(self->pool->undo, &window->entries[entry], sizeof(uint32_t));
     undo_before(self->pool->undo, &window->words[entry / 64], sizeof(uint64_t));
 }
 
-static void put(const book *self, book_window *window, int64_t rank, uint32_t index) {
+static void put(const book *self, book_side *window, int64_t rank, uint32_t index) {
     const uint32_t entry = levels_entry(window, rank);
     before_entry(self, window, entry);
-    window->levels[entry] = index + 1;
+    window->entries[entry] = index + 1;
     window->words[entry / 64] |= UINT64_C(1) << (entry % 64);
     window->summary |= UINT64_C(1) << (entry / 64);
 }
 
-static void remove_from(const book *self, book_window *window, int64_t rank) {
+static void remove_from(const book *self, book_side *window, int64_t rank) {
     const uint32_t entry = levels_entry(window, rank);
     before_entry(self, window, entry);
-    window->levels[entry] = 0;
+    window->entries[entry] = 0;
     window->words[entry / 64] &= ~(UINT64_C(1) << (entry % 64));
     if (window->words[entry / 64] == 0) window->summary &= ~(UINT64_C(1) << (entry / 64));
 }
 
 /* The level of the first entry in use at `entry` or behind it, going round; there is one. */
-static uint32_t next_from(const book_window *window, uint32_t entry) {
+static inline uint32_t next_from(const book_side *window, uint32_t entry) {
     uint32_t word = entry / 64;
     uint64_t bits = window->words[word] & (UINT64_MAX << (entry % 64));
     if (bits == 0) {
@@ -33,21 +33,21 @@ static uint32_t next_from(const book_window *window, uint32_t entry) {
         word = (uint32_t)__builtin_ctzll(behind != 0 ? behind : window->summary);
         bits = window->words[word];
     }
-    return window->levels[word * 64 + (uint32_t)__builtin_ctzll(bits)] - 1;
+    return window->entries[word * 64 + (uint32_t)__builtin_ctzll(bits)] - 1;
 }
 
-static uint32_t first_of(const book_window *window) {
+static uint32_t first_of(const book_side *window) {
     return window->summary == 0 ? ZX_NONE : next_from(window, levels_entry(window, window->base));
 }
 
 /* Adds a level to the tree, where it is not yet. */
-static void plant(book *self, uint8_t side, int64_t rank, uint32_t index) {
+static void plant(book *self, uint32_t side, int64_t rank, uint32_t index) {
     ranks_place place;
     ranks_seek(&self->pool->far, &self->sides[side].far, rank, &place);
     ranks_insert(&self->pool->far, &self->sides[side].far, &place, rank, index);
 }
 
-static void uproot(book *self, uint8_t side, int64_t rank) {
+static void uproot(book *self, uint32_t side, int64_t rank) {
     ranks_place place;
     ranks_seek(&self->pool->far, &self->sides[side].far, rank, &place);
     ZX_ASSERT(place.value != ZX_NONE);
@@ -55,15 +55,15 @@ static void uproot(book *self, uint8_t side, int64_t rank) {
 }
 
 /* Moves the window so that the best level is near its begin. */
-static void move_window(book *self, uint8_t side) {
+static void move_window(book *self, uint32_t side) {
     const book_level *const levels = self->pool->levels;
     const ranks *const far = &self->sides[side].far;
-    book_window *const window = &self->windows[side];
+    book_side *const window = &self->sides[side];
     window->base = self->sides[side].best_rank - (int64_t)(window->size / 8);
     window->misses = 0;
     for (uint32_t word = 0; word < window->size / 64; word++) {
         for (uint64_t bits = window->words[word]; bits != 0; bits &= bits - 1) {
-            const uint32_t index = window->levels[word * 64 + (uint32_t)__builtin_ctzll(bits)] - 1;
+            const uint32_t index = window->entries[word * 64 + (uint32_t)__builtin_ctzll(bits)] - 1;
             const int64_t rank = levels[index].rank;
             if (book_window_covers(window, rank)) continue;
             remove_from(self, window, rank);
@@ -95,7 +95,7 @@ void levels_prepare(book_pool *pool) {
     }
 }
 
-static uint32_t make(book *self, uint8_t side, int64_t rank) {
+static uint32_t make(book *self, uint32_t side, int64_t rank) {
     book_pool *const pool = self->pool;
     if (pool->levels_used == pool->levels_ready) levels_prepare(pool);
     ZX_ASSERT(pool->levels_used < pool->levels_ready);
@@ -113,7 +113,7 @@ static uint32_t make(book *self, uint8_t side, int64_t rank) {
     return made;
 }
 
-static uint32_t count_of(const book_window *window) {
+static uint32_t count_of(const book_side *window) {
     uint32_t count = 0;
     for (uint64_t left = window->summary; left != 0; left &= left - 1) {
         count += (uint32_t)__builtin_popcountll(window->words[__builtin_ctzll(left)]);
@@ -122,25 +122,25 @@ static uint32_t count_of(const book_window *window) {
 }
 
 /* Some levels at a time, as it takes some time to count what is in the window. */
-static void note_miss(book *self, uint8_t side) {
-    book_window *const window = &self->windows[side];
+static void note_miss(book *self, uint32_t side) {
+    book_side *const window = &self->sides[side];
     if (window->size == 0 || ++window->misses % MISSES_MIN != 0) return;
-    const book_window first_half = {.base = window->base, .size = window->size / 2};
-    if (!book_window_covers(&first_half, self->sides[side].best_rank) && window->misses > count_of(window)) {
+    const book_side first_half = {.base = window->base, .size = window->size / 2};
+    if (!book_window_covers(&first_half, window->best_rank) && window->misses > count_of(window)) {
         move_window(self, side);
     }
 }
 
-uint32_t levels_enter_far(book *self, uint8_t side, int64_t rank) {
+uint32_t levels_enter_far(book *self, uint32_t side, int64_t rank) {
     book_pool *const pool = self->pool;
-    book_window *const window = &self->windows[side];
+    book_side *const window = &self->sides[side];
     undo_before(pool->undo, self, sizeof *self);
     if (self->sides[side].best == ZX_NONE) {
         window->base = rank - (int64_t)(window->size / 8); /* nothing is in it */
         window->misses = 0;
     }
     if (book_window_covers(window, rank)) {
-        const uint32_t found = window->levels[levels_entry(window, rank)];
+        const uint32_t found = window->entries[levels_entry(window, rank)];
         if (found != 0) return found - 1;
         const uint32_t made = make(self, side, rank);
         put(self, window, rank, made);
@@ -159,32 +159,32 @@ void levels_leave_far(book *self, uint32_t index) {
     book_pool *const pool = self->pool;
     const book_level *const level = &pool->levels[index];
     if (level->order_count > 0) return;
-    const uint8_t side = (uint8_t)level->side;
-    book_window *const window = &self->windows[side];
+    const uint32_t side = level->side;
+    book_side *const window = &self->sides[side];
     undo_before(pool->undo, self, sizeof *self);
     if (book_window_covers(window, level->rank)) remove_from(self, window, level->rank);
     else uproot(self, side, level->rank);
     uint32_t *const spare = &pool->spare[--pool->levels_used];
     undo_before(pool->undo, spare, sizeof *spare);
     *spare = index;
-    if (index == self->sides[side].best) levels_find_best(self, side);
+    if (index == self->sides[side].best) levels_find_best(pool, &self->sides[side]);
 }
 
-void levels_find_best(book *self, uint8_t side) {
-    const book_pool *const pool = self->pool;
-    book_side *const its = &self->sides[side];
-    const uint32_t near = first_of(&self->windows[side]);
-    const uint32_t far = ranks_first(&pool->far, &its->far);
-    const int64_t near_rank = near == ZX_NONE ? BOOK_NO_RANK : pool->levels[near].rank;
-    const int64_t far_rank = far == ZX_NONE ? BOOK_NO_RANK : pool->levels[far].rank;
-    its->best = near_rank < far_rank ? near : far;
-    its->best_rank = near_rank < far_rank ? near_rank : far_rank;
+void levels_find_best(const book_pool *pool, book_side *side) {
+    const uint32_t near = first_of(side);
+    side->best = near;
+    side->best_rank = near == ZX_NONE ? BOOK_NO_RANK : pool->levels[near].rank;
+    const uint32_t far = ranks_first(&pool->far, &side->far);
+    if (far != ZX_NONE && pool->levels[far].rank < side->best_rank) {
+        side->best = far;
+        side->best_rank = pool->levels[far].rank;
+    }
 }
 
 uint32_t book_worse_level(const book *self, uint32_t index) {
     const book_pool *const pool = self->pool;
     const book_level *const level = &pool->levels[index];
-    const book_window *const window = &self->windows[level->side];
+    const book_side *const window = &self->sides[level->side];
     const ranks *const far = &self->sides[level->side].far;
     if (book_window_covers(window, level->rank)) {
         const uint32_t next = next_from(window, levels_entry(window, level->rank + 1));
@@ -199,11 +199,11 @@ uint32_t book_worse_level(const book *self, uint32_t index) {
 
 /* ------------------------------------------------------------ check */
 
-static const char *check_window(const book_window *window, uint32_t levels_end) {
+static const char *check_window(const book_side *window, uint32_t levels_end) {
     static const uint32_t nothing[64];
     for (uint32_t word = 0; word < window->size / 64; word++) {
         const uint64_t used = window->words[word];
-        const uint32_t *const entries = &window->levels[word * 64];
+        const uint32_t *const entries = &window->entries[word * 64];
         if ((used != 0) != (window->summary >> word & 1)) return "a window is summed up wrongly";
         bool agrees = used != 0 || memcmp(entries, nothing, sizeof nothing) == 0;
         for (uint32_t entry = 0; used != 0 && entry < 64; entry++) {
@@ -214,9 +214,9 @@ static const char *check_window(const book_window *window, uint32_t levels_end) 
     return NULL;
 }
 
-const char *levels_check(const book *self, uint8_t side) {
+const char *levels_check(const book *self, uint32_t side) {
     const book_pool *const pool = self->pool;
-    const book_window *const window = &self->windows[side];
+    const book_side *const window = &self->sides[side];
     const book_side *const its = &self->sides[side];
     uint32_t far = 0;
     const char *broken = check_window(window, pool->taken.capacity);
@@ -235,7 +235,7 @@ const char *levels_check(const book *self, uint8_t side) {
         if (at == its->best && rank != its->best_rank) return "a side's best rank is not that of its best level";
         if (book_window_covers(window, rank)) {
             in_window++;
-            if (window->levels[levels_entry(window, rank)] != at + 1) return "a level is not in the window";
+            if (window->entries[levels_entry(window, rank)] != at + 1) return "a level is not in the window";
         } else {
             in_tree++;
             if (ranks_find(&pool->far, &its->far, rank) != at) return "a level is not in the tree";

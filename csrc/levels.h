@@ -33,72 +33,76 @@ static inline uint32_t levels_link(const book_pool *pool, uint32_t level) {
 }
 
 /* The rest of levels_enter() and levels_leave(): where the level is outside of the window, or changes are told to an undo. */
-uint32_t levels_enter_far(book *self, uint8_t side, int64_t rank);
+uint32_t levels_enter_far(book *self, uint32_t side, int64_t rank);
 void levels_leave_far(book *self, uint32_t level);
 
 /* Makes some more levels ready to be used; there are some. */
 void levels_prepare(book_pool *pool);
 
 /* Finds the best level of a side that has lost it. */
-void levels_find_best(book *self, uint8_t side);
+void levels_find_best(const book_pool *pool, book_side *side);
 
 /* The entry of a rank in the window. */
-static inline uint32_t levels_entry(const book_window *window, int64_t rank) {
-    return (uint32_t)((uint64_t)rank & (window->size - 1));
+static inline uint32_t levels_entry(const book_side *side, int64_t rank) {
+    return (uint32_t)((uint64_t)rank & (side->size - 1));
 }
 
 /* The level of a rank for an order that is about to be put into it; made, and empty, if there was none. */
-static inline uint32_t levels_enter(book *self, uint8_t side, int64_t rank) {
+static inline uint32_t levels_enter(book *self, uint32_t side, int64_t rank) {
     book_pool *const pool = self->pool;
-    book_window *const window = &self->windows[side];
-    if (__builtin_expect(!book_window_covers(window, rank) || pool->undo != NULL, 0)) {
+    book_side *const its = &self->sides[side];
+    if (__builtin_expect(!book_window_covers(its, rank) | (pool->undo != NULL), 0)) {
         return levels_enter_far(self, side, rank);
     }
-    if (__builtin_expect(pool->levels_used == pool->levels_ready, 0)) levels_prepare(pool);
-    const uint32_t entry = levels_entry(window, rank);
-    const uint32_t found = window->levels[entry]; /* one more than the number, or 0 */
-    const uint32_t is_new = found == 0;
     const uint32_t used = pool->levels_used;
+    if (__builtin_expect(used == pool->levels_ready, 0)) levels_prepare(pool);
+    const uint32_t entry = levels_entry(its, rank);
+    uint32_t *const place = &its->entries[entry];
+    uint64_t *const word = &its->words[entry / 64];
+    const uint32_t found = *place; /* one more than the number, or 0 */
+    const uint32_t is_new = found == 0;
     const uint32_t number = found | ((pool->spare[used] + 1) & -is_new);
-    window->levels[entry] = number;
-    window->words[entry / 64] |= UINT64_C(1) << (entry % 64);
-    window->summary |= UINT64_C(1) << (entry / 64);
+    const bool is_best = rank < its->best_rank;
+    *word |= UINT64_C(1) << (entry % 64);
+    its->summary |= UINT64_C(1) << (entry / 64);
+    *place = number;
     pool->levels_used = used + is_new;
     book_level *const level = &pool->levels[number - 1];
     level->rank = rank;
     level->market = self->market;
     level->side = side;
-    if (rank < self->sides[side].best_rank) {
-        self->sides[side].best = number - 1;
-        self->sides[side].best_rank = rank;
+    if (is_best) {
+        its->best = number - 1;
+        its->best_rank = rank;
     }
     return number - 1;
 }
 
-/* To be called when an order has been taken out of a level: drops it if it is empty now. */
-static inline void levels_leave(book *self, uint32_t index) {
+/* To be called when an order has been taken out of a level that has `order_count` now: drops it if it is empty. */
+static inline void levels_leave(book *self, uint32_t index, uint32_t order_count) {
     book_pool *const pool = self->pool;
     const book_level *const level = &pool->levels[index];
-    const uint32_t side = level->side;
     const int64_t rank = level->rank;
-    book_window *const window = &self->windows[side];
-    if (__builtin_expect(!book_window_covers(window, rank) || pool->undo != NULL, 0)) {
+    book_side *const its = &self->sides[level->side];
+    if (__builtin_expect(!book_window_covers(its, rank) | (pool->undo != NULL), 0)) {
         levels_leave_far(self, index);
         return;
     }
-    const uint32_t is_empty = level->order_count == 0;
-    const uint32_t entry = levels_entry(window, rank);
-    window->levels[entry] = (index + 1) & (is_empty - 1);
-    const uint64_t word = window->words[entry / 64] & ~((uint64_t)is_empty << (entry % 64));
-    window->words[entry / 64] = word;
-    window->summary &= ~((uint64_t)(word == 0) << (entry / 64));
+    const uint32_t is_empty = order_count == 0;
+    const uint32_t entry = levels_entry(its, rank);
+    uint64_t *const word = &its->words[entry / 64];
+    const uint64_t bits = *word & ~((uint64_t)is_empty << (entry % 64));
     const uint32_t used = pool->levels_used;
+    const bool is_best = rank == its->best_rank;
+    its->summary &= ~((uint64_t)(bits == 0) << (entry / 64));
+    *word = bits;
+    its->entries[entry] = (index + 1) & (is_empty - 1);
     pool->spare[used - 1] = index; /* counts if it is free now, and is not looked at otherwise */
     pool->levels_used = used - is_empty;
-    if (__builtin_expect(is_empty & (rank == self->sides[side].best_rank), 0)) levels_find_best(self, (uint8_t)side);
+    if (__builtin_expect(is_empty & is_best, 0)) levels_find_best(pool, its);
 }
 
 /* Walks window and tree of a side, but not the queues. Returns NULL, or a sentence about what does not hold. */
-const char *levels_check(const book *self, uint8_t side);
+const char *levels_check(const book *self, uint32_t side);
 
 #endif

@@ -12,7 +12,7 @@ int lob_create(uint32_t orders_max, lob **out) {
     self->event_room = orders_max + LOB_EVENTS_BESIDE_ORDERS;
     const book_pool_plan pool = book_pool_reserve(&self->memory, orders_max, 1);
     const size_t windows_at = book_windows_reserve(&self->memory, 1);
-    const size_t entries_at = arena_reserve(&self->memory, idmap_entries(orders_max), sizeof(idmap_entry));
+    const ids_plan by_id = ids_reserve(&self->memory, orders_max);
     const size_t events_at = arena_reserve(&self->memory, self->event_room, sizeof(lob_event));
     if (arena_map_huge(&self->memory) != ZX_OK) {
         free(self);
@@ -21,7 +21,7 @@ int lob_create(uint32_t orders_max, lob **out) {
     book_pool_init(&self->pool, &pool, &self->memory);
     book_init(&self->book, &self->pool, 0);
     book_use_windows(&self->book, &self->memory, windows_at, 1, 0);
-    idmap_init(&self->by_id, orders_max, arena_at(&self->memory, entries_at));
+    ids_init(&self->by_id, &by_id, &self->memory, self->pool.orders, HASH_SEED);
     self->events = arena_at(&self->memory, events_at);
     *out = self;
     return ZX_OK;
@@ -32,23 +32,7 @@ void lob_destroy(lob *self) {
     free(self);
 }
 
-/* ------------------------------------------------------------ orders by id */
-
-/* One multiplication, folded: ids that count up meet no other, and none that a caller chooses can do worse than slow
- * this book of theirs down. */
-static uint64_t hash_id(uint64_t order_id) {
-    const zx_u128 product = (zx_u128)(order_id ^ HASH_SEED) * UINT64_C(0x9e3779b97f4a7c15);
-    return ((uint64_t)product ^ (uint64_t)(product >> 64)) & IDMAP_HASH_MASK;
-}
-
-static uint32_t find(const lob *self, uint64_t order_id) {
-    idmap_cursor cursor;
-    uint32_t slot = idmap_first(&self->by_id, hash_id(order_id), &cursor);
-    while (slot != ZX_NONE && self->pool.orders[slot].order_id != order_id) {
-        slot = idmap_next(&self->by_id, &cursor);
-    }
-    return slot;
-}
+/* ------------------------------------------------------------ events */
 
 static lob_event *emit(lob *self, uint8_t kind, uint8_t side, uint64_t order_id) {
     lob_event *const event = &self->events[self->event_count++];
@@ -74,7 +58,7 @@ static void tell_amended(lob *self, uint8_t side, uint64_t order_id, int64_t pri
 
 /* Takes a resting order away. */
 static void remove_resting(lob *self, uint32_t slot) {
-    idmap_remove(&self->by_id, hash_id(self->pool.orders[slot].order_id), slot);
+    ids_remove(&self->by_id, self->pool.orders[slot].order_id, slot);
     book_remove(&self->book, slot);
 }
 
@@ -100,7 +84,7 @@ static void on_fill(void *context, uint32_t maker_slot, int64_t price_ticks, uin
     event->maker_order_id = maker->order_id;
     event->price_ticks = price_ticks;
     event->qty_lots = qty_lots;
-    if (maker->leaves_lots == 0) idmap_remove(&self->by_id, hash_id(maker->order_id), maker_slot);
+    if (maker->leaves_lots == 0) ids_remove(&self->by_id, maker->order_id, maker_slot);
 }
 
 /* Lowers both by the smaller of their quantities, without a trade. */
@@ -148,12 +132,6 @@ static bool trade(lob *self, book_incoming *incoming, uint64_t order_id, uint8_t
     return true;
 }
 
-static inline bool match(lob *self, book_incoming *incoming, uint64_t order_id, uint8_t stp, uint64_t *lost_lots) {
-    *lost_lots = 0;
-    return !book_crosses(&self->book, incoming->side, incoming->price_ticks) ||
-           trade(self, incoming, order_id, stp, lost_lots);
-}
-
 /* ------------------------------------------------------------ commands */
 
 static bool is_price(int64_t price_ticks) {
@@ -169,27 +147,41 @@ static uint32_t owner_of(uint32_t account, uint8_t stp) {
     return account == 0 || stp == LOB_STP_NONE ? ZX_NONE : account;
 }
 
-static uint8_t check_new(const lob *self, const lob_command *command, bool *rests) {
-    if (command->side > BOOK_SELL || command->order_type > LOB_MARKET || command->time_in_force > LOB_FOK ||
-        command->stp > LOB_DECREMENT || command->post_only > 1 || command->account > LOB_ACCOUNT_MAX) {
-        return LOB_MALFORMED;
-    }
-    const bool any_price = command->order_type == LOB_MARKET && command->price_ticks == 0;
-    *rests = command->order_type == LOB_LIMIT && command->time_in_force == LOB_GTC;
+static inline bool is_well_formed(const lob_command *command) {
+    return !((command->side > BOOK_SELL) | (command->order_type > LOB_MARKET) | (command->time_in_force > LOB_FOK) |
+             (command->stp > LOB_DECREMENT) | (command->post_only > 1) | (command->account > LOB_ACCOUNT_MAX));
+}
+
+/* What is wrong with a new order, whatever is in the book at which price. */
+static inline uint8_t check_new(const lob *self, const lob_command *command, bool rests) {
+    if (!is_well_formed(command)) return LOB_MALFORMED;
+    const bool any_price = (command->order_type == LOB_MARKET) & (command->price_ticks == 0);
     if (!any_price && !is_price(command->price_ticks)) return LOB_PRICE_OUT_OF_RANGE;
     if (!is_qty(command->qty_lots)) return LOB_QTY_OUT_OF_RANGE;
-    if (command->post_only && !*rests) return LOB_POST_ONLY_MUST_REST;
-    if (find(self, command->order_id) != ZX_NONE) return LOB_ORDER_ID_IN_USE;
-    if (*rests && self->pool.taken.count == self->orders_max) return LOB_BOOK_FULL;
+    if (command->post_only && !rests) return LOB_POST_ONLY_MUST_REST;
+    if (ids_find(&self->by_id, command->order_id) != ZX_NONE) return LOB_ORDER_ID_IN_USE;
+    if (rests && self->pool.taken.count == self->orders_max) return LOB_BOOK_FULL;
     return LOB_REASON_NONE;
 }
 
-static void apply_new(lob *self, const lob_command *command) {
-    bool rests = false;
-    uint8_t reason = check_new(self, command, &rests);
+/* Rests what is left of a new order. */
+static inline void rest_new(lob *self, const lob_command *command, uint64_t qty_lots, uint64_t leaves_lots) {
+    const uint32_t slot = book_add(
+        &self->book, command->side, command->price_ticks, command->order_id, qty_lots, leaves_lots, command->account
+    );
+    if (slot == ZX_NONE) tell_cancelled(self, command->side, command->order_id, leaves_lots, LOB_LEVEL_FULL);
+    else ids_add(&self->by_id, command->order_id, slot);
+}
+
+static void tell_accepted(lob *self, const lob_command *command) {
+    lob_event *const event = emit(self, LOB_ACCEPTED, command->side, command->order_id);
+    event->price_ticks = command->price_ticks;
+    event->qty_lots = command->qty_lots;
+}
+
+/* A new order that trades, or does not rest. */
+static __attribute__((noinline)) void trade_new(lob *self, const lob_command *command, int64_t price_ticks, bool rests) {
     const uint8_t side = command->side;
-    const bool any_price = command->price_ticks == 0;
-    const int64_t price_ticks = !any_price ? command->price_ticks : side == BOOK_BUY ? ZX_TICKS_MAX : 1;
     book_incoming incoming = {
         .price_ticks = price_ticks,
         .leaves_lots = command->qty_lots,
@@ -197,47 +189,46 @@ static void apply_new(lob *self, const lob_command *command) {
         .makers_max = UINT32_MAX,
         .side = side,
     };
-    if (reason == LOB_REASON_NONE && command->post_only && book_crosses(&self->book, side, price_ticks)) {
-        reason = LOB_POST_ONLY_WOULD_CROSS;
-    }
-    if (reason == LOB_REASON_NONE && command->time_in_force == LOB_FOK && 
-        book_reachable(&self->book, &incoming, command->qty_lots, command->stp == LOB_CANCEL_OLDEST, NULL) < command->qty_lots) {
-        reason = LOB_FOK_NOT_FILLABLE;
-    }
-    if (reason != LOB_REASON_NONE) {
-        reject(self, command, reason);
+    const bool passes_own = command->stp == LOB_CANCEL_OLDEST;
+    if (command->time_in_force == LOB_FOK &&
+        book_reachable(&self->book, &incoming, command->qty_lots, passes_own, NULL) < command->qty_lots) {
+        reject(self, command, LOB_FOK_NOT_FILLABLE);
         return;
     }
-    lob_event *const accepted = emit(self, LOB_ACCEPTED, side, command->order_id);
-    accepted->price_ticks = command->price_ticks;
-    accepted->qty_lots = command->qty_lots;
-    uint64_t lost_lots;
-    if (!match(self, &incoming, command->order_id, command->stp, &lost_lots) || incoming.leaves_lots == 0) return;
+    tell_accepted(self, command);
+    uint64_t lost_lots = 0;
+    if (!trade(self, &incoming, command->order_id, command->stp, &lost_lots) || incoming.leaves_lots == 0) return;
     if (!rests) {
         tell_cancelled(self, side, command->order_id, incoming.leaves_lots, LOB_IMMEDIATE_REMAINDER);
         return;
     }
     const uint64_t qty_lots = command->qty_lots - lost_lots;
     if (lost_lots > 0) tell_amended(self, side, command->order_id, price_ticks, qty_lots);
-    const uint32_t slot = book_lowest_free_slot(&self->pool);
-    book_take_slot(&self->pool, slot);
-    self->pool.orders[slot] = (book_order){
-        .order_id = command->order_id,
-        .qty_lots = qty_lots,
-        .leaves_lots = incoming.leaves_lots,
-        .level = ZX_NONE,
-    };
-    book_set_owner(&self->pool.orders[slot], command->account);
-    if (!book_rest(&self->book, slot, side, price_ticks)) {
-        book_free_slot(&self->pool, slot);
-        tell_cancelled(self, side, command->order_id, incoming.leaves_lots, LOB_LEVEL_FULL);
+    rest_new(self, command, qty_lots, incoming.leaves_lots);
+}
+
+static void apply_new(lob *self, const lob_command *command) {
+    const bool rests = (command->order_type == LOB_LIMIT) & (command->time_in_force == LOB_GTC);
+    const uint8_t reason = check_new(self, command, rests);
+    if (__builtin_expect(reason != LOB_REASON_NONE, 0)) {
+        reject(self, command, reason);
         return;
     }
-    idmap_insert(&self->by_id, hash_id(command->order_id), slot);
+    const bool any_price = command->price_ticks == 0;
+    const int64_t price_ticks = !any_price ? command->price_ticks : command->side == BOOK_BUY ? ZX_TICKS_MAX : 1;
+    const bool crosses = book_crosses(&self->book, command->side, price_ticks);
+    if (rests & !crosses) {
+        tell_accepted(self, command);
+        rest_new(self, command, command->qty_lots, command->qty_lots);
+    } else if (crosses & (command->post_only != 0)) {
+        reject(self, command, LOB_POST_ONLY_WOULD_CROSS);
+    } else {
+        trade_new(self, command, price_ticks, rests);
+    }
 }
 
 static void apply_cancel(lob *self, const lob_command *command) {
-    const uint32_t slot = find(self, command->order_id);
+    const uint32_t slot = ids_find(&self->by_id, command->order_id);
     if (slot == ZX_NONE) {
         reject(self, command, LOB_UNKNOWN_ORDER);
         return;
@@ -252,9 +243,40 @@ static uint8_t check_amend(const lob_command *command) {
     return LOB_REASON_NONE;
 }
 
+/* Frees the slot of an order that is in no queue any more. */
+static void forget(lob *self, uint32_t slot) {
+    ids_remove(&self->by_id, self->pool.orders[slot].order_id, slot);
+    book_free_slot(&self->pool, slot);
+}
+
+/* An amended order trades with what it meets; what is left goes to the back of its new price. */
+static __attribute__((noinline)) void amend_and_trade(
+    lob *self, const lob_command *command, uint32_t slot, int64_t price_ticks, uint64_t qty_lots
+) {
+    book_order *const order = &self->pool.orders[slot];
+    const uint8_t side = book_side_of(&self->pool, order);
+    book_incoming incoming = {
+        .price_ticks = price_ticks,
+        .leaves_lots = qty_lots - (order->qty_lots - order->leaves_lots),
+        .owner = owner_of(order->owner, command->stp),
+        .makers_max = UINT32_MAX,
+        .side = side,
+    };
+    uint64_t lost_lots = 0;
+    book_unlink(&self->book, slot);
+    if (trade(self, &incoming, command->order_id, command->stp, &lost_lots) && incoming.leaves_lots > 0) {
+        order->qty_lots = qty_lots - lost_lots;
+        order->leaves_lots = incoming.leaves_lots;
+        if (lost_lots > 0) tell_amended(self, side, command->order_id, price_ticks, order->qty_lots);
+        if (book_rest(&self->book, slot, side, price_ticks)) return;
+        tell_cancelled(self, side, command->order_id, incoming.leaves_lots, LOB_LEVEL_FULL);
+    }
+    forget(self, slot);
+}
+
 static void apply_amend(lob *self, const lob_command *command) {
     const uint8_t reason = check_amend(command);
-    const uint32_t slot = reason == LOB_REASON_NONE ? find(self, command->order_id) : ZX_NONE;
+    const uint32_t slot = reason == LOB_REASON_NONE ? ids_find(&self->by_id, command->order_id) : ZX_NONE;
     if (slot == ZX_NONE) {
         reject(self, command, reason != LOB_REASON_NONE ? reason : LOB_UNKNOWN_ORDER);
         return;
@@ -274,25 +296,13 @@ static void apply_amend(lob *self, const lob_command *command) {
         book_resize(&self->book, slot, qty_lots);
         return;
     }
-    book_unlink(&self->book, slot);
-    book_incoming incoming = {
-        .price_ticks = price_ticks,
-        .leaves_lots = qty_lots - filled_lots,
-        .owner = owner_of(order->owner, command->stp),
-        .makers_max = UINT32_MAX,
-        .side = side,
-    };
-    uint64_t lost_lots;
-    const bool goes_on = match(self, &incoming, command->order_id, command->stp, &lost_lots);
-    if (goes_on && incoming.leaves_lots > 0) {
-        if (lost_lots > 0) tell_amended(self, side, command->order_id, price_ticks, qty_lots - lost_lots);
-        order->qty_lots = qty_lots - lost_lots;
-        order->leaves_lots = incoming.leaves_lots;
-        if (book_rest(&self->book, slot, side, price_ticks)) return;
-        tell_cancelled(self, side, command->order_id, incoming.leaves_lots, LOB_LEVEL_FULL);
+    if (__builtin_expect(book_crosses(&self->book, side, price_ticks), 0)) {
+        amend_and_trade(self, command, slot, price_ticks, qty_lots);
+        return;
     }
-    idmap_remove(&self->by_id, hash_id(command->order_id), slot);
-    book_free_slot(&self->pool, slot);
+    if (book_move(&self->book, slot, side, price_ticks, qty_lots, qty_lots - filled_lots)) return;
+    tell_cancelled(self, side, command->order_id, qty_lots - filled_lots, LOB_LEVEL_FULL);
+    forget(self, slot);
 }
 
 static void apply_one(lob *self, const lob_command *command) {
@@ -319,21 +329,16 @@ static bool has_room(const lob *self, size_t room) {
 #define BLOCK 32u
 #define FETCH_FROM 16384u /* orders from which on it pays: below, all of them are in the cache */
 
-/* The order that a command is about, as far as the map's first candidate tells; or ZX_NONE. */
-static inline uint32_t guess_order(const lob *self, const lob_command *command) {
-    return idmap_guess(&self->by_id, hash_id(command->order_id));
-}
-
 /* Fetches into the cache what some commands will need, a step of the way at a time for all of them, so that they wait
  * together. */
 static void fetch_block(const lob *self, const lob_command *commands, size_t count) {
     const book_pool *const pool = &self->pool;
     uint32_t found[BLOCK]; /* level of a new order, slot of another */
-    for (size_t at = 0; at < count; at++) idmap_fetch(&self->by_id, hash_id(commands[at].order_id));
+    for (size_t at = 0; at < count; at++) zx_fetch(ids_place(&self->by_id, commands[at].order_id));
     for (size_t at = 0; at < count; at++) {
         const lob_command *const command = &commands[at];
         const bool is_new = command->kind == LOB_NEW;
-        found[at] = is_new ? book_guess_level(&self->book, command->side, command->price_ticks) : guess_order(self, command);
+        found[at] = is_new ? book_guess_level(&self->book, command->side, command->price_ticks) : ids_guess(&self->by_id, command->order_id);
         if (found[at] == ZX_NONE) continue;
         if (is_new) zx_fetch(&pool->levels[found[at]]);
         else zx_fetch(&pool->orders[found[at]]);
@@ -448,7 +453,7 @@ uint32_t lob_count(const lob *self) {
 }
 
 bool lob_rests(const lob *self, uint64_t order_id) {
-    return find(self, order_id) != ZX_NONE;
+    return ids_find(&self->by_id, order_id) != ZX_NONE;
 }
 
 const char *lob_check(const lob *self) {
@@ -461,7 +466,7 @@ const char *lob_check(const lob *self) {
         for (uint32_t at = self->book.sides[side].best; at != ZX_NONE; at = book_worse_level(&self->book, at)) {
             for (uint32_t slot = self->pool.levels[at].next; book_is_order(&self->pool, slot);
              slot = self->pool.orders[slot].next) {
-                if (find(self, self->pool.orders[slot].order_id) != slot) return "an order is not found by its id";
+                if (ids_find(&self->by_id, self->pool.orders[slot].order_id) != slot) return "an order is not found by its id";
             }
         }
     }

@@ -3,7 +3,7 @@
  *
  *      array of lob_command ─▶ lob_apply() ─▶ array of lob_event
  *                                 │
- *                                 ├── idmap    order id, as the caller chose it, to slot
+ *                                 ├── ids      order id, as the caller chose it, to slot (ids.h)
  *                                 └── book     price-time priority (book.h)
  *
  * For whoever wants only that: simulations, backtests, a venue of another kind, and benchmarks. zexchange.book is the
@@ -43,7 +43,7 @@
 #include "arena.h"
 #include "base.h"
 #include "book.h"
-#include "idmap.h"
+#include "ids.h"
 
 #define LOB_ORDERS_MAX (1u << 26)
 #define LOB_EVENTS_BESIDE_ORDERS 65536u /* room in `events` for many small commands */
@@ -143,7 +143,7 @@ typedef struct lob {
     uint32_t command; /* being applied */
     book book;
     book_pool pool;
-    idmap by_id;
+    ids by_id;
     arena memory;
 } lob;
 

@@ -36,20 +36,16 @@ static void give_node(ranks_pool *pool, uint32_t index) {
     pool->free = index;
 }
 
-/* How many keys are not above the rank. */
+/* How many keys are not above the rank: three comparisons say which four it is among, three which of them. */
 static inline uint32_t count_up_to(const ranks_node *node, int64_t rank) {
     const int64_t *const keys = node->keys;
-    uint32_t at = (uint32_t)(keys[7] <= rank) * 8;
-    at += (uint32_t)(keys[at + 3] <= rank) * 4;
-    at += (uint32_t)(keys[at + 1] <= rank) * 2;
-    at += (uint32_t)(keys[at] <= rank);
-    return at;
+    const uint32_t at = ((uint32_t)(keys[3] <= rank) + (uint32_t)(keys[7] <= rank) + (uint32_t)(keys[11] <= rank)) * 4;
+    return at + (uint32_t)(keys[at] <= rank) + (uint32_t)(keys[at + 1] <= rank) + (uint32_t)(keys[at + 2] <= rank);
 }
 
-/* The child below which a rank is. */
+/* The child of an inner node below which a rank is: the first key is not above any rank that gets here. */
 static inline uint32_t child_of(const ranks_node *node, int64_t rank) {
-    const uint32_t count = count_up_to(node, rank);
-    return count - (count != 0);
+    return count_up_to(node, rank) - 1;
 }
 
 static uint32_t leaf_of(const ranks_pool *pool, const ranks *self, int64_t rank) {
@@ -64,8 +60,8 @@ static uint32_t leaf_of(const ranks_pool *pool, const ranks *self, int64_t rank)
 uint32_t ranks_find(const ranks_pool *pool, const ranks *self, int64_t rank) {
     if (self->root == ZX_NONE) return ZX_NONE;
     const ranks_node *const leaf = node_at(pool, leaf_of(pool, self, rank));
-    const uint32_t at = child_of(leaf, rank);
-    return leaf->keys[at] == rank ? leaf->values[at] : ZX_NONE;
+    const uint32_t count = count_up_to(leaf, rank);
+    return count > 0 && leaf->keys[count - 1] == rank ? leaf->values[count - 1] : ZX_NONE;
 }
 
 uint32_t ranks_above(const ranks_pool *pool, const ranks *self, int64_t rank) {
@@ -152,7 +148,7 @@ static uint32_t split(ranks_pool *pool, uint32_t index, uint32_t at, int64_t key
 
 static void grow(ranks_pool *pool, ranks *self, uint32_t left, uint32_t right) {
     const uint32_t root = take_node(pool);
-    put_entry(node_at(pool, root), 0, pool->nodes[left].keys[0], left);
+    put_entry(node_at(pool, root), 0, INT64_MIN, left);
     put_entry(node_at(pool, root), 1, pool->nodes[right].keys[0], right);
     self->root = root;
     self->height++;
@@ -187,7 +183,7 @@ void ranks_insert(ranks_pool *pool, ranks *self, const ranks_place *place, int64
 /* ------------------------------------------------------------ remove */
 
 /* A child of `parent` has too few entries: it gets some of its neighbour's, or they become one. */
-static void refill(ranks_pool *pool, uint32_t parent_index, uint32_t child, bool is_inner) {
+static void refill(ranks_pool *pool, uint32_t parent_index, uint32_t child) {
     ranks_node *const parent = node_at(pool, parent_index);
     const uint32_t right_child = child + 1 < parent->count ? child + 1 : child;
     const uint32_t left_index = parent->values[right_child - 1];
@@ -197,7 +193,6 @@ static void refill(ranks_pool *pool, uint32_t parent_index, uint32_t child, bool
     before_node(pool, parent_index);
     before_node(pool, left_index);
     before_node(pool, right_index);
-    if (is_inner) right->keys[0] = parent->keys[right_child];
     const uint32_t total = left->count + right->count;
     if (total <= MERGED_MAX) {
         move_left(left, right, right->count);
@@ -217,7 +212,7 @@ void ranks_remove(ranks_pool *pool, ranks *self, const ranks_place *place) {
     before_node(pool, index);
     drop_entry(node_at(pool, index), place->position);
     while (depth > 0 && pool->nodes[index].count < RANKS_FILL_MIN) {
-        refill(pool, place->nodes[depth - 1], place->children[depth - 1], depth < self->height);
+        refill(pool, place->nodes[depth - 1], place->children[depth - 1]);
         depth--;
         index = place->nodes[depth];
     }
@@ -252,10 +247,11 @@ static const char *check_node(walk *at, uint32_t index, uint32_t height, bool is
     for (uint32_t entry = node->count; entry < RANKS_FANOUT; entry++) {
         if (node->keys[entry] != INT64_MAX) return "a key that is not used would be found";
     }
-    for (uint32_t entry = height > 0; entry < node->count; entry++) {
+    for (uint32_t entry = 0; entry < node->count; entry++) {
         if (node->keys[entry] < low || node->keys[entry] >= high) return "a tree's key is outside of its node";
-        if (entry > (height > 0) && node->keys[entry - 1] >= node->keys[entry]) return "a tree's keys are not sorted";
+        if (entry > 0 && node->keys[entry - 1] >= node->keys[entry]) return "a tree's keys are not sorted";
     }
+    if (height > 0 && node->keys[0] != low) return "an inner node does not begin where it should";
     if (height == 0) {
         if (index != at->leaf) return "a tree's leaves are not linked in order";
         for (uint32_t entry = 0; entry < node->count; entry++) {
@@ -266,9 +262,8 @@ static const char *check_node(walk *at, uint32_t index, uint32_t height, bool is
         return NULL;
     }
     for (uint32_t entry = 0; entry < node->count; entry++) {
-        const int64_t child_low = entry == 0 ? low : node->keys[entry];
         const int64_t child_high = entry + 1 == node->count ? high : node->keys[entry + 1];
-        const char *const broken = check_node(at, node->values[entry], height - 1, false, child_low, child_high);
+        const char *const broken = check_node(at, node->values[entry], height - 1, false, node->keys[entry], child_high);
         if (broken != NULL) return broken;
     }
     return NULL;

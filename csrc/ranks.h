@@ -6,8 +6,8 @@
  *      [3 5 9 12] ─▶ [17 18 44 71] ─▶ [400 512 ...]               leaves, linked in order
  *
  * For what is spread over all 2^54 ranks without memory in proportion to them: the price levels that lie far from
- * the best. A node is three cache lines, two of them keys; unused keys are INT64_MAX, so that a search takes four
- * comparisons per node whatever is in it, and none of them is a jump that a processor could foresee wrongly. Many trees share
+ * the best. A node is three cache lines, two of them keys; unused keys are INT64_MAX, so that a search makes the same
+ * comparisons whatever is in it, and none of them is a jump that a processor could foresee wrongly. Many trees share
  * the nodes of one pool.
  *
  * Invariants, walked by ranks_check(): keys ascend; leaves are equally deep; a node that is not a root has at least
@@ -23,12 +23,12 @@
 #include "base.h"
 #include "undo.h"
 
-#define RANKS_FANOUT 15u   /* one less than a power of two, for the search */
+#define RANKS_FANOUT 15u   /* of four, four, four and three, for the search */
 #define RANKS_FILL_MIN 4u
 #define RANKS_HEIGHT_MAX 16u /* 4^16 = 2^32 entries */
 
 typedef struct ranks_node {
-    int64_t keys[RANKS_FANOUT];    /* leaf: the ranks; inner: lowest rank below each child, the first not looked at */
+    int64_t keys[RANKS_FANOUT];    /* leaf: the ranks; inner: least that is below each child, at first INT64_MIN */
     uint32_t count;                /* entries */
     uint32_t next;                 /* of a leaf: the one behind it, or ZX_NONE; of a free node: the next free one */
     uint32_t values[RANKS_FANOUT]; /* leaf: the numbers; inner: the child nodes */

@@ -7,10 +7,10 @@ static uint32_t words_of(uint32_t bits) {
 size_t slots_words(uint32_t capacity) {
     uint32_t level_words = words_of(capacity);
     size_t words = level_words;
-    while (level_words > 1) {
+    do {
         level_words = words_of(level_words);
         words += (size_t)level_words * 2;
-    }
+    } while (level_words > 1);
     return words;
 }
 
@@ -21,14 +21,14 @@ void slots_init(slots *self, uint32_t capacity, uint64_t *words) {
     self->any[0] = self->full[0] = words;
     self->words[0] = level_words;
     words += level_words;
-    while (level_words > 1) {
+    do {
         level_words = words_of(level_words);
         self->any[self->levels] = words;
         self->full[self->levels] = words + level_words;
         self->words[self->levels] = level_words;
         words += (size_t)level_words * 2;
         self->levels++;
-    }
+    } while (level_words > 1);
 }
 
 uint32_t slots_highest_taken(const slots *self) {
@@ -70,16 +70,16 @@ static inline void before_change(const slots *self, uint32_t slot) {
     }
 }
 
-/* Where the first word from `word` on is that is not full; there is one, or the set is full. */
-static uint32_t find_open_word(const slots *self, uint32_t word) {
-    if (self->count == self->capacity) return self->words[0];
-    uint32_t level = 0;
-    uint32_t index = word;
+/* Where the first word of full[1] from `group` on is that has a bit to set; there is one, or the set is full. */
+static uint32_t find_open_group(const slots *self, uint32_t group) {
+    if (self->count == self->capacity) return self->words[1];
+    uint32_t level = 1;
+    uint32_t index = group;
     while (self->full[level][index] == UINT64_MAX) {
         level++;
         index /= 64; /* those before it are full: the word above says so, and of none behind it */
     }
-    for (; level > 0; level--) index = index * 64 + (uint32_t)__builtin_ctzll(~self->full[level][index]);
+    for (; level > 1; level--) index = index * 64 + (uint32_t)__builtin_ctzll(~self->full[level][index]);
     return index;
 }
 
@@ -104,7 +104,7 @@ void slots_take_above(slots *self, uint32_t slot) {
             if (*word != UINT64_MAX) break;
         }
     }
-    self->open_word = find_open_word(self, self->open_word);
+    self->open_group = find_open_group(self, self->open_group);
 }
 
 void slots_free_above(slots *self, uint32_t slot) {

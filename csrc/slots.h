@@ -7,7 +7,8 @@
  *
  * Order slots are leaves of the state tree, so the choice of the slot is part of the state and must not depend
  * on how the engine got there: always the lowest free one. Every operation touches at most one word pair per
- * level, 4 levels for 2^24 slots. Not thread safe. The memory belongs to the caller: slots_words() of zeroed
+ * level, 4 levels for 2^24 slots. Taking and freeing need no jump but for the rare cases: where slots are taken from the
+ * lowest on, nobody can foresee which of them fills its word. Not thread safe. The memory belongs to the caller: slots_words() of zeroed
  * u64.
  */
 #ifndef ZX_SLOTS_H
@@ -22,10 +23,10 @@ typedef struct slots {
     uint64_t *any[SLOTS_LEVELS_MAX];  /* any[0]: taken bits; above: the child word is not zero */
     uint64_t *full[SLOTS_LEVELS_MAX]; /* full[0] is any[0]; above: the child word is all ones */
     uint32_t words[SLOTS_LEVELS_MAX]; /* words of each level */
-    uint32_t levels;                  /* levels in use; the top level is one word */
+    uint32_t levels;                  /* levels in use, at least two; the top level is one word */
     uint32_t capacity;                /* slots are 0 to capacity - 1 */
     uint32_t count;                   /* slots taken */
-    uint32_t open_word;               /* the first word of the lowest level that is not full; while there is one */
+    uint32_t open_group;              /* the first word of full[1] with a bit that is not set; while a slot is free */
     undo *undo;                       /* told of changes, or NULL */
 } slots;
 
@@ -38,7 +39,9 @@ void slots_init(slots *self, uint32_t capacity, uint64_t *words);
 /* Lowest free slot, or ZX_NONE when all are taken. Does not take it. */
 static inline uint32_t slots_lowest_free(const slots *self) {
     if (__builtin_expect(self->count == self->capacity, 0)) return ZX_NONE;
-    return self->open_word * 64 + (uint32_t)__builtin_ctzll(~self->any[0][self->open_word]);
+    const uint32_t group = self->open_group;
+    const uint32_t word = group * 64 + (uint32_t)__builtin_ctzll(~self->full[1][group]);
+    return word * 64 + (uint32_t)__builtin_ctzll(~self->any[0][word]);
 }
 
 /* Highest taken slot, or ZX_NONE when none is. */
@@ -51,7 +54,7 @@ static inline bool slots_is_taken(const slots *self, uint32_t slot) {
     return slot < self->capacity && (self->any[0][slot / 64] >> (slot % 64) & 1) != 0;
 }
 
-/* For slots_take() and slots_free(): where more than one word changes. */
+/* The rest of slots_take() and slots_free(): where words further up change, or an undo is told. */
 void slots_take_above(slots *self, uint32_t slot);
 void slots_free_above(slots *self, uint32_t slot);
 
@@ -59,31 +62,58 @@ void slots_free_above(slots *self, uint32_t slot);
 static inline void slots_take(slots *self, uint32_t slot) {
     ZX_ASSERT(slot < self->capacity);
     uint64_t *const word = &self->any[0][slot / 64];
+    uint64_t *const full = &self->full[1][slot / 4096];
     const uint64_t before = *word;
     const uint64_t after = before | UINT64_C(1) << (slot % 64);
     ZX_ASSERT(before != after);
-    if (__builtin_expect(before != 0 && after != UINT64_MAX && self->undo == NULL, 1)) {
-        *word = after;
-        self->count++;
-    } else {
+    const uint64_t full_after = *full | (uint64_t)(after == UINT64_MAX) << (slot / 64 % 64);
+    if (__builtin_expect((before == 0) | (full_after == UINT64_MAX) | (self->undo != NULL), 0)) {
         slots_take_above(self, slot);
+        return;
     }
+    *word = after;
+    *full = full_after;
+    self->count++;
+}
+
+/* Takes the lowest free slot, of which there is one, and returns it. */
+static inline uint32_t slots_take_lowest(slots *self) {
+    ZX_ASSERT(self->count < self->capacity);
+    const uint32_t group = self->open_group;
+    uint64_t *const full = &self->full[1][group];
+    const uint32_t in_group = (uint32_t)__builtin_ctzll(~*full);
+    uint64_t *const word = &self->any[0][group * 64 + in_group];
+    const uint64_t before = *word;
+    const uint64_t after = before | (before + 1);
+    const uint64_t full_after = *full | (uint64_t)(after == UINT64_MAX) << in_group;
+    const uint32_t slot = (group * 64 + in_group) * 64 + (uint32_t)__builtin_ctzll(~before);
+    if (__builtin_expect((before == 0) | (full_after == UINT64_MAX) | (self->undo != NULL), 0)) {
+        slots_take_above(self, slot);
+        return slot;
+    }
+    *word = after;
+    *full = full_after;
+    self->count++;
+    return slot;
 }
 
 /* Frees a taken slot. */
 static inline void slots_free(slots *self, uint32_t slot) {
     ZX_ASSERT(slot < self->capacity);
     uint64_t *const word = &self->any[0][slot / 64];
+    uint64_t *const full = &self->full[1][slot / 4096];
     const uint64_t before = *word;
     const uint64_t after = before & ~(UINT64_C(1) << (slot % 64));
     ZX_ASSERT(before != after);
-    if (__builtin_expect(before != UINT64_MAX && after != 0 && self->undo == NULL, 1)) {
-        *word = after;
-        self->count--;
-    } else {
+    if (__builtin_expect((after == 0) | (*full == UINT64_MAX) | (self->undo != NULL), 0)) {
         slots_free_above(self, slot);
+    } else {
+        *word = after;
+        *full &= ~(UINT64_C(1) << (slot / 64 % 64));
+        self->count--;
     }
-    if (slot / 64 < self->open_word) self->open_word = slot / 64;
+    const uint32_t group = slot / 4096;
+    self->open_group = group < self->open_group ? group : self->open_group;
 }
 
 #endif

@@ -50,23 +50,12 @@ uint32_t trading_must_find_balance(const engine *self, uint32_t account, uint32_
 
 /* ------------------------------------------------------------ orders and owners */
 
-/* Eight ids in a row are neighbours in the map: orders made one after the other share a cache line and, what costs
- * more on a virtual machine, a page. We number the orders ourselves, so nobody can choose ids that crowd. */
-uint64_t trading_hash_order(const engine *self, uint64_t order_id) {
-    return idmap_hash(self->hash_seed, order_id / 8, 1) << 3 | order_id % 8;
-}
-
 uint64_t trading_hash_client_order(const engine *self, uint32_t account_id, uint64_t client_order_id) {
     return idmap_hash(self->hash_seed, client_order_id, account_id);
 }
 
 uint32_t engine_find_order(const engine *self, uint64_t order_id) {
-    idmap_cursor cursor;
-    uint32_t slot = idmap_first(&self->order_map, trading_hash_order(self, order_id), &cursor);
-    while (slot != ZX_NONE && self->pool.orders[slot].order_id != order_id) {
-        slot = idmap_next(&self->order_map, &cursor);
-    }
-    return slot;
+    return ids_find(&self->by_id, order_id);
 }
 
 uint32_t engine_find_client_order(const engine *self, uint32_t account_id, uint64_t client_order_id) {
@@ -91,7 +80,7 @@ static inline void before_listing(engine *self, uint32_t account, uint32_t slot,
 void trading_register(engine *self, uint32_t slot) {
     book_order *const order = &self->pool.orders[slot];
     ledger_account *const account = &self->ledger.accounts[order->owner];
-    idmap_insert(&self->order_map, trading_hash_order(self, order->order_id), slot);
+    ids_add(&self->by_id, order->order_id, slot);
     if (order->client_order_id != 0) {
         idmap_insert(
             &self->client_order_map, trading_hash_client_order(self, order->owner, order->client_order_id), slot
@@ -117,7 +106,7 @@ void trading_register(engine *self, uint32_t slot) {
 void trading_unregister(engine *self, uint32_t slot) {
     book_order *const order = &self->pool.orders[slot];
     ledger_account *const account = &self->ledger.accounts[order->owner];
-    idmap_remove(&self->order_map, trading_hash_order(self, order->order_id), slot);
+    ids_remove(&self->by_id, order->order_id, slot);
     if (order->client_order_id != 0) {
         idmap_remove(
             &self->client_order_map, trading_hash_client_order(self, order->owner, order->client_order_id), slot

@@ -101,8 +101,7 @@ static inline bool trading_is_overdue(const engine *self, uint32_t slot) {
 /* How reports show it. */
 order_face trading_face_of(const engine *self, uint32_t slot);
 
-/* Hashes under which orders are found by id, and by (account, client order id). */
-uint64_t trading_hash_order(const engine *self, uint64_t order_id);
+/* Hash under which orders are found by (account, client order id). */
 uint64_t trading_hash_client_order(const engine *self, uint32_t account_id, uint64_t client_order_id);
 
 /* ---- amounts */

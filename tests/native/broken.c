@@ -72,9 +72,9 @@ static const field of_market[] = {
     F(engine_market, dynamic_band_ppm, WORD),  F(engine_market, static_band_ppm, WORD),
     F(engine_market, called_off, COUNT),       F(engine_market, for_auctions.sides[0].best, INDEX),
     F(engine_market, for_auctions.sides[1].best, INDEX),
-    F(engine_market, auction_head, INDEX),     F(engine_market, book.windows[0].summary, AMOUNT),
-    F(engine_market, book.windows[0].base, AMOUNT),
-    F(engine_market, book.windows[1].summary, AMOUNT),
+    F(engine_market, auction_head, INDEX),     F(engine_market, book.sides[0].summary, AMOUNT),
+    F(engine_market, book.sides[0].base, AMOUNT),
+    F(engine_market, book.sides[1].summary, AMOUNT),
     F(engine_market, market_id, WORD),         F(engine_market, symbol, AMOUNT),
     F(engine_market, maker_fee_ppm, WORD),     F(engine_market, taker_fee_ppm, WORD),
     F(engine_market, fee_balance, COUNT),      F(engine_market, sizes_no, WORD),
@@ -110,7 +110,7 @@ static const field of_engine[] = {
     F(engine, next_seq, AMOUNT),
     F(engine, pool.next_priority_no, AMOUNT),
     F(engine, pool.taken.count, COUNT),
-    F(engine, order_map.count, COUNT),
+    F(engine, by_id.count, COUNT),
     F(engine, outcome_map.count, COUNT),
     F(engine, lanes.map.count, COUNT),
     F(engine, ledger.account_count, COUNT),
@@ -125,8 +125,8 @@ static const field of_engine[] = {
 };
 static const field of_amount[] = {{"ledger.supplies", AMOUNT, 0}};
 static const field of_word[] = {{"engine.expiry_heap", INDEX, 0}};
-static const field of_window[] = {{"book_window.words", AMOUNT, 0}};
-static const field of_window_level[] = {{"book_window.levels", WORD, 0}};
+static const field of_window[] = {{"book_side.words", AMOUNT, 0}};
+static const field of_window_level[] = {{"book_side.entries", WORD, 0}};
 static const field of_defined[] = {{"engine.market_defined", AMOUNT, 0}};
 static const field of_asset_id[] = {{"ledger.asset_ids", WORD, 0}};
 static const field of_asset_symbol[] = {{"ledger.asset_symbols", AMOUNT, 0}};
@@ -361,10 +361,10 @@ static void poke_engine(engine *self, uint64_t *random) {
     for (uint32_t index = 0; index < self->market_count; index++) {
         POKE_ALL(check_engine, self, of_market, &self->markets[index], orders_max)
         POKE_ALL(check_engine, self, of_defined, &self->market_defined[index], 1)
-        const book_window *const window = &self->markets[index].book.windows[random_below(random, 2)];
+        const book_side *const window = &self->markets[index].book.sides[random_below(random, 2)];
         const uint32_t entry = random_below(random, window->size);
         POKE_ALL(check_engine, self, of_window, &window->words[entry / 64], 1)
-        POKE_ALL(check_engine, self, of_window_level, &window->levels[entry], 1)
+        POKE_ALL(check_engine, self, of_window_level, &window->entries[entry], 1)
         for (uint8_t side = 0; side < 2; side++) {
             poke_side(check_engine, self, &self->markets[index].book, side, random);
             poke_side(check_engine, self, &self->markets[index].stops[random_below(random, 2)], side, random);

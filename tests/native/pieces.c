@@ -525,9 +525,9 @@ static void test_windows_change_nothing(uint64_t seed, uint32_t width, uint32_t 
                 const uint32_t slot = book_lowest_free_slot(&pool);
                 book_take_slot(&pool, slot);
                 pool.orders[slot] = (book_order){.order_id = id, .qty_lots = 1, .leaves_lots = 1, .level = ZX_NONE};
-                const int64_t base = with.windows[side].base;
+                const int64_t base = with.sides[side].base;
                 CHECK(book_rest(which == 0 ? &with : &without, slot, side, price_ticks));
-                moves += with.windows[side].base != base;
+                moves += with.sides[side].base != base;
                 slots_of[count][which] = slot;
             }
             count++;
@@ -602,7 +602,7 @@ static void test_what_a_book_changed_is_undone(uint64_t seed, uint32_t width, ui
     book_pool_init(&pool, &plan, &memory);
     book_init(market, &pool, 0);
     if (window_size != 0) book_use_windows(market, &memory, windows_at, 1, 0);
-    for (uint32_t side = 0; side < 2; side++) market->windows[side].size = window_size;
+    for (uint32_t side = 0; side < 2; side++) market->sides[side].size = window_size;
     undo_init(&changes, &changes_plan, &memory);
     uint8_t *const before = malloc(length);
     int64_t centre = 1 << 24;

@@ -197,7 +197,7 @@ def test_example_of_the_book_alone(tmp_path: Path) -> None:
         + "\n".join(lines[begin:])
         + "\nreturn 0;\n}\n"
     )
-    names = ("arena", "base", "book", "idmap", "levels", "lob", "ranks", "slots", "undo")
+    names = ("arena", "base", "book", "idmap", "ids", "levels", "lob", "ranks", "slots", "undo")
     build_program(tmp_path / "example", [program], csrc=[CSRC / f"{name}.c" for name in names])
     assert run(tmp_path / "example").splitlines() == [
         "0 1 101 5",
