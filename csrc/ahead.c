@@ -2,85 +2,109 @@
 
 #include "trading.h"
 
-#define STEP 4u
-
-static uint32_t market_id_of(const uint8_t *command) {
-    return zx_load_u32(command + offsetof(struct zx_command, market_id));
-}
-
-static uint64_t order_id_of(const uint8_t *command) {
-    return zx_load_u64(command + offsetof(struct zx_command, order_id));
-}
-
-/* The market that a command names, as far as the map's first candidate tells; or NULL. */
-static const engine_market *guess_market(const engine *self, const uint8_t *command) {
-    const uint32_t index = idmap_guess(&self->market_map, engine_hash_market(self, market_id_of(command)));
-    return index == ZX_NONE ? NULL : &self->markets[index];
-}
-
-static uint32_t guess_order(const engine *self, const uint8_t *command) {
-    const uint64_t order_id = order_id_of(command);
-    return order_id == 0 ? ZX_NONE : ids_guess(&self->by_id, order_id);
-}
-
-static void fetch_entries(const engine *self, const uint8_t *command, uint64_t seq) {
-    idmap_fetch(&self->market_map, engine_hash_market(self, market_id_of(command)));
-    const uint64_t order_id = order_id_of(command);
-    zx_fetch(ids_place(&self->by_id, order_id != 0 ? order_id : seq));
-    const uint64_t client_order_id = zx_load_u64(command + offsetof(struct zx_command, client_order_id));
-    if (client_order_id != 0) {
-        const uint64_t hash = trading_hash_client_order(self, (uint32_t)self->command.account, client_order_id);
-        idmap_fetch(&self->client_order_map, hash);
-    }
-}
+/* What is known of one command so far. */
+typedef struct guess {
+    struct zx_command command;
+    const engine_market *market; /* or NULL */
+    uint32_t slot;               /* of the order that it names, or ZX_NONE */
+    uint32_t maker;              /* the order that a new one would meet first, or ZX_NONE */
+    uint8_t side;                /* enum book_side_index, of a new order */
+    bool is_new;
+} guess;
 
 static void fetch_lines(const void *from, size_t bytes) {
     for (size_t at = 0; at < bytes; at += ARENA_ALIGN) zx_fetch((const uint8_t *)from + at);
 }
 
-static void fetch_market_and_order(const engine *self, const uint8_t *command) {
-    const engine_market *const market = guess_market(self, command);
-    if (market != NULL) {
-        fetch_lines(market, offsetof(engine_market, stops));
-        const uint32_t index = (uint32_t)(market - self->markets);
-        lanes_fetch(&self->lanes, (uint32_t)self->command.account, index, command[1] == ZX_SIDE_BUY ? BOOK_BUY : BOOK_SELL);
-    }
-    const uint32_t slot = guess_order(self, command);
-    if (slot != ZX_NONE) {
-        zx_fetch(&self->pool.orders[slot]);
-        zx_fetch(&self->lanes.links[slot * LANES_PER_ORDER]);
-    }
+static uint64_t client_order_hash(const engine *self, const guess *of) {
+    return trading_hash_client_order(self, (uint32_t)self->command.account, of->command.client_order_id);
 }
 
-static void fetch_levels(const engine *self, const uint8_t *command) {
-    const engine_market *const market = guess_market(self, command);
-    for (uint32_t side = 0; market != NULL && side < 2; side++) {
-        const uint32_t best = market->book.sides[side].best;
-        if (best != ZX_NONE) zx_fetch(&self->pool.levels[best]);
+static void fetch_entries(const engine *self, const guess *of, uint64_t seq) {
+    idmap_fetch(&self->market_map, engine_hash_market(self, of->command.market_id));
+    zx_fetch(ids_place(&self->by_id, of->command.order_id != 0 ? of->command.order_id : seq));
+    if (of->command.client_order_id != 0) idmap_fetch(&self->client_order_map, client_order_hash(self, of));
+}
+
+static void fetch_order(const engine *self, uint32_t slot) {
+    zx_fetch(&self->pool.orders[slot]);
+    zx_fetch(&self->lanes.links[slot * LANES_PER_ORDER]);
+}
+
+static void fetch_market_and_order(const engine *self, guess *of) {
+    const uint32_t index = idmap_guess(&self->market_map, engine_hash_market(self, of->command.market_id));
+    of->market = index == ZX_NONE ? NULL : &self->markets[index];
+    if (of->market != NULL) {
+        fetch_lines(of->market, offsetof(engine_market, stops));
+        if (of->is_new) lanes_fetch(&self->lanes, (uint32_t)self->command.account, index, of->side);
     }
-    const uint32_t slot = guess_order(self, command);
-    if (slot == ZX_NONE) return;
-    const book_order *const order = &self->pool.orders[slot];
+    of->slot = ZX_NONE;
+    if (of->is_new) return;
+    if (of->command.order_id != 0) {
+        of->slot = ids_guess(&self->by_id, of->command.order_id);
+    } else if (of->command.client_order_id != 0) {
+        of->slot = idmap_guess(&self->client_order_map, client_order_hash(self, of));
+    }
+    if (of->slot != ZX_NONE) fetch_order(self, of->slot);
+}
+
+static void fetch_ways(const engine *self, const guess *of) {
+    const book_pool *const pool = &self->pool;
+    if (of->market != NULL && of->is_new) {
+        book_fetch_place(&of->market->book, of->side, of->command.price_ticks);
+        for (uint32_t side = 0; side < 2; side++) {
+            const uint32_t best = of->market->book.sides[side].best;
+            if (best != ZX_NONE) zx_fetch(&pool->levels[best]);
+        }
+        lanes_fetch_guess(&self->lanes, (uint32_t)self->command.account, (uint32_t)(of->market - self->markets), of->side);
+    }
+    if (of->slot == ZX_NONE) return;
+    const book_order *const order = &pool->orders[of->slot];
+    lanes_fetch_around(&self->lanes, of->slot);
     if (order->level == ZX_NONE) return;
-    zx_fetch(&self->pool.levels[order->level]);
-    zx_fetch(&self->pool.orders[order->next]); /* or a level: links number both */
-    zx_fetch(&self->pool.orders[order->prev]);
+    zx_fetch(&pool->levels[order->level]);
+    zx_fetch(&pool->orders[order->next]); /* or a level: links number both */
+    zx_fetch(&pool->orders[order->prev]);
 }
 
-static void fetch_makers(const engine *self, const uint8_t *command) {
-    const engine_market *const market = guess_market(self, command);
-    for (uint32_t side = 0; market != NULL && side < 2; side++) {
-        const uint32_t best = market->book.sides[side].best;
-        if (best == ZX_NONE) continue;
-        zx_fetch(&self->pool.orders[self->pool.levels[best].next]);
+static void fetch_levels(const engine *self, guess *of) {
+    const book_pool *const pool = &self->pool;
+    of->maker = ZX_NONE;
+    if (of->market == NULL || !of->is_new) return;
+    const book *const its = &of->market->book;
+    if (book_crosses(its, of->side, of->command.price_ticks)) {
+        of->maker = book_next_maker(its, of->side);
+        fetch_order(self, of->maker);
+    } else {
+        const uint32_t level = book_guess_level(its, of->side, of->command.price_ticks);
+        if (level != ZX_NONE) zx_fetch(&pool->levels[level]);
+        of->slot = level;
     }
 }
 
-void ahead_fetch(const engine *self, const uint8_t *commands, uint32_t index, uint32_t count) {
-    const uint8_t *const at = commands + (size_t)index * ZX_COMMAND_BLOCK_LENGTH;
-    const uint32_t left = count - index;
-    if (left > 3 * STEP) fetch_entries(self, at + 3 * STEP * ZX_COMMAND_BLOCK_LENGTH, self->next_seq + 3 * STEP);
-    if (left > 2 * STEP) fetch_market_and_order(self, at + 2 * STEP * ZX_COMMAND_BLOCK_LENGTH);
-    if (left > STEP) fetch_levels(self, at + STEP * ZX_COMMAND_BLOCK_LENGTH);
-    if (left > STEP / 2) fetch_makers(self, at + STEP / 2 * ZX_COMMAND_BLOCK_LENGTH);
+static void fetch_ends(const engine *self, const guess *of) {
+    const book_pool *const pool = &self->pool;
+    if (of->market == NULL || !of->is_new) return;
+    if (of->maker != ZX_NONE) {
+        zx_fetch(ids_place(&self->by_id, pool->orders[of->maker].order_id));
+        lanes_fetch_around(&self->lanes, of->maker);
+    } else if (of->slot != ZX_NONE) {
+        zx_fetch(&pool->orders[pool->levels[of->slot].prev]);
+    }
+}
+
+void ahead_fetch(const engine *self, const uint8_t *commands, uint32_t count) {
+    guess guesses[AHEAD_BLOCK];
+    ZX_ASSERT(count <= AHEAD_BLOCK);
+    for (uint32_t at = 0; at < count; at++) {
+        guess *const of = &guesses[at];
+        memcpy(&of->command, commands + (size_t)at * ZX_COMMAND_BLOCK_LENGTH, sizeof of->command);
+        of->is_new = of->command.kind == ZX_COMMAND_KIND_NEW;
+        of->side = of->command.side == ZX_SIDE_BUY ? BOOK_BUY : BOOK_SELL;
+        fetch_entries(self, of, self->next_seq + at);
+    }
+    for (uint32_t at = 0; at < count; at++) fetch_market_and_order(self, &guesses[at]);
+    for (uint32_t at = 0; at < count; at++) fetch_ways(self, &guesses[at]);
+    for (uint32_t at = 0; at < count; at++) fetch_levels(self, &guesses[at]);
+    for (uint32_t at = 0; at < count; at++) fetch_ends(self, &guesses[at]);
 }

@@ -318,6 +318,16 @@ static inline bool book_is_order(const book_pool *pool, uint32_t link) {
     return link < pool->taken.capacity;
 }
 
+/* Fetches into the cache where the window tells of the level of a price. */
+static inline void book_fetch_place(const book *self, uint32_t side, int64_t price_ticks) {
+    const book_side *const its = &self->sides[side];
+    const int64_t rank = book_rank_of(side, price_ticks);
+    if (!book_window_covers(its, rank)) return;
+    const uint32_t entry = (uint32_t)((uint64_t)rank & (its->size - 1));
+    zx_fetch(&its->entries[entry]);
+    zx_fetch(&its->words[entry / 64]);
+}
+
 /* The level of a price if it is in the window, for fetching ahead, or ZX_NONE. `side` may be anything. */
 static inline uint32_t book_guess_level(const book *self, uint32_t side, int64_t price_ticks) {
     const book_side *const its = &self->sides[side & 1];

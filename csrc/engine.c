@@ -463,7 +463,10 @@ static bool apply_batch(engine *self, const uint8_t *frame) {
     }
     const bool fetches = !by_operator && ahead_pays(self);
     for (uint32_t index = 0; index < count; index++) {
-        if (fetches) ahead_fetch(self, commands, index, count);
+        if (fetches && index % AHEAD_BLOCK == 0) {
+            const uint32_t left = count - index;
+            ahead_fetch(self, commands + index * command_length, left < AHEAD_BLOCK ? left : AHEAD_BLOCK);
+        }
         self->command.index = (uint8_t)index;
         apply_command(self, commands + index * command_length, by_operator, refusal);
     }

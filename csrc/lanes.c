@@ -30,6 +30,11 @@ void lanes_fetch(const lanes *self, uint32_t account, uint32_t market, uint8_t s
     idmap_fetch(&self->map, hash_lane(self, account, market, side));
 }
 
+void lanes_fetch_guess(const lanes *self, uint32_t account, uint32_t market, uint8_t side) {
+    const uint32_t index = idmap_guess(&self->map, hash_lane(self, account, market, side));
+    if (index != ZX_NONE) zx_fetch(&self->pool[index]);
+}
+
 /* Index of a lane, or ZX_NONE. */
 static uint32_t find(const lanes *self, uint32_t account, uint32_t market, uint8_t side) {
     if (market == LANES_EVERY_MARKET) return account * 2 + side;

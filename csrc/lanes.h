@@ -84,6 +84,14 @@ static inline uint32_t lanes_next(const lanes *self, uint32_t slot, uint32_t mar
 /* Fetches where the lane of a market's orders is found into the cache. */
 void lanes_fetch(const lanes *self, uint32_t account, uint32_t market, uint8_t side);
 
+/* And then the lane itself, as far as the map's first candidate tells. */
+void lanes_fetch_guess(const lanes *self, uint32_t account, uint32_t market, uint8_t side);
+
+/* Fetches the lane of an order's market. */
+static inline void lanes_fetch_around(const lanes *self, uint32_t slot) {
+    zx_fetch(&self->pool[self->links[slot * LANES_PER_ORDER + 1].lane]);
+}
+
 /* Checks the place of one open order in its lanes; of the first order in a lane also the lane. Returns NULL, or a
  * sentence about what does not hold. `*found` is increased if a lane of a market begins with this order. */
 const char *lanes_check(
