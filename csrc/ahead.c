@@ -7,7 +7,8 @@ typedef struct guess {
     struct zx_command command;
     const engine_market *market; /* or NULL */
     uint32_t slot;               /* of the order that it names, or ZX_NONE */
-    uint32_t maker;              /* the order that a new one would meet first, or ZX_NONE */
+    uint32_t maker;              /* slot of the order that a new one would meet first, or ZX_NONE */
+    uint32_t level;              /* where a new one would rest, or ZX_NONE */
     uint8_t side;                /* enum book_side_index, of a new order */
     bool is_new;
 } guess;
@@ -68,28 +69,26 @@ static void fetch_ways(const engine *self, const guess *of) {
 }
 
 static void fetch_levels(const engine *self, guess *of) {
-    const book_pool *const pool = &self->pool;
-    of->maker = ZX_NONE;
+    of->maker = of->level = ZX_NONE;
     if (of->market == NULL || !of->is_new) return;
     const book *const its = &of->market->book;
-    if (book_crosses(its, of->side, of->command.price_ticks)) {
+    /* The price is as it came, and may be beyond all that there are. */
+    if (its->sides[of->side ^ 1].best != ZX_NONE && book_crosses(its, of->side, of->command.price_ticks)) {
         of->maker = book_next_maker(its, of->side);
         fetch_order(self, of->maker);
     } else {
-        const uint32_t level = book_guess_level(its, of->side, of->command.price_ticks);
-        if (level != ZX_NONE) zx_fetch(&pool->levels[level]);
-        of->slot = level;
+        of->level = book_guess_level(its, of->side, of->command.price_ticks);
+        if (of->level != ZX_NONE) zx_fetch(&self->pool.levels[of->level]);
     }
 }
 
 static void fetch_ends(const engine *self, const guess *of) {
     const book_pool *const pool = &self->pool;
-    if (of->market == NULL || !of->is_new) return;
     if (of->maker != ZX_NONE) {
         zx_fetch(ids_place(&self->by_id, pool->orders[of->maker].order_id));
         lanes_fetch_around(&self->lanes, of->maker);
-    } else if (of->slot != ZX_NONE) {
-        zx_fetch(&pool->orders[pool->levels[of->slot].prev]);
+    } else if (of->level != ZX_NONE) {
+        zx_fetch(&pool->orders[pool->levels[of->level].prev]); /* or a level: links number both */
     }
 }
 

@@ -19,9 +19,13 @@
 
 #define AHEAD_BLOCK 16u /* commands; what they need fits into the cache next to the processor */
 
+#ifndef AHEAD_MARKETS /* tests build with 0: always */
+#define AHEAD_MARKETS 256u
+#endif
+
 /* Whether it pays. */
 static inline bool ahead_pays(const engine *self) {
-    return self->market_count > 256 || self->by_id.count > 16384;
+    return self->market_count > AHEAD_MARKETS || self->by_id.count > 16384;
 }
 
 /* Before `count` commands, at most AHEAD_BLOCK, of ZX_COMMAND_BLOCK_LENGTH bytes each, are applied. */

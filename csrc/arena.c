@@ -27,6 +27,11 @@ int arena_map_huge(arena *self) {
     return error;
 }
 
+void arena_touch(const arena *self, size_t offset, size_t bytes) {
+    volatile uint8_t *const at = self->base + offset;
+    for (size_t touched = 0; touched < bytes; touched += 4096) at[touched] = at[touched];
+}
+
 void arena_unmap(arena *self) {
     if (self->base != NULL) munmap(self->base, self->size);
     self->base = NULL;

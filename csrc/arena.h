@@ -31,6 +31,9 @@ int arena_map(arena *self);
  * clears them all, and may have to wait for the kernel to make room: not for a matcher, which answers all the time. */
 int arena_map_huge(arena *self);
 
+/* Touches the begin of a block, so that what is used first need not be waited for; what is in it stays. */
+void arena_touch(const arena *self, size_t offset, size_t bytes);
+
 /* Gives the memory back. */
 void arena_unmap(arena *self);
 

@@ -199,8 +199,9 @@ uint32_t book_add(
     return slot;
 }
 
-/* Takes an order out of its queue. */
-static inline __attribute__((always_inline)) void take_out(book *self, uint32_t slot) {
+/* Takes an order out of its queue. Whether its level is empty then nobody foresees; but where orders are filled one after
+ * the other, as `is_filled` says, that is how it was the last time. */
+static inline __attribute__((always_inline)) void take_out(book *self, uint32_t slot, bool is_filled) {
     book_pool *const pool = self->pool;
     book_order *const order = &pool->orders[slot];
     const uint32_t index = order->level;
@@ -219,11 +220,11 @@ static inline __attribute__((always_inline)) void take_out(book *self, uint32_t 
     if (__builtin_expect(level->is_veiled, 0)) unveil(level, order, slot);
     *next_of(pool, prev) = next;
     *prev_of(pool, next) = prev;
-    levels_leave(self, index, order_count - 1);
+    if (!is_filled || order_count == 1) levels_leave(self, index, order_count - 1);
 }
 
 void book_unlink(book *self, uint32_t slot) {
-    take_out(self, slot);
+    take_out(self, slot, false);
 }
 
 void book_free_slot(book_pool *pool, uint32_t slot) {
@@ -232,13 +233,13 @@ void book_free_slot(book_pool *pool, uint32_t slot) {
 }
 
 void book_remove(book *self, uint32_t slot) {
-    take_out(self, slot);
+    take_out(self, slot, false);
     slots_free(&self->pool->taken, slot);
 }
 
 bool book_move(book *self, uint32_t slot, uint32_t side, int64_t price_ticks, uint64_t qty_lots, uint64_t leaves_lots) {
     book_pool *const pool = self->pool;
-    take_out(self, slot);
+    take_out(self, slot, false);
     pool->orders[slot].qty_lots = qty_lots;
     pool->orders[slot].leaves_lots = leaves_lots;
     return rest(self, slot, side, price_ticks);
@@ -433,8 +434,8 @@ enum book_match_end book_match(book *self, book_incoming *incoming, const book_l
     book_pool *const pool = self->pool;
     const uint8_t other = incoming->side ^ 1;
     const int64_t rank_max = book_rank_of(other, incoming->price_ticks);
-    while (incoming->leaves_lots > 0) {
-        if (self->sides[other].best_rank > rank_max) break;
+    if (incoming->leaves_lots == 0) return BOOK_DONE;
+    while (self->sides[other].best_rank <= rank_max) {
         const book_level *const level = &pool->levels[self->sides[other].best];
         const uint32_t slot = level->next;
         book_order *const maker = &pool->orders[slot];
@@ -455,11 +456,14 @@ enum book_match_end book_match(book *self, book_incoming *incoming, const book_l
         incoming->leaves_lots -= fill_lots;
         take_lots(pool, slot, fill_lots);
         listener->on_fill(listener->context, slot, price_ticks, fill_lots);
+        /* Asked twice, for what is left of the maker says nearly always what is left of the incoming order. */
         if (maker->leaves_lots > 0) {
             if (__builtin_expect(maker->flags & BOOK_ICEBERG, 0)) show_next_slice(self, slot);
+            if (incoming->leaves_lots == 0) return BOOK_DONE;
         } else {
-            take_out(self, slot);
+            take_out(self, slot, true);
             slots_free(&pool->taken, slot);
+            if (incoming->leaves_lots == 0) return BOOK_DONE;
         }
     }
     return BOOK_DONE;

@@ -1,8 +1,13 @@
 #include "ids.h"
 
+static uint32_t places_for(uint32_t limit) {
+    const uint32_t places = zx_ceil_pow2(limit) * 2;
+    return places < IDS_PLACES_MAX ? places : IDS_PLACES_MAX;
+}
+
 ids_plan ids_reserve(arena *memory, uint32_t limit) {
     return (ids_plan){
-        .places = arena_reserve(memory, (size_t)zx_ceil_pow2(limit) * 2, sizeof(uint32_t)),
+        .places = arena_reserve(memory, places_for(limit), sizeof(uint32_t)),
         .others = arena_reserve(memory, idmap_entries(limit), sizeof(idmap_entry)),
         .limit = limit,
     };
@@ -12,7 +17,7 @@ void ids_init(ids *self, const ids_plan *plan, const arena *memory, const book_o
     *self = (ids){
         .orders = orders,
         .places = arena_at(memory, plan->places),
-        .mask = zx_ceil_pow2(plan->limit) * 2 - 1,
+        .mask = places_for(plan->limit) - 1,
         .seed = seed,
     };
     idmap_init(&self->others, plan->limit, arena_at(memory, plan->others));

@@ -167,11 +167,11 @@ void levels_leave_far(book *self, uint32_t index) {
     uint32_t *const spare = &pool->spare[--pool->levels_used];
     undo_before(pool->undo, spare, sizeof *spare);
     *spare = index;
-    if (index == self->sides[side].best) levels_find_best(pool, &self->sides[side]);
+    if (index == self->sides[side].best) levels_find_best(pool, window, levels_entry(window, window->base));
 }
 
-void levels_find_best(const book_pool *pool, book_side *side) {
-    const uint32_t near = first_of(side);
+void levels_find_best(const book_pool *pool, book_side *side, uint32_t entry) {
+    const uint32_t near = side->summary == 0 ? ZX_NONE : next_from(side, entry);
     side->best = near;
     side->best_rank = near == ZX_NONE ? BOOK_NO_RANK : pool->levels[near].rank;
     const uint32_t far = ranks_first(&pool->far, &side->far);

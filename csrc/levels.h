@@ -39,8 +39,8 @@ void levels_leave_far(book *self, uint32_t level);
 /* Makes some more levels ready to be used; there are some. */
 void levels_prepare(book_pool *pool);
 
-/* Finds the best level of a side that has lost it. */
-void levels_find_best(const book_pool *pool, book_side *side);
+/* Finds the best level of a side that has lost it. Nothing is in the window before `entry`. */
+void levels_find_best(const book_pool *pool, book_side *side, uint32_t entry);
 
 /* The entry of a rank in the window. */
 static inline uint32_t levels_entry(const book_side *side, int64_t rank) {
@@ -99,7 +99,7 @@ static inline void levels_leave(book *self, uint32_t index, uint32_t order_count
     its->entries[entry] = (index + 1) & (is_empty - 1);
     pool->spare[used - 1] = index; /* counts if it is free now, and is not looked at otherwise */
     pool->levels_used = used - is_empty;
-    if (__builtin_expect(is_empty & is_best, 0)) levels_find_best(pool, its);
+    if (__builtin_expect(is_empty & is_best, 0)) levels_find_best(pool, its, entry);
 }
 
 /* Walks window and tree of a side, but not the queues. Returns NULL, or a sentence about what does not hold. */

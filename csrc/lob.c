@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#define READY_ORDERS 16384u /* orders for which lob_create() touches memory: what the first of them need is there */
 #define HASH_SEED UINT64_C(0x5bd1e995c0ffee11)
 
 int lob_create(uint32_t orders_max, lob **out) {
@@ -23,6 +24,12 @@ int lob_create(uint32_t orders_max, lob **out) {
     book_use_windows(&self->book, &self->memory, windows_at, 1, 0);
     ids_init(&self->by_id, &by_id, &self->memory, self->pool.orders, HASH_SEED);
     self->events = arena_at(&self->memory, events_at);
+    const uint32_t ready = orders_max < READY_ORDERS ? orders_max : READY_ORDERS;
+    arena_touch(&self->memory, pool.orders, ready * sizeof(book_order));
+    arena_touch(&self->memory, pool.levels, ready * sizeof(book_level));
+    arena_touch(&self->memory, pool.spare, ready * sizeof(uint32_t));
+    arena_touch(&self->memory, by_id.places, ready * sizeof(uint32_t));
+    arena_touch(&self->memory, events_at, ready * sizeof(lob_event));
     *out = self;
     return ZX_OK;
 }
@@ -327,7 +334,9 @@ static bool has_room(const lob *self, size_t room) {
 }
 
 #define BLOCK 32u
+#ifndef FETCH_FROM /* tests build with 0: always */
 #define FETCH_FROM 16384u /* orders from which on it pays: below, all of them are in the cache */
+#endif
 
 /* Fetches into the cache what some commands will need, a step of the way at a time for all of them, so that they wait
  * together. */
@@ -362,7 +371,7 @@ static size_t apply_all(lob *self, const lob_command *commands, size_t count, si
     self->event_count = 0;
     for (; applied < count && has_room(self, room); applied++) {
         self->command = (uint32_t)applied;
-        if (applied % BLOCK == 0 && self->pool.taken.count >= FETCH_FROM) {
+        if (applied % BLOCK == 0 && self->pool.taken.count + 1 > FETCH_FROM) {
             fetch_block(self, &commands[applied], count - applied < BLOCK ? count - applied : BLOCK);
         }
         apply_one(self, &commands[applied]);

@@ -18,7 +18,7 @@ SOURCES = sorted(HERE.glob("*.c"))
 @pytest.fixture(scope="module")
 def fuzz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The target as a program that reads files."""
-    return build_program(tmp_path_factory.mktemp("fuzz") / "fuzz", SOURCES)
+    return build_program(tmp_path_factory.mktemp("fuzz") / "fuzz", SOURCES, defines=["-DAHEAD_MARKETS=0"])
 
 
 def test_the_corpus(fuzz: Path) -> None:

@@ -21,6 +21,7 @@ from zexchange.book import (
     Book,
     Cancelled,
     Event,
+    EventKind,
     Order,
     Reason,
     Rejected,
@@ -407,6 +408,51 @@ def test_batches_say_what_single_calls_say(room: int) -> None:
     assert found == expected
     assert batched.orders("buy") == one_by_one.orders("buy")
     batched.check()
+
+
+def applied_in(chunk: int, commands: Any, book: Book) -> Any:
+    """All events of commands that are applied so many at a time."""
+    events = np.zeros(60_000, np.dtype(EVENT_DTYPE))
+    found = []
+    for begin in range(0, len(commands), chunk):
+        applied, written = book.apply(commands[begin : begin + chunk], events)
+        assert applied == len(commands[begin : begin + chunk])
+        found.append(events[:written].copy())
+    return np.concatenate(found)
+
+
+@pytest.mark.parametrize("ids", ["that count up", "that are far apart", "of any kind"])
+def test_neither_ids_nor_batches_decide_anything_in_a_large_book(ids: str) -> None:
+    """More orders than fit into the cache: what commands will need is fetched ahead, whatever they say."""
+    random = np.random.default_rng(5)
+    count = 40_000
+    commands = commands_of(count, seed=9)
+    commands["order_id"] = np.arange(1, count + 1)
+    commands["price_ticks"] = np.where(commands["side"] == 0, 1_000, 1_100) + random.integers(-60, 61, count)
+    commands["kind"][:30_000] = 0
+    commands["time_in_force"][:25_000] = 0
+    is_new = commands["kind"] == 0
+    commands["order_id"][~is_new] = random.integers(1, count, np.count_nonzero(~is_new))
+    wild = random.integers(25_000, count, 200)
+    commands["price_ticks"][wild] = random.choice([0, -1, 2**63 - 1, -(2**63), 2**53], 200)
+    commands["side"][wild[:50]] = 255
+    others = {
+        "that count up": np.arange(count + 1, dtype=np.uint64),
+        "that are far apart": np.arange(count + 1, dtype=np.uint64) << np.uint64(30),
+        "of any kind": random.permutation(np.uint64(2**64 - 1) - np.arange(count + 1, dtype=np.uint64) ** 3),
+    }[ids]
+    renamed = commands.copy()
+    renamed["order_id"] = others[commands["order_id"]]
+    first, second = Book(max_orders=35_000), Book(max_orders=35_000)
+    expected, found = applied_in(1_000, commands, first), applied_in(7, renamed, second)
+    assert len(first) == len(second) > 16_384
+    expected["order_id"] = others[expected["order_id"]]
+    is_trade = expected["kind"] == EventKind.TRADE
+    expected["maker_order_id"][is_trade] = others[expected["maker_order_id"][is_trade]]
+    for name in ("order_id", "maker_order_id", "price_ticks", "qty_lots", "kind", "reason", "side"):
+        assert np.array_equal(found[name], expected[name]), name
+    first.check()
+    second.check()
 
 
 def test_no_room_for_one_command_applies_none() -> None:
