@@ -53,7 +53,7 @@ def test_batches_on_a_wide_shard() -> None:
                 random.choice((Side.BUY, Side.SELL)),
                 random.randrange(1, 5),
                 # What is fetched ahead is fetched before anybody has looked at the price.
-                random.choice(WILD) if random.randrange(20) == 0 else random.randrange(95, 106),
+                random.choice(WILD) if random.randrange(4) == 0 else random.randrange(95, 106),
                 # Some markets are busy and have several levels, most have none, and some are not there.
                 market_id=random.choice((1, 2, 3, random.randrange(1, MARKETS + 3))),
                 client_order_id=random.choice((0, 1 + number % 50)),
