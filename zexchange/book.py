@@ -263,7 +263,8 @@ class Book:
     """One market. Not for several threads at a time."""
 
     def __init__(self, *, max_orders: int = 1_048_576) -> None:
-        """`max_orders`: resting at once, 1 to 2^26; memory is reserved up front and touched only when it is used.
+        """`max_orders`: resting at once, 1 to 2^26. Memory is reserved up front, on huge pages where the system has
+        them; what the first 16,384 orders need is touched at once, the rest when it is used.
 
         Raises ValueError, MemoryError.
         """
