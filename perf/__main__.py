@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 from click.core import ParameterSource
 
-from perf.commands import bench, compare, engine, report, sweep, verify, web
+from perf.commands import bench, compare, engine, loops, report, sweep, verify, web
 from perf.results import LoadResult, save, shown
 from zexchange.cli.options import json_option
 from zexchange.cli.output import message, print_json, print_table
@@ -371,6 +371,7 @@ main.add_command(sweep)
 main.add_command(compare)
 main.add_command(bench)
 main.add_command(engine)
+main.add_command(loops)
 main.add_command(verify)
 main.add_command(web)
 main.add_command(report)

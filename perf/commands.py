@@ -1,4 +1,4 @@
-"""The commands beside `load` and `floor`: `sweep`, `engine`, `verify`, `web`, `compare`, `bench`,
+"""The commands beside `load` and `floor`: `sweep`, `engine`, `loops`, `verify`, `web`, `compare`, `bench`,
 `report`."""
 
 from __future__ import annotations
@@ -173,6 +173,34 @@ def bench(long_form: bool, smoke: bool, as_markdown: bool, save_to: Path | None,
                 for f in result.figures
             ],
         )
+
+
+@click.command()
+@click.option(
+    "--rate", type=click.FloatRange(1, 100_000), default=3_049.0, show_default=True, help="Frames a second."
+)
+@click.option("--duration-secs", type=click.FloatRange(0.05, 600), default=5.0, show_default=True)
+@click.option(
+    "--repeat", type=click.IntRange(1, 100), default=5, show_default=True, help="Runs; medians count."
+)
+@json_option
+def loops(rate: float, duration_secs: float, repeat: int, as_json: bool) -> None:
+    """What a plain epoll loop and asyncio cost per frame, side by side."""
+    from perf.loops import measure_loops
+
+    result = measure_loops(rate, duration_secs, repeat)
+    if as_json:
+        print_json(result)
+        return
+    message(f"{result.machine.cpu}, {result.machine.cores} cores, commit {result.machine.commit}")
+    print_table(
+        ("loop", "p50 us", "p99 us", "CPU us/frame"),
+        [
+            (one.loop, f"{one.p50_us:,.0f}", f"{one.p99_us:,.0f}", f"{one.cpu_us_per_frame:,.1f}")
+            for one in result.loops
+        ],
+        right=(1, 2, 3),
+    )
 
 
 @click.command()

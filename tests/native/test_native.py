@@ -35,7 +35,7 @@ FNV_OFFSET, FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the programs; some with tables so small that they are full, and hashes of two bits, fetching ahead."""
+    """A folder with the programs; some fetch ahead, with tables that are full and hashes of two bits."""
     folder = tmp_path_factory.mktemp("native")
     tight = ["-DIDMAP_HASH_MASK=3", "-DIDS_PLACES_MAX=8", "-DAHEAD_MARKETS=0", "-DROUTES_SESSIONS_MAX=64"]
     for name in ("pieces", "replay", "broken", "undo"):

@@ -410,6 +410,13 @@ def test_floor_measures_four_steps() -> None:
     assert found["floor_p50_us"] == pytest.approx(sum(steps))
 
 
+def test_loops_measures_both_loops() -> None:
+    exit_code, found = command("loops", "--rate", "500", "--duration-secs", "0.1", "--repeat", "1")
+    assert exit_code == 0
+    assert {one["loop"] for one in found["loops"]} >= {"epoll", "asyncio"}
+    assert all(one["p99_us"] >= one["p50_us"] > 0 and one["cpu_us_per_frame"] > 0 for one in found["loops"])
+
+
 def test_command_line_of_a_run_repeats_it() -> None:
     options = LoadOptions(rate=None, batch=8, fsync="everysec", settings=(("ingress.workers", "2"),))
     assert options.command_line == (
