@@ -48,7 +48,7 @@ static inline uint32_t levels_entry(const book_side *side, int64_t rank) {
 }
 
 /* The level of a rank for an order that is about to be put into it; made, and empty, if there was none. */
-static inline uint32_t levels_enter(book *self, uint32_t side, int64_t rank) {
+static inline __attribute__((always_inline)) uint32_t levels_enter(book *self, uint32_t side, int64_t rank) {
     book_pool *const pool = self->pool;
     book_side *const its = &self->sides[side];
     if (__builtin_expect(!book_window_covers(its, rank) | (pool->undo != NULL), 0)) {
@@ -79,7 +79,7 @@ static inline uint32_t levels_enter(book *self, uint32_t side, int64_t rank) {
 }
 
 /* To be called when an order has been taken out of a level that has `order_count` now: drops it if it is empty. */
-static inline void levels_leave(book *self, uint32_t index, uint32_t order_count) {
+static inline __attribute__((always_inline)) void levels_leave(book *self, uint32_t index, uint32_t order_count) {
     book_pool *const pool = self->pool;
     const book_level *const level = &pool->levels[index];
     const int64_t rank = level->rank;
