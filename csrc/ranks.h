@@ -7,8 +7,8 @@
  *
  * For what is spread over all 2^54 ranks without memory in proportion to them: the price levels that lie far from
  * the best. A node is three cache lines, two of them keys; unused keys are INT64_MAX, so that a search makes the same
- * comparisons whatever is in it, and none of them is a jump that a processor could foresee wrongly. Many trees share
- * the nodes of one pool.
+ * comparisons whatever is in it, and none of them is a jump that a processor could foresee wrongly. So a rank is
+ * always less than INT64_MAX, also one that is only asked for. Many trees share the nodes of one pool.
  *
  * Invariants, walked by ranks_check(): keys ascend; leaves are equally deep; a node that is not a root has at least
  * RANKS_FILL_MIN entries, so that the pool can be reserved beforehand: entries / (RANKS_FILL_MIN - 1) nodes and one for each
