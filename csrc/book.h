@@ -365,4 +365,7 @@ const char *book_check(const book *self, uint32_t *orders);
 /* The same but for the first: of a book whose sides have nothing to do with each other. */
 const char *book_check_queues(const book *self, uint32_t *orders);
 
+/* Walks what is free in a pool: what is not is reached from its books. NULL, or a sentence about what does not hold. */
+const char *book_pool_check(const book_pool *self);
+
 #endif

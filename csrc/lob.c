@@ -467,10 +467,13 @@ bool lob_rests(const lob *self, uint64_t order_id) {
 
 const char *lob_check(const lob *self) {
     uint32_t orders = 0;
-    const char *const broken = book_check(&self->book, &orders);
+    const char *broken = book_check(&self->book, &orders);
+    if (broken == NULL) broken = book_pool_check(&self->pool);
     if (broken != NULL) return broken;
     if (orders != self->pool.taken.count) return "a slot is taken without an order";
     if (orders != self->by_id.count) return "ids are found that are not in the book";
+    broken = ids_check(&self->by_id);
+    if (broken != NULL) return broken;
     for (uint8_t side = 0; side < 2; side++) {
         for (uint32_t at = self->book.sides[side].best; at != ZX_NONE; at = book_worse_level(&self->book, at)) {
             for (uint32_t slot = self->pool.levels[at].next; book_is_order(&self->pool, slot);

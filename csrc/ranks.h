@@ -92,6 +92,9 @@ static inline uint32_t ranks_first(const ranks_pool *pool, const ranks *self) {
 /* The number of the lowest rank above this one, or ZX_NONE. */
 uint32_t ranks_above(const ranks_pool *pool, const ranks *self, int64_t rank);
 
+/* NULL, or a sentence about what does not hold of the nodes that were given back. */
+const char *ranks_pool_check(const ranks_pool *pool);
+
 /* NULL, or a sentence about what does not hold; numbers are to be below `values_end`. `*entries` is increased by those found. */
 const char *ranks_check(const ranks_pool *pool, const ranks *self, uint32_t values_end, uint32_t *entries);
 

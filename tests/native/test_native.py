@@ -32,6 +32,7 @@ pytestmark = pytest.mark.timeout(600)  # it compiles, and that is slow on a busy
 HERE = Path(__file__).resolve().parent
 sha256_of_processor = bool(lib.sha256_of_processor())  # these programs have no other SHA-256
 ALONE = ("arena", "base", "book", "idmap", "ids", "levels", "lob", "ranks", "slots", "undo")  # what lob.c needs
+CHECKS = "book check definitions ids lanes ledger levels lob markets ranks triggers".split()
 FNV_OFFSET, FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
 
 
@@ -105,8 +106,7 @@ def test_whatever_breaks_is_noticed(build: Path, tmp_path: Path) -> None:
     tried = {line.removeprefix("tried: ") for line in said if line.startswith("tried: ")}
     assert len(tried) > 80
     assert not {name for name in tried if f"noticed: {name}" not in said}
-    checks = ("book", "check", "definitions", "lanes", "ledger", "levels", "lob", "markets", "triggers")
-    source = "".join((CSRC / f"{name}.c").read_text() for name in checks)
+    source = "".join((CSRC / f"{name}.c").read_text() for name in CHECKS)
     sentences = set(re.findall(r'(?:return|NULL :) "([a-z][^"]+)"', source))
     assert len(sentences) > 80
     needs_many_defects_at_once = {"orders are lost between accounts and slots"}
