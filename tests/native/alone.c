@@ -51,6 +51,14 @@ static lob_command any_command(uint64_t newest, int64_t centre_ticks, uint64_t *
     return made;
 }
 
+/* What is known of one book says nothing of where the ids of another lie. */
+static void test_books_have_seeds_of_their_own(void) {
+    lob *books[2];
+    CHECK(lob_create(1, &books[0]) == ZX_OK && lob_create(1, &books[1]) == ZX_OK);
+    CHECK(books[0]->by_id.seed != books[1]->by_id.seed);
+    for (uint32_t which = 0; which < 2; which++) lob_destroy(books[which]);
+}
+
 int main(int count, char **arguments) {
     CHECK(count == 2); /* commands at once at most */
     const size_t at_once = (size_t)atoi(arguments[1]);
@@ -58,6 +66,7 @@ int main(int count, char **arguments) {
     int64_t centre_ticks = 1 << 24;
     uint32_t orders_most = 0;
     lob *book;
+    test_books_have_seeds_of_their_own();
     CHECK(lob_create(ORDERS_MAX, &book) == ZX_OK);
     for (uint64_t batch = 0; batch < BATCHES; batch++) {
         lob_command commands[BATCH_MAX];
