@@ -549,7 +549,8 @@ const char *book_pool_check(const book_pool *self) {
         const book_level *const level = &self->levels[index];
         if (level->order_count > 0) continue;
         const uint32_t link = levels_link(self, index);
-        if (level->next != link || level->prev != link || level->total_lots != 0 || level->hidden_count != 0 || level->is_veiled) {
+        if (level->next != link || level->prev != link || level->total_lots != 0 || level->hidden_count != 0 ||
+            level->is_veiled) {
             return "a level is free and not empty";
         }
         free_sum += index;

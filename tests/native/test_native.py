@@ -31,8 +31,8 @@ pytestmark = pytest.mark.timeout(600)  # it compiles, and that is slow on a busy
 
 HERE = Path(__file__).resolve().parent
 sha256_of_processor = bool(lib.sha256_of_processor())  # these programs have no other SHA-256
-ALONE = ("arena", "base", "book", "idmap", "ids", "levels", "lob", "ranks", "slots", "undo")  # what lob.c needs
-CHECKS = "book check definitions ids lanes ledger levels lob markets ranks triggers".split()
+# What lob.c needs.
+ALONE = ("arena", "base", "book", "idmap", "ids", "levels", "lob", "ranks", "slots", "undo")
 FNV_OFFSET, FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
 
 
@@ -79,9 +79,7 @@ def test_replay_sees_what_the_extension_sees(
     expected = outcome(genesis, steps)
     assert run(build / "replay", file, "1") == expected
     assert run(build / "replay", file, "987654321") == expected, "the hash seed decided something"
-    assert run(build / "replay-tight", file, "1") == expected, (
-        "an equal hash was taken for the same thing"
-    )
+    assert run(build / "replay-tight", file, "1") == expected, "an equal hash was taken for the same thing"
 
 
 @pytest.mark.parametrize("flags", [["-O0"], ["-O3", "-march=native", "-flto"]], ids=" ".join)
@@ -106,7 +104,8 @@ def test_whatever_breaks_is_noticed(build: Path, tmp_path: Path) -> None:
     tried = {line.removeprefix("tried: ") for line in said if line.startswith("tried: ")}
     assert len(tried) > 80
     assert not {name for name in tried if f"noticed: {name}" not in said}
-    source = "".join((CSRC / f"{name}.c").read_text() for name in CHECKS)
+    checks = "book check definitions ids lanes ledger levels lob markets ranks triggers"
+    source = "".join((CSRC / f"{name}.c").read_text() for name in checks.split())
     sentences = set(re.findall(r'(?:return|NULL :) "([a-z][^"]+)"', source))
     assert len(sentences) > 80
     needs_many_defects_at_once = {"orders are lost between accounts and slots"}
