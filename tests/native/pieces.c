@@ -67,6 +67,45 @@ static void test_slots_are_given_lowest_first_until_all_are_taken(void) {
     free(words);
 }
 
+/* Several words of full[1]: the lowest free slot wanders from one to the other, and past them to where none is. */
+static void test_slots_of_many_words(uint32_t capacity, uint64_t seed) {
+    uint64_t *const words = calloc(slots_words(capacity), sizeof *words);
+    bool *const naive = calloc(capacity, sizeof *naive);
+    uint32_t lowest_free = 0;
+    uint32_t times_full = 0;
+    slots set;
+    slots_init(&set, capacity, words);
+    for (uint32_t step = 0; step < 12 * capacity; step++) {
+        const bool grows = step / (2 * capacity) % 2 == 0;
+        const bool is_low = random_below(&seed, 4) == 0 && lowest_free > 0;
+        const uint32_t picked = is_low ? lowest_free - 1 : random_below(&seed, capacity);
+        if (random_below(&seed, 100) < (grows ? 90u : 20u) && set.count < capacity) {
+            uint32_t slot = picked;
+            if (naive[picked]) {
+                slot = slots_take_lowest(&set);
+                CHECK(slot == lowest_free);
+            } else {
+                slots_take(&set, slot);
+            }
+            naive[slot] = true;
+            while (lowest_free < capacity && naive[lowest_free]) lowest_free++;
+        } else if (naive[picked]) {
+            slots_free(&set, picked);
+            naive[picked] = false;
+            if (picked < lowest_free) lowest_free = picked;
+        }
+        times_full += set.count == capacity;
+        CHECK(slots_lowest_free(&set) == (lowest_free == capacity ? ZX_NONE : lowest_free));
+        if (step % 256 != 0) continue;
+        uint32_t next = picked;
+        while (next < capacity && !naive[next]) next++;
+        CHECK(slots_next_taken(&set, picked) == (next == capacity ? ZX_NONE : next));
+    }
+    CHECK(times_full > 10);
+    free(words);
+    free(naive);
+}
+
 static void test_idmap(uint64_t seed, uint32_t hash_values) {
     enum { LIMIT = 200 };
     idmap_entry *const entries = calloc(idmap_entries(LIMIT), sizeof *entries);
@@ -1024,6 +1063,8 @@ int main(void) {
         test_slots(capacities[at], 1 + at);
     }
     test_slots_are_given_lowest_first_until_all_are_taken();
+    test_slots_of_many_words(2 * 64 * 64, 8);
+    test_slots_of_many_words(3 * 64 * 64 + 5, 9);
     test_idmap(11, 3);
     test_idmap(12, 1000);
     for (uint32_t order = RANKS_AT_RANDOM; order <= RANKS_DESCEND; order++) {
