@@ -539,3 +539,24 @@ const char *book_check(const book *self, uint32_t *orders) {
     }
     return NULL;
 }
+
+const char *book_pool_check(const book_pool *self) {
+    const uint32_t ready = self->levels_ready;
+    if (self->levels_used > ready || ready > self->taken.capacity) return "more levels are used than are ready";
+    uint64_t free_sum = 0; /* of numbers, so that none is spare twice and another never */
+    uint32_t free_count = 0;
+    for (uint32_t index = 0; index < ready; index++) {
+        const book_level *const level = &self->levels[index];
+        if (level->order_count > 0) continue;
+        const uint32_t link = levels_link(self, index);
+        if (level->next != link || level->prev != link || level->total_lots != 0 || level->hidden_count != 0 ||
+            level->is_veiled) {
+            return "a level is free and not empty";
+        }
+        free_sum += index;
+        free_count++;
+    }
+    for (uint32_t at = self->levels_used; at < ready; at++) free_sum -= self->spare[at];
+    if (free_count != ready - self->levels_used || free_sum != 0) return "a free level is not spare";
+    return ranks_pool_check(&self->far);
+}

@@ -122,7 +122,7 @@ typedef struct book_pool {
 
 #define BOOK_NO_RANK INT64_MAX
 
-/* One side of a book: one cache line. The window is where levels near the best one are found by their price; see levels.h.
+/* One side of a book. The window is where levels near the best one are found by their price; see levels.h.
  * If its size is 0 there is none, and all levels are far. */
 typedef struct book_side {
     int64_t best_rank; /* rank of `best`, or BOOK_NO_RANK */
@@ -166,7 +166,7 @@ typedef struct book_listener {
 
 /* An order on its way in. */
 typedef struct book_incoming {
-    int64_t price_ticks;  /* worst price it accepts */
+    int64_t price_ticks;  /* worst price it accepts: 1 to ZX_TICKS_MAX, also if it accepts any */
     uint64_t leaves_lots; /* still wanted; book_match() reduces it */
     uint64_t now_ns;      /* orders that expire at this time or before do not trade with it */
     const uint32_t *groups; /* by owner: those of one group, not 0, are like one owner; or NULL */
@@ -212,7 +212,7 @@ static inline int64_t book_rank_of(uint32_t side, int64_t price_ticks) {
     return (int64_t)(((uint64_t)price_ticks ^ sign) - sign);
 }
 
-/* Whether an order of `side` at `price_ticks` would trade now, whoever owns the other. */
+/* Whether an order of `side` at `price_ticks`, 1 to ZX_TICKS_MAX, would trade now, whoever owns the other. */
 static inline bool book_crosses(const book *self, uint32_t side, int64_t price_ticks) {
     return self->sides[side ^ 1].best_rank <= book_rank_of(side ^ 1, price_ticks);
 }
@@ -364,5 +364,8 @@ const char *book_check(const book *self, uint32_t *orders);
 
 /* The same but for the first: of a book whose sides have nothing to do with each other. */
 const char *book_check_queues(const book *self, uint32_t *orders);
+
+/* Walks what is free in a pool: what is not is reached from its books. NULL, or a sentence about what does not hold. */
+const char *book_pool_check(const book_pool *self);
 
 #endif

@@ -244,7 +244,9 @@ const char *engine_check(const engine *self) {
         if (broken == NULL) broken = markets_check(self, index);
         if (broken != NULL) return broken;
     }
-    broken = check_triggers(self);
+    broken = book_pool_check(&self->pool);
+    if (broken == NULL) broken = ids_check(&self->by_id);
+    if (broken == NULL) broken = check_triggers(self);
     if (broken == NULL) broken = check_rules(self);
     if (broken != NULL) return broken;
     uint32_t taken = 0;

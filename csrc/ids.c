@@ -46,3 +46,16 @@ void ids_add_other(ids *self, uint64_t order_id, uint32_t slot) {
 void ids_remove_other(ids *self, uint64_t order_id, uint32_t slot) {
     idmap_remove(&self->others, hash_of(self, order_id), slot);
 }
+
+const char *ids_check(const ids *self) {
+    uint32_t found = self->others.count;
+    for (uint64_t at = 0; at <= self->mask; at++) {
+        const uint32_t slot = self->places[at] - 1;
+        if (slot == ZX_NONE) continue;
+        if (slot >= self->others.limit || ids_place(self, self->orders[slot].order_id) != &self->places[at]) {
+            return "the place of an id leads to another's order";
+        }
+        found++;
+    }
+    return found == self->count ? NULL : "ids lead to orders that are gone";
+}

@@ -93,4 +93,7 @@ static inline void ids_remove(ids *self, uint64_t order_id, uint32_t slot) {
     *place = 0;
 }
 
+/* Walks all places. NULL, or a sentence about what does not hold; that each order is found is the caller's to ask. */
+const char *ids_check(const ids *self);
+
 #endif

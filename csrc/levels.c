@@ -57,9 +57,9 @@ static void uproot(book *self, uint32_t side, int64_t rank) {
 /* Moves the window so that the best level is near its begin. */
 static void move_window(book *self, uint32_t side) {
     const book_level *const levels = self->pool->levels;
-    const ranks *const far = &self->sides[side].far;
     book_side *const window = &self->sides[side];
-    window->base = self->sides[side].best_rank - (int64_t)(window->size / 8);
+    const ranks *const far = &window->far;
+    window->base = window->best_rank - (int64_t)(window->size / 8);
     window->misses = 0;
     for (uint32_t word = 0; word < window->size / 64; word++) {
         for (uint64_t bits = window->words[word]; bits != 0; bits &= bits - 1) {
@@ -216,10 +216,9 @@ static const char *check_window(const book_side *window, uint32_t levels_end) {
 
 const char *levels_check(const book *self, uint32_t side) {
     const book_pool *const pool = self->pool;
-    const book_side *const window = &self->sides[side];
     const book_side *const its = &self->sides[side];
     uint32_t far = 0;
-    const char *broken = check_window(window, pool->taken.capacity);
+    const char *broken = check_window(its, pool->taken.capacity);
     if (broken == NULL) broken = ranks_check(&pool->far, &its->far, pool->taken.capacity, &far);
     if (broken != NULL) return broken;
     uint32_t in_window = 0;
@@ -233,15 +232,15 @@ const char *levels_check(const book *self, uint32_t side) {
         if (level->rank <= rank) return "levels are not sorted";
         rank = level->rank;
         if (at == its->best && rank != its->best_rank) return "a side's best rank is not that of its best level";
-        if (book_window_covers(window, rank)) {
+        if (book_window_covers(its, rank)) {
             in_window++;
-            if (window->entries[levels_entry(window, rank)] != at + 1) return "a level is not in the window";
+            if (its->entries[levels_entry(its, rank)] != at + 1) return "a level is not in the window";
         } else {
             in_tree++;
             if (ranks_find(&pool->far, &its->far, rank) != at) return "a level is not in the tree";
         }
     }
     if (its->best == ZX_NONE && its->best_rank != BOOK_NO_RANK) return "a side without levels has a best rank";
-    if (in_tree != far || in_window != count_of(window)) return "a side has levels that are not reached from its best";
+    if (in_tree != far || in_window != count_of(its)) return "a side has levels that are not reached from its best";
     return NULL;
 }

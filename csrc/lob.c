@@ -1,9 +1,18 @@
 #include "lob.h"
 
 #include <stdlib.h>
+#include <sys/random.h>
 
 #define READY_ORDERS 16384u /* orders for which lob_create() touches memory: what the first of them need is there */
-#define HASH_SEED UINT64_C(0x5bd1e995c0ffee11)
+
+/* Whoever sends commands chooses ids, and might choose some that collide: so nobody knows the seed. It decides where ids
+ * lie and never what is answered, so that one that is known, where the system has no other, is as correct. */
+static uint64_t draw_seed(void) {
+    uint64_t seed = UINT64_C(0x5bd1e995c0ffee11);
+    const ssize_t drawn = getrandom(&seed, sizeof seed, GRND_NONBLOCK);
+    (void)drawn;
+    return seed;
+}
 
 int lob_create(uint32_t orders_max, lob **out) {
     if (orders_max == 0 || orders_max > LOB_ORDERS_MAX) return ZX_ERROR_CONFIG;
@@ -22,7 +31,7 @@ int lob_create(uint32_t orders_max, lob **out) {
     book_pool_init(&self->pool, &pool, &self->memory);
     book_init(&self->book, &self->pool, 0);
     book_use_windows(&self->book, &self->memory, windows_at, 1, 0);
-    ids_init(&self->by_id, &by_id, &self->memory, self->pool.orders, HASH_SEED);
+    ids_init(&self->by_id, &by_id, &self->memory, self->pool.orders, draw_seed());
     self->events = arena_at(&self->memory, events_at);
     const uint32_t ready = orders_max < READY_ORDERS ? orders_max : READY_ORDERS;
     arena_touch(&self->memory, pool.orders, ready * sizeof(book_order));
@@ -467,10 +476,13 @@ bool lob_rests(const lob *self, uint64_t order_id) {
 
 const char *lob_check(const lob *self) {
     uint32_t orders = 0;
-    const char *const broken = book_check(&self->book, &orders);
+    const char *broken = book_check(&self->book, &orders);
+    if (broken == NULL) broken = book_pool_check(&self->pool);
     if (broken != NULL) return broken;
     if (orders != self->pool.taken.count) return "a slot is taken without an order";
     if (orders != self->by_id.count) return "ids are found that are not in the book";
+    broken = ids_check(&self->by_id);
+    if (broken != NULL) return broken;
     for (uint8_t side = 0; side < 2; side++) {
         for (uint32_t at = self->book.sides[side].best; at != ZX_NONE; at = book_worse_level(&self->book, at)) {
             for (uint32_t slot = self->pool.levels[at].next; book_is_order(&self->pool, slot);

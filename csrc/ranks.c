@@ -279,3 +279,12 @@ const char *ranks_check(const ranks_pool *pool, const ranks *self, uint32_t valu
     *entries += at.entries;
     return NULL;
 }
+
+const char *ranks_pool_check(const ranks_pool *pool) {
+    uint32_t left = pool->fresh;
+    if (left > pool->capacity) return "more nodes are used than there are";
+    for (uint32_t index = pool->free; index != ZX_NONE; index = pool->nodes[index].next) {
+        if (index >= pool->fresh || left-- == 0) return "a node that was given back is not one";
+    }
+    return NULL;
+}

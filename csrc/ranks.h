@@ -7,8 +7,8 @@
  *
  * For what is spread over all 2^54 ranks without memory in proportion to them: the price levels that lie far from
  * the best. A node is three cache lines, two of them keys; unused keys are INT64_MAX, so that a search makes the same
- * comparisons whatever is in it, and none of them is a jump that a processor could foresee wrongly. Many trees share
- * the nodes of one pool.
+ * comparisons whatever is in it, and none of them is a jump that a processor could foresee wrongly. So a rank is
+ * always less than INT64_MAX, also one that is only asked for. Many trees share the nodes of one pool.
  *
  * Invariants, walked by ranks_check(): keys ascend; leaves are equally deep; a node that is not a root has at least
  * RANKS_FILL_MIN entries, so that the pool can be reserved beforehand: entries / (RANKS_FILL_MIN - 1) nodes and one for each
@@ -91,6 +91,9 @@ static inline uint32_t ranks_first(const ranks_pool *pool, const ranks *self) {
 
 /* The number of the lowest rank above this one, or ZX_NONE. */
 uint32_t ranks_above(const ranks_pool *pool, const ranks *self, int64_t rank);
+
+/* NULL, or a sentence about what does not hold of the nodes that were given back. */
+const char *ranks_pool_check(const ranks_pool *pool);
 
 /* NULL, or a sentence about what does not hold; numbers are to be below `values_end`. `*entries` is increased by those found. */
 const char *ranks_check(const ranks_pool *pool, const ranks *self, uint32_t values_end, uint32_t *entries);

@@ -41,7 +41,7 @@ static const field of_level[] = {
     F(book_level, side, COUNT),        F(book_level, hidden_count, COUNT),
 };
 static const field of_side[] = {F(book_side, best_rank, AMOUNT), F(book_side, best, INDEX)};
-static const field of_tree[] = {F(ranks, root, INDEX), F(ranks, first, INDEX), F(ranks, height, COUNT)};
+static const field of_tree[] = {F(ranks, root, INDEX), F(ranks, first, INDEX), F(ranks, height, WORD)};
 static const field of_node[] = {
     {"ranks_node.keys[0]", AMOUNT, offsetof(ranks_node, keys[0])},
     {"ranks_node.keys[14]", AMOUNT, offsetof(ranks_node, keys[14])},
@@ -49,6 +49,13 @@ static const field of_node[] = {
     F(ranks_node, count, COUNT),
     F(ranks_node, next, INDEX),
 };
+static const field of_pool[] = {
+    F(book_pool, levels_used, INDEX), F(book_pool, levels_ready, INDEX), F(book_pool, far.free, INDEX),
+    F(book_pool, far.fresh, INDEX),
+};
+static const field of_ids[] = {F(ids, others.count, COUNT)};
+static const field of_place[] = {{"ids.places", INDEX, 0}};
+static const field of_spare[] = {{"book_pool.spare", INDEX, 0}};
 static const field of_book_terms[] = {
     F(book_terms, display_lots, AMOUNT), F(book_terms, shown_lots, AMOUNT), F(book_terms, expire_time_ns, AMOUNT),
 };
@@ -242,6 +249,17 @@ static void poke_pool(check_function *check, const void *subject, book_pool *poo
         poke_bits(check, subject, order);
         if (order->level != ZX_NONE) POKE_ALL(check, subject, of_level, &pool->levels[order->level], slots_max)
     }
+    POKE_ALL(check, subject, of_pool, pool, slots_max)
+    if (pool->levels_used == pool->levels_ready) return;
+    const uint32_t at = pool->levels_used + random_below(random, pool->levels_ready - pool->levels_used);
+    POKE_ALL(check, subject, of_spare, &pool->spare[at], slots_max)
+    POKE_ALL(check, subject, of_level, &pool->levels[pool->spare[at]], slots_max)
+}
+
+/* Where an order is found by its id, or could be. */
+static void poke_ids(check_function *check, const void *subject, ids *by_id, uint64_t *random) {
+    POKE_ALL(check, subject, of_ids, by_id, 1)
+    POKE_ALL(check, subject, of_place, &by_id->places[random_below(random, by_id->mask + 1)], by_id->others.limit)
 }
 
 /* Where the levels of a side are found. */
@@ -351,6 +369,7 @@ static void lose_an_order(engine *self) {
 static void poke_engine(engine *self, uint64_t *random) {
     const uint32_t orders_max = self->pool.taken.capacity;
     poke_pool(check_engine, self, &self->pool, random);
+    poke_ids(check_engine, self, &self->by_id, random);
     break_lists(self);
     for (uint32_t slot = 0; slot < orders_max; slot++) {
         if (!slots_is_taken(&self->pool.taken, slot) || random_below(random, 3) != 0) continue;
@@ -405,6 +424,7 @@ static void poke_lob(uint64_t *random) {
         command.order_type = LOB_LIMIT;
         CHECK(lob_apply(book, &command, 1) == 1);
         poke_pool(check_lob, book, &book->pool, random);
+        poke_ids(check_lob, book, &book->by_id, random);
         poke_side(check_lob, book, &book->book, (uint8_t)random_below(random, 2), random);
         const uint32_t counts[] = {book->pool.taken.count, book->by_id.count};
         book->pool.taken.count++;

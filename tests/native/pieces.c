@@ -7,10 +7,13 @@
 #include "engine.h"
 #include "figures.h"
 #include "idmap.h"
+#include "ids.h"
 #include "kit.h"
 #include "lanes.h"
 #include "merkle.h"
+#include "ranks.h"
 #include "slots.h"
+#include "undo.h"
 
 static void test_slots(uint32_t capacity, uint64_t seed) {
     uint64_t *const words = calloc(slots_words(capacity), sizeof *words);
@@ -64,6 +67,45 @@ static void test_slots_are_given_lowest_first_until_all_are_taken(void) {
     free(words);
 }
 
+/* Several words of full[1]: the lowest free slot wanders from one to the other, and past them to where none is. */
+static void test_slots_of_many_words(uint32_t capacity, uint64_t seed) {
+    uint64_t *const words = calloc(slots_words(capacity), sizeof *words);
+    bool *const naive = calloc(capacity, sizeof *naive);
+    uint32_t lowest_free = 0;
+    uint32_t times_full = 0;
+    slots set;
+    slots_init(&set, capacity, words);
+    for (uint32_t step = 0; step < 12 * capacity; step++) {
+        const bool grows = step / (2 * capacity) % 2 == 0;
+        const bool is_low = random_below(&seed, 4) == 0 && lowest_free > 0;
+        const uint32_t picked = is_low ? lowest_free - 1 : random_below(&seed, capacity);
+        if (random_below(&seed, 100) < (grows ? 90u : 20u) && set.count < capacity) {
+            uint32_t slot = picked;
+            if (naive[picked]) {
+                slot = slots_take_lowest(&set);
+                CHECK(slot == lowest_free);
+            } else {
+                slots_take(&set, slot);
+            }
+            naive[slot] = true;
+            while (lowest_free < capacity && naive[lowest_free]) lowest_free++;
+        } else if (naive[picked]) {
+            slots_free(&set, picked);
+            naive[picked] = false;
+            if (picked < lowest_free) lowest_free = picked;
+        }
+        times_full += set.count == capacity;
+        CHECK(slots_lowest_free(&set) == (lowest_free == capacity ? ZX_NONE : lowest_free));
+        if (step % 256 != 0) continue;
+        uint32_t next = picked;
+        while (next < capacity && !naive[next]) next++;
+        CHECK(slots_next_taken(&set, picked) == (next == capacity ? ZX_NONE : next));
+    }
+    CHECK(times_full > 10);
+    free(words);
+    free(naive);
+}
+
 static void test_idmap(uint64_t seed, uint32_t hash_values) {
     enum { LIMIT = 200 };
     idmap_entry *const entries = calloc(idmap_entries(LIMIT), sizeof *entries);
@@ -100,6 +142,215 @@ static void test_idmap(uint64_t seed, uint32_t hash_values) {
     CHECK(map.count == 0);
     for (uint32_t at = 0; at <= map.mask; at++) CHECK(entries[at].taken == 0);
     free(entries);
+}
+
+/* ------------------------------------------------------------ ranks */
+
+enum { RANKED_MAX = 600, RANK_TREES_MAX = 40 };
+
+typedef struct ranked {
+    int64_t rank;
+    uint32_t value;
+} ranked;
+
+/* Some trees of one pool, and what is in each of them, sorted. */
+typedef struct forest {
+    ranks_pool pool;
+    ranks trees[RANK_TREES_MAX];
+    ranked model[RANK_TREES_MAX][RANKED_MAX];
+    uint32_t counts[RANK_TREES_MAX];
+    uint32_t total;
+} forest;
+
+static uint32_t nodes_below(const ranks_pool *pool, uint32_t index, uint32_t height) {
+    const ranks_node *const node = &pool->nodes[index];
+    uint32_t found = 1;
+    for (uint32_t child = 0; height > 0 && child < node->count; child++) {
+        found += nodes_below(pool, node->values[child], height - 1);
+    }
+    return found;
+}
+
+/* No node is lost, and there are no more of them than are reserved for what is in the trees now. */
+static void count_nodes(const forest *of, uint32_t trees) {
+    uint32_t used = 0;
+    uint32_t free_count = 0;
+    for (uint32_t tree = 0; tree < trees; tree++) {
+        if (of->trees[tree].root != ZX_NONE) used += nodes_below(&of->pool, of->trees[tree].root, of->trees[tree].height);
+    }
+    for (uint32_t node = of->pool.free; node != ZX_NONE; node = of->pool.nodes[node].next) free_count++;
+    CHECK(used + free_count == of->pool.fresh);
+    CHECK(used <= ranks_nodes(of->total, trees));
+}
+
+/* Where a rank is in the model of a tree, or would be. */
+static uint32_t position_of(const forest *of, uint32_t tree, int64_t rank) {
+    uint32_t at = 0;
+    while (at < of->counts[tree] && of->model[tree][at].rank < rank) at++;
+    return at;
+}
+
+static void ask_tree(const forest *of, uint32_t tree, int64_t rank) {
+    const ranked *const model = of->model[tree];
+    const uint32_t count = of->counts[tree];
+    const uint32_t at = position_of(of, tree, rank);
+    const bool is_there = at < count && model[at].rank == rank;
+    const uint32_t above = at + is_there;
+    uint32_t entries = 0;
+    ranks_place place;
+    CHECK(ranks_check(&of->pool, &of->trees[tree], ZX_NONE, &entries) == NULL && entries == count);
+    CHECK(ranks_first(&of->pool, &of->trees[tree]) == (count > 0 ? model[0].value : ZX_NONE));
+    CHECK(ranks_find(&of->pool, &of->trees[tree], rank) == (is_there ? model[at].value : ZX_NONE));
+    CHECK(ranks_above(&of->pool, &of->trees[tree], rank) == (above < count ? model[above].value : ZX_NONE));
+    ranks_seek(&of->pool, &of->trees[tree], rank, &place);
+    CHECK(place.value == (is_there ? model[at].value : ZX_NONE));
+}
+
+/* Adds a rank, or takes it away if it is there. */
+static void flip(forest *of, uint32_t tree, int64_t rank, uint32_t value) {
+    ranked *const at = &of->model[tree][position_of(of, tree, rank)];
+    ranked *const end = &of->model[tree][of->counts[tree]];
+    ranks_place place;
+    ranks_seek(&of->pool, &of->trees[tree], rank, &place);
+    if (at < end && at->rank == rank) {
+        ranks_remove(&of->pool, &of->trees[tree], &place);
+        memmove(at, at + 1, (size_t)(end - at - 1) * sizeof *at);
+        of->counts[tree]--;
+        of->total--;
+    } else {
+        ranks_insert(&of->pool, &of->trees[tree], &place, rank, value);
+        memmove(at + 1, at, (size_t)(end - at) * sizeof *at);
+        *at = (ranked){.rank = rank, .value = value};
+        of->counts[tree]++;
+        of->total++;
+    }
+}
+
+enum rank_order { RANKS_AT_RANDOM, RANKS_ASCEND, RANKS_DESCEND };
+
+/* One more change of a tree: mostly additions while it grows, else mostly removals. */
+static void grow_or_shrink(
+    forest *of, uint32_t tree, enum rank_order order, bool grows, uint32_t limit, uint32_t step, uint64_t *seed
+) {
+    const bool adds = random_below(seed, 100) < (grows ? 85u : 15u);
+    const uint32_t count = of->counts[tree];
+    if (!adds && count > 0) {
+        const uint32_t at = order == RANKS_ASCEND ? 0 : order == RANKS_DESCEND ? count - 1 : random_below(seed, count);
+        flip(of, tree, of->model[tree][at].rank, step);
+        return;
+    }
+    if (of->total == limit) return;
+    const int64_t ranks_of[] = {(int64_t)random_below(seed, 4 * limit) - 2 * limit, step, -(int64_t)step};
+    const int64_t rank = ranks_of[order];
+    const uint32_t at = position_of(of, tree, rank);
+    if (at == count || of->model[tree][at].rank != rank) flip(of, tree, rank, step);
+}
+
+static void test_ranks(uint64_t seed, uint32_t limit, uint32_t trees, enum rank_order order) {
+    enum { STEPS = 4000, SWINGS = 6 };
+    arena memory = {0};
+    const uint32_t capacity = ranks_nodes(limit, trees);
+    const size_t nodes_at = arena_reserve(&memory, capacity, sizeof(ranks_node));
+    const size_t length = memory.size;
+    const undo_plan changes_plan = undo_reserve(&memory);
+    CHECK(arena_map(&memory) == ZX_OK);
+    undo changes;
+    undo_init(&changes, &changes_plan, &memory);
+    uint8_t *const before = malloc(length);
+    forest *const of = calloc(2, sizeof *of);
+    ranks_pool_init(&of->pool, capacity, arena_at(&memory, nodes_at));
+    for (uint32_t tree = 0; tree < trees; tree++) ranks_init(&of->trees[tree]);
+    for (uint32_t step = 1; step <= STEPS; step++) {
+        const bool grows = step / (STEPS / SWINGS) % 2 == 0;
+        const uint32_t tree = random_below(&seed, trees);
+        if (step % 16 == 0) {
+            of[1] = of[0];
+            memcpy(before, memory.base, length);
+            of->pool.undo = &changes;
+            for (uint32_t change = random_below(&seed, 60); change > 0; change--) {
+                grow_or_shrink(of, random_below(&seed, trees), order, change % 3 > 0, limit, STEPS + change, &seed);
+            }
+            undo_all(&changes);
+            of[0] = of[1];
+            CHECK(memcmp(before, memory.base, length) == 0);
+        }
+        grow_or_shrink(of, tree, order, grows, limit, step, &seed);
+        ask_tree(of, tree, (int64_t)random_below(&seed, 4 * limit) - 2 * limit);
+        if (of->counts[tree] > 0) ask_tree(of, tree, of->model[tree][random_below(&seed, of->counts[tree])].rank);
+        if (step % 16 == 0) count_nodes(of, trees);
+    }
+    for (uint32_t tree = 0; tree < trees; tree++) {
+        while (of->counts[tree] > 0) flip(of, tree, of->model[tree][of->counts[tree] / 2].rank, 0);
+        CHECK(of->trees[tree].root == ZX_NONE && of->trees[tree].height == 0);
+    }
+    count_nodes(of, trees);
+    free(of);
+    free(before);
+    arena_unmap(&memory);
+}
+
+/* ------------------------------------------------------------ ids */
+
+/* Orders by id, some of whose ids have the same low bits, against a look at all of them. */
+static void test_ids(uint64_t seed, uint32_t limit, uint32_t shift) {
+    enum { LIMIT_MAX = 64 };
+    arena memory = {0};
+    const ids_plan plan = ids_reserve(&memory, limit);
+    const size_t length = memory.size;
+    const undo_plan changes_plan = undo_reserve(&memory);
+    CHECK(arena_map(&memory) == ZX_OK);
+    undo changes;
+    undo_init(&changes, &changes_plan, &memory);
+    uint8_t *const before = malloc(length);
+    book_order orders[LIMIT_MAX] = {{0}};
+    bool present[LIMIT_MAX] = {false};
+    ids map;
+    ids_init(&map, &plan, &memory, orders, seed);
+    uint32_t others_most = 0;
+    for (uint64_t id = 0; id < 20000; id++) {
+        const uint64_t newest = id << shift;
+        const bool is_tried = id % 3 == 0;
+        const ids map_before = map;
+        if (is_tried) memcpy(before, memory.base, length);
+        if (is_tried) ids_tell(&map, &changes);
+        const uint32_t slot = random_below(&seed, limit);
+        const uint64_t former = orders[slot].order_id;
+        if (present[slot]) {
+            ids_remove(&map, former, slot);
+        } else {
+            orders[slot].order_id = newest;
+            ids_add(&map, newest, slot);
+        }
+        present[slot] = !present[slot];
+        if (is_tried) {
+            undo_all(&changes);
+            CHECK(memcmp(before, memory.base, length) == 0);
+            map = map_before;
+            present[slot] = !present[slot];
+            if (!present[slot]) orders[slot].order_id = 0;
+        }
+        uint32_t count = 0;
+        for (uint32_t at = 0; at < limit; at++) {
+            count += present[at];
+            CHECK(!present[at] || ids_find(&map, orders[at].order_id) == at);
+        }
+        CHECK(map.count == count);
+        const uint64_t gone = present[slot] ? newest + 1 : former;
+        uint32_t found = ZX_NONE;
+        for (uint32_t at = 0; at < limit; at++) {
+            if (present[at] && orders[at].order_id == gone) found = at;
+        }
+        CHECK(ids_find(&map, gone) == found);
+        if (map.others.count > others_most) others_most = map.others.count;
+    }
+    CHECK(shift == 0 || others_most >= limit / 3);
+    for (uint32_t slot = 0; slot < limit; slot++) {
+        if (present[slot]) ids_remove(&map, orders[slot].order_id, slot);
+    }
+    CHECK(map.count == 0 && map.others.count == 0);
+    for (size_t at = 0; at < length; at++) CHECK(memory.base[at] == 0);
+    free(before);
+    arena_unmap(&memory);
 }
 
 /* ------------------------------------------------------------ lanes */
@@ -812,8 +1063,21 @@ int main(void) {
         test_slots(capacities[at], 1 + at);
     }
     test_slots_are_given_lowest_first_until_all_are_taken();
+    test_slots_of_many_words(2 * 64 * 64, 8);
+    test_slots_of_many_words(3 * 64 * 64 + 5, 9);
     test_idmap(11, 3);
     test_idmap(12, 1000);
+    for (uint32_t order = RANKS_AT_RANDOM; order <= RANKS_DESCEND; order++) {
+        test_ranks(13, 1, 1, order);
+        test_ranks(14, RANKS_FANOUT + 1, 1, order);
+        test_ranks(15, RANKED_MAX, 1, order);
+        test_ranks(16, RANK_TREES_MAX / 2, RANK_TREES_MAX, order);
+        test_ranks(17, 300, RANK_TREES_MAX, order);
+    }
+    test_ids(18, 64, 0);
+    test_ids(19, 64, 5);
+    test_ids(20, 50, 40);
+    test_ids(21, 1, 1);
     test_lanes(41, LANE_ACCOUNTS, 1);
     test_lanes(42, 1, 4);
     test_lanes_with_every_order_alone();

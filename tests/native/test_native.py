@@ -4,7 +4,8 @@
 that is ingress and matcher in one thread. `edges.c` takes memory and threads away, fills buffers, and asks for what is
 not there. `replay.c` replays generated streams with every check on, restores snapshots, whole and damaged, and must
 see the same events, and come to the same state root, as the extension does. `broken.c` breaks the state of an engine
-in every way, and the check must notice. `undo.c` undoes what it tried, and every byte must be what it was.
+in every way, and the check must notice. `undo.c` undoes what it tried, and every byte must be what it was. `alone.c`
+gives commands of any kind to the book alone, however it is built.
 """
 
 from __future__ import annotations
@@ -30,17 +31,26 @@ pytestmark = pytest.mark.timeout(600)  # it compiles, and that is slow on a busy
 
 HERE = Path(__file__).resolve().parent
 sha256_of_processor = bool(lib.sha256_of_processor())  # these programs have no other SHA-256
+# What lob.c needs.
+ALONE = ("arena", "base", "book", "idmap", "ids", "levels", "lob", "ranks", "slots", "undo")
 FNV_OFFSET, FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
 
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the programs; some fetch ahead, with tables that are full and hashes of two bits."""
+    """A folder with the programs; some with tables so small that they are full, and hashes of two bits, small
+    windows, fetching ahead."""
     folder = tmp_path_factory.mktemp("native")
     tight = ["-DIDMAP_HASH_MASK=3", "-DIDS_PLACES_MAX=8", "-DAHEAD_MARKETS=0", "-DROUTES_SESSIONS_MAX=64"]
-    for name in ("pieces", "replay", "broken", "undo"):
+    tight += ["-DBOOK_WINDOW_MAX=64", "-DFETCH_FROM=0"]
+    for name in ("pieces", "replay", "broken", "undo", "alone"):
         build_program(folder / name, [HERE / f"{name}.c"])
-    build_program(folder / "replay-colliding", [HERE / "replay.c"], defines=tight)
+    for name in ("replay", "undo", "alone"):
+        build_program(folder / f"{name}-tight", [HERE / f"{name}.c"], defines=tight)
+    alone = [CSRC / f"{name}.c" for name in ALONE]
+    build_program(
+        folder / "alone-windowless", [HERE / "alone.c"], defines=["-DBOOK_WINDOW_MAX=0"], csrc=alone
+    )
     kernel = wrap("send", "recv", "epoll_wait", "clock_gettime")
     build_program(folder / "pump", [HERE / "pump.c"], defines=tight, link=kernel)
     grants = wrap("calloc", "mmap", "munmap", "pthread_create", "pthread_cond_wait")
@@ -51,6 +61,11 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("program", ["pieces", "pump", "edges"])
 def test_parts_alone(build: Path, program: str) -> None:
     assert run(build / program) == "ok"
+
+
+def test_how_a_book_is_built_and_fed_decides_nothing(build: Path) -> None:
+    programs = ("alone", "alone-tight", "alone-windowless")
+    assert len({run(build / program, at_once) for program in programs for at_once in ("1", "7", "64")}) == 1
 
 
 @pytest.mark.parametrize(
@@ -64,9 +79,7 @@ def test_replay_sees_what_the_extension_sees(
     expected = outcome(genesis, steps)
     assert run(build / "replay", file, "1") == expected
     assert run(build / "replay", file, "987654321") == expected, "the hash seed decided something"
-    assert run(build / "replay-colliding", file, "1") == expected, (
-        "an equal hash was taken for the same thing"
-    )
+    assert run(build / "replay-tight", file, "1") == expected, "an equal hash was taken for the same thing"
 
 
 @pytest.mark.parametrize("flags", [["-O0"], ["-O3", "-march=native", "-flto"]], ids=" ".join)
@@ -91,8 +104,8 @@ def test_whatever_breaks_is_noticed(build: Path, tmp_path: Path) -> None:
     tried = {line.removeprefix("tried: ") for line in said if line.startswith("tried: ")}
     assert len(tried) > 80
     assert not {name for name in tried if f"noticed: {name}" not in said}
-    checks = ("book", "check", "definitions", "lanes", "ledger", "levels", "lob", "markets", "triggers")
-    source = "".join((CSRC / f"{name}.c").read_text() for name in checks)
+    checks = "book check definitions ids lanes ledger levels lob markets ranks triggers"
+    source = "".join((CSRC / f"{name}.c").read_text() for name in checks.split())
     sentences = set(re.findall(r'(?:return|NULL :) "([a-z][^"]+)"', source))
     assert len(sentences) > 80
     needs_many_defects_at_once = {"orders are lost between accounts and slots"}
@@ -106,8 +119,9 @@ def test_an_attempt_that_is_undone_leaves_no_trace(
     build: Path, tmp_path: Path, seed: int, deep: bool, commands: int
 ) -> None:
     file = written(tmp_path, *stream_of(seed, deep, commands))
-    for spread in "01":
-        assert int(run(build / "undo", file, spread).split()[0]) > 100
+    for program in ("undo", "undo-tight"):
+        for spread in "01":
+            assert int(run(build / program, file, spread).split()[0]) > 100
 
 
 def written(folder: Path, genesis: Genesis, steps: list[Step]) -> Path:
@@ -197,8 +211,7 @@ def test_example_of_the_book_alone(tmp_path: Path) -> None:
         + "\n".join(lines[begin:])
         + "\nreturn 0;\n}\n"
     )
-    names = ("arena", "base", "book", "idmap", "ids", "levels", "lob", "ranks", "slots", "undo")
-    build_program(tmp_path / "example", [program], csrc=[CSRC / f"{name}.c" for name in names])
+    build_program(tmp_path / "example", [program], csrc=[CSRC / f"{name}.c" for name in ALONE])
     assert run(tmp_path / "example").splitlines() == [
         "0 1 101 5",
         "0 2 102 3",

@@ -294,9 +294,7 @@ def test_logon_that_the_matcher_rejects_is_over(bench: Bench) -> None:
     client = bench.client(logon=False)
     client.heard.clear()
     assert client.exchange(client.establish()) == []
-    rejected = link.entry(
-        Kind.REJECTED, client.live.session_id, link.REJECTED.pack(ReasonCode.SESSION_LIMIT)
-    )
+    rejected = link.entry(Kind.REJECTED, client.live.session_id, link.REJECTED.pack(ReasonCode.SESSION_LIMIT))
     bench.say(rejected, rejected)
     assert client.exchange() == [EstablishmentReject(reason=ReasonCode.SESSION_LIMIT)]
     assert client.live.ended is ReasonCode.SESSION_LIMIT
