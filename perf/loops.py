@@ -33,6 +33,7 @@ from zexchange.wire.messages import ExecutionReport
 
 LOOPS = ("epoll", "asyncio", "uvloop")
 _SESSIONS = 4
+_TIMEOUT_S = 30.0  # an echo that has ended does not answer
 
 
 class LoopCost(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +89,7 @@ def _measure(
         try:
             for session in sessions:
                 session.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                session.settimeout(_TIMEOUT_S)
             samples_ns = _ask(sessions, request, len(reply), rate, duration_s, Random(seed))
         finally:
             for session in sessions:
@@ -126,9 +128,7 @@ def _ask(
     return samples_ns
 
 
-def _serve_epoll(
-    name: str, listener: socket.socket, pipe: Connection, request_bytes: int, reply: bytes
-) -> None:
+def _serve_epoll(listener: socket.socket, pipe: Connection, request_bytes: int, reply: bytes) -> None:
     connections: dict[int, tuple[socket.socket, bytearray]] = {}
     poller = select.epoll()
     for _ in range(_SESSIONS):
