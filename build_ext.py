@@ -59,7 +59,18 @@ GENERATED_PREAMBLE = """
 
 
 # The parts of the engine that it drives by itself, without the exchange.
-PERF_ENGINE_SOURCES = ("arena.c", "base.c", "book.c", "idmap.c", "ids.c", "levels.c", "lob.c", "ranks.c", "slots.c", "undo.c")
+PERF_ENGINE_SOURCES = (
+    "arena.c",
+    "base.c",
+    "book.c",
+    "idmap.c",
+    "ids.c",
+    "levels.c",
+    "lob.c",
+    "ranks.c",
+    "slots.c",
+    "undo.c",
+)
 
 PERF_PREAMBLE = """
 #include "bookbench.h"
