@@ -131,7 +131,7 @@ static void note_miss(book *self, uint32_t side) {
     }
 }
 
-uint32_t levels_enter_far(book *self, uint32_t side, int64_t rank) {
+uint32_t levels_enter_slowly(book *self, uint32_t side, int64_t rank) {
     book_pool *const pool = self->pool;
     book_side *const window = &self->sides[side];
     undo_before(pool->undo, self, sizeof *self);
@@ -155,7 +155,7 @@ uint32_t levels_enter_far(book *self, uint32_t side, int64_t rank) {
     return made;
 }
 
-void levels_leave_far(book *self, uint32_t index) {
+void levels_leave_slowly(book *self, uint32_t index) {
     book_pool *const pool = self->pool;
     const book_level *const level = &pool->levels[index];
     if (level->order_count > 0) return;

@@ -35,8 +35,8 @@ static inline uint32_t levels_link(const book_pool *pool, uint32_t level) {
 }
 
 /* The rest of levels_enter() and levels_leave(): where the level is outside of the window, or changes are told to an undo. */
-uint32_t levels_enter_far(book *self, uint32_t side, int64_t rank);
-void levels_leave_far(book *self, uint32_t level);
+uint32_t levels_enter_slowly(book *self, uint32_t side, int64_t rank);
+void levels_leave_slowly(book *self, uint32_t level);
 
 /* Makes some more levels ready to be used; there are some. */
 void levels_prepare(book_pool *pool);
@@ -54,7 +54,7 @@ static inline __attribute__((always_inline)) uint32_t levels_enter(book *self, u
     book_pool *const pool = self->pool;
     book_side *const its = &self->sides[side];
     if (__builtin_expect(!book_window_covers(its, rank) | (pool->undo != NULL), 0)) {
-        return levels_enter_far(self, side, rank);
+        return levels_enter_slowly(self, side, rank);
     }
     const uint32_t used = pool->levels_used;
     if (__builtin_expect(used == pool->levels_ready, 0)) levels_prepare(pool);
@@ -87,7 +87,7 @@ static inline __attribute__((always_inline)) void levels_leave(book *self, uint3
     const int64_t rank = level->rank;
     book_side *const its = &self->sides[level->side];
     if (__builtin_expect(!book_window_covers(its, rank) | (pool->undo != NULL), 0)) {
-        levels_leave_far(self, index);
+        levels_leave_slowly(self, index);
         return;
     }
     const uint32_t is_empty = order_count == 0;

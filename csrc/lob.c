@@ -356,7 +356,8 @@ static void fetch_block(const lob *self, const lob_command *commands, size_t cou
     for (size_t at = 0; at < count; at++) {
         const lob_command *const command = &commands[at];
         const bool is_new = command->kind == LOB_NEW;
-        found[at] = is_new ? book_guess_level(&self->book, command->side, command->price_ticks) : ids_guess(&self->by_id, command->order_id);
+        found[at] = is_new ? book_guess_level(&self->book, command->side, command->price_ticks)
+                           : ids_guess(&self->by_id, command->order_id);
         if (found[at] == ZX_NONE) continue;
         if (is_new) zx_fetch(&pool->levels[found[at]]);
         else zx_fetch(&pool->orders[found[at]]);

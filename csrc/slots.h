@@ -8,8 +8,8 @@
  * Order slots are leaves of the state tree, so the choice of the slot is part of the state and must not depend
  * on how the engine got there: always the lowest free one. Every operation touches at most one word pair per
  * level, 4 levels for 2^24 slots. Taking and freeing need no jump but for the rare cases: where slots are taken from the
- * lowest on, nobody can foresee which of them fills its word. Not thread safe. The memory belongs to the caller: slots_words() of zeroed
- * u64.
+ * lowest on, nobody can foresee which of them fills its word. Not thread safe. The memory belongs to the caller:
+ * slots_words() of zeroed u64.
  */
 #ifndef ZX_SLOTS_H
 #define ZX_SLOTS_H
