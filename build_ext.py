@@ -67,6 +67,7 @@ PERF_ENGINE_SOURCES = (
     "ids.c",
     "levels.c",
     "lob.c",
+    "queues.c",
     "ranks.c",
     "slots.c",
     "undo.c",

@@ -64,7 +64,7 @@ static void fetch_ways(const engine *self, const guess *of) {
     lanes_fetch_around(&self->lanes, of->slot);
     if (order->level == ZX_NONE) return;
     zx_fetch(&pool->levels[order->level]);
-    zx_fetch(&pool->orders[order->next]); /* or a level: links number both */
+    zx_fetch(&pool->orders[order->next]); /* or a level */
     zx_fetch(&pool->orders[order->prev]);
 }
 
@@ -88,7 +88,7 @@ static void fetch_ends(const engine *self, const guess *of) {
         zx_fetch(ids_place(&self->by_id, pool->orders[of->maker].order_id));
         lanes_fetch_around(&self->lanes, of->maker);
     } else if (of->level != ZX_NONE) {
-        zx_fetch(&pool->orders[pool->levels[of->level].prev]); /* or a level: links number both */
+        zx_fetch(&pool->orders[pool->levels[of->level].prev]); /* or a level */
     }
 }
 

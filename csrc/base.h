@@ -84,6 +84,10 @@ static inline void zx_store_u64(uint8_t *at, uint64_t value) {
     zx_store_u32(at + 4, (uint32_t)(value >> 32));
 }
 
+/* Of functions that are to be compiled into each caller, whatever the compiler thinks of their size: those on the way of every
+ * command, and those with arguments that are constants of the caller and leave half of the body away. */
+#define ZX_INLINE static inline __attribute__((always_inline))
+
 /* Fetches a line into the cache. The empty statement keeps GCC from taking a function that does nothing else for one
  * without an effect, and dropping the calls to it. */
 static inline void zx_fetch(const void *at) {

@@ -18,7 +18,7 @@
  *
  *      level ─next─▶ oldest ─▶ ... ─▶ newest ─▶ the level again        and the same backwards
  *
- * Links number orders and levels together: the levels follow behind the last order, and both are one cache line with their
+ * Orders and levels are numbered together, the levels behind the last order, and both are one cache line with their
  * links in the same place. book_is_order() tells them apart.
  *
  * A queue is what is shown, first come first, and behind it what is hidden. An iceberg shows a slice of its
@@ -33,14 +33,14 @@
  * Invariants, all walked by book_check():
  *   - best bid < best ask, each level is in the window or in the tree, as its price says, and the best one is the best of
  *     both; window and tree are in order (levels.h, ranks.h);
- *   - no level is empty, its counts and total are those of its queue;
+ *   - a level that is empty is in no order of levels, but may be kept in the window for the next order at its price; of all
+ *     others counts and total are those of the queue;
  *   - what is shown and what is hidden of a queue each ascend by priority_no; 0 < leaves_lots <= qty_lots; an
  *     iceberg shows something, and no more than is left; the slot of each order is taken.
  *
  * Cost: fill, cancel, rest, best: O(1) in the window, elsewhere O(log levels) when a level is looked for or emptied.
- * Nothing allocates; a full order pool is the
- * caller's to refuse beforehand; levels cannot run out because there are as many as orders. Not thread safe:
- * one thread owns a pool and all its books.
+ * Nothing allocates; a full order pool is the caller's to refuse beforehand; levels cannot run out because there are as many as
+ * orders and places in windows. Not thread safe: one thread owns a pool and all its books.
  */
 #ifndef ZX_BOOK_H
 #define ZX_BOOK_H
@@ -49,6 +49,7 @@
 #include "base.h"
 #include "ranks.h"
 #include "slots.h"
+#include "spares.h"
 
 enum book_side_index { BOOK_BUY = 0, BOOK_SELL = 1 };
 
@@ -69,8 +70,8 @@ typedef struct book_order {
     uint64_t qty_lots;        /* total quantity, what is filled included */
     uint64_t leaves_lots;     /* still open */
     uint32_t level;           /* level it rests in; ZX_NONE while it is out of its queue */
-    uint32_t next;            /* link to the order behind it in the queue, or to its level */
-    uint32_t prev;            /* link to the order before it in the queue, or to its level */
+    uint32_t next;            /* the order behind it in the queue, or its level */
+    uint32_t prev;            /* the order before it in the queue, or its level */
     uint32_t owner : BOOK_OWNER_BITS;     /* who owns it */
     uint32_t flags : 32 - BOOK_OWNER_BITS; /* BOOK_ICEBERG and so on */
     uint32_t owner_next;      /* the user's list of one owner's orders; the book does not look at it */
@@ -80,20 +81,20 @@ typedef struct book_order {
 _Static_assert(sizeof(book_order) == 64, "an order is one cache line");
 
 typedef struct book_level {
-    int64_t rank;          /* price of a sell level, negated price of a buy level */
+    int64_t rank;          /* price of a sell level, negated price of a buy level; BOOK_NO_RANK while it is free */
     uint64_t total_lots;   /* sum of what the orders in the queue show */
     uint64_t reserved[2];  /* zero */
-    uint32_t order_count;  /* orders in the queue, hidden ones included; 0 while the level is free */
+    uint32_t order_count;  /* orders in the queue, hidden ones included */
     uint32_t hidden_count; /* hidden orders in the queue */
     uint32_t hidden_head;  /* oldest hidden order while there is one; all behind it are hidden */
-    uint32_t next;         /* link to the oldest order, or to itself */
-    uint32_t prev;         /* link to the newest order, or to itself */
+    uint32_t next;         /* the oldest order, or itself */
+    uint32_t prev;         /* the newest order, or itself */
     uint32_t market;       /* number of the book, as given to book_init() */
     uint32_t side;         /* enum book_side_index */
     uint32_t is_veiled;    /* an iceberg or a hidden order has rested in it since it was empty: total_lots may not be all */
 } book_level;
 
-_Static_assert(sizeof(book_level) == sizeof(book_order), "links number both");
+_Static_assert(sizeof(book_level) == sizeof(book_order), "they are numbered together");
 _Static_assert(offsetof(book_level, next) == offsetof(book_order, next), "a link is in the same place");
 _Static_assert(offsetof(book_level, prev) == offsetof(book_order, prev), "a link is in the same place");
 
@@ -109,15 +110,19 @@ _Static_assert(sizeof(book_terms) == 24, "no padding");
 /* Orders and levels of all books of a shard. */
 typedef struct book_pool {
     book_order *orders;   /* capacity of them, by slot */
-    book_level *levels;   /* capacity of them, right behind the orders */
+    book_level *levels;   /* the same memory: numbers from capacity up to levels_end */
     book_terms *terms;    /* as orders */
-    uint32_t *spare;      /* numbers of free levels, from levels_used up to levels_ready */
-    uint32_t levels_used;  /* levels that are not free */
-    uint32_t levels_ready; /* levels from here on were never used: their links are not set, nor their place in `spare` */
-    slots taken;               /* slots of open orders */
-    ranks_pool far;            /* nodes of the trees of far levels */
     uint64_t next_priority_no; /* of the next order that takes a place */
     undo *undo;                /* told of changes of orders, levels and books, or NULL; set it with book_pool_tell() */
+    uint32_t capacity;         /* orders */
+    uint32_t levels_end;
+    spares free_levels;
+    spares free_slots;         /* if any slot will do; else without numbers, and slots are handed out by `taken` */
+    slots taken;               /* slots of open orders, if new ones are to get the lowest that is free */
+    ranks_pool far;            /* nodes of the trees of far levels */
+    uint8_t *windows;          /* memory of them */
+    uint32_t window_size;      /* ranks that each covers, or 0: there are none */
+    uint32_t reserved;
 } book_pool;
 
 #define BOOK_NO_RANK INT64_MAX
@@ -127,9 +132,9 @@ typedef struct book_pool {
 typedef struct book_side {
     int64_t best_rank; /* rank of `best`, or BOOK_NO_RANK */
     int64_t base;      /* lowest rank that the window covers */
-    uint64_t summary;  /* bit of each word that is not zero */
-    uint64_t *words;   /* size / 64 of them: bit of each entry in use */
-    uint32_t *entries; /* size of them, by rank modulo size: number of the level + 1, or 0 */
+    uint64_t summary;  /* bit of each word that is not zero; and of some that are, until they are looked at */
+    uint64_t *words;   /* size / 64 of them: bit of each entry with a level that is not empty */
+    uint32_t *entries; /* size of them, by rank modulo size: the level, which may be empty, or 0: none */
     uint32_t size;     /* ranks that the window covers: a power of two */
     uint32_t misses;   /* levels made outside since it was last moved */
     uint32_t best;     /* level of the lowest rank, or ZX_NONE */
@@ -152,6 +157,7 @@ typedef struct book {
     book_pool *pool;
     book_side sides[2]; /* by enum book_side_index */
     uint32_t market;    /* tag written to the levels */
+    uint32_t kept[2];   /* levels in the windows, empty or not */
     uint32_t reserved;
 } book;
 
@@ -184,15 +190,25 @@ enum book_match_end {
     BOOK_NO_LOT,      /* lots_max allows none at the price of the next maker */
 };
 
+/* What a pool is for. */
+typedef struct book_limits {
+    uint32_t orders;   /* 1 to 2^26 */
+    uint32_t books;    /* at most */
+    uint32_t windowed; /* those of them that get windows: smaller ones the more there are, and none with very many */
+    bool any_slot;     /* a new order gets whichever slot is free, which is faster, and not the lowest */
+} book_limits;
+
 /* What book_pool_reserve() reserved, for book_pool_init(). */
 typedef struct book_pool_plan {
-    size_t orders, levels, terms, spare, words, far; /* offsets in the arena */
-    uint32_t capacity;  /* orders, 1 to 2^26 */
+    size_t orders, levels, terms, free_levels, free_slots, words, far, windows; /* offsets in the arena */
+    uint32_t capacity; /* orders */
+    uint32_t level_count;
     uint32_t far_nodes;
+    uint32_t window_size;
+    bool any_slot;
 } book_pool_plan;
 
-/* For so many orders in at most so many books. */
-book_pool_plan book_pool_reserve(arena *memory, uint32_t capacity, uint32_t books);
+book_pool_plan book_pool_reserve(arena *memory, const book_limits *limits);
 void book_pool_init(book_pool *self, const book_pool_plan *plan, const arena *memory);
 
 /* From now on tells this undo of all changes, or NULL: none. */
@@ -200,11 +216,8 @@ void book_pool_tell(book_pool *self, undo *told);
 
 void book_init(book *self, book_pool *pool, uint32_t market);
 
-/* Windows for so many books; each of them gets one for each side with book_use_windows(), right behind book_init().
- * They are smaller the more books there are, and with very many there are none. */
-uint32_t book_window_size(uint32_t books);
-size_t book_windows_reserve(arena *memory, uint32_t books);
-void book_use_windows(book *self, const arena *memory, size_t windows, uint32_t books, uint32_t number);
+/* To be called right behind book_init() for a book that gets windows, with a number of its own below `windowed`. */
+void book_use_windows(book *self, uint32_t number);
 
 /* Lower is better, on both sides. Without a jump, which half of all orders would take by surprise. */
 static inline int64_t book_rank_of(uint32_t side, int64_t price_ticks) {
@@ -212,9 +225,11 @@ static inline int64_t book_rank_of(uint32_t side, int64_t price_ticks) {
     return (int64_t)(((uint64_t)price_ticks ^ sign) - sign);
 }
 
-/* Whether an order of `side` at `price_ticks`, 1 to ZX_TICKS_MAX, would trade now, whoever owns the other. */
+/* Whether an order of `side` at `price_ticks`, 1 to ZX_TICKS_MAX, would trade now, whoever owns the other. Of another price it
+ * says something or other. */
 static inline bool book_crosses(const book *self, uint32_t side, int64_t price_ticks) {
-    return self->sides[side ^ 1].best_rank <= book_rank_of(side ^ 1, price_ticks);
+    const uint64_t rank = (uint64_t)book_rank_of(side, price_ticks);
+    return self->sides[side ^ 1].best_rank <= (int64_t)-rank; /* the price's rank on the other side */
 }
 
 /* Orders of a user's that end each other: the one that is filled or passed over first takes the other away. */
@@ -259,22 +274,22 @@ static inline void book_before_level(const book_pool *pool, uint32_t level) {
     undo_before(pool->undo, &pool->levels[level], sizeof(book_level));
 }
 
-/* Lowest free slot, or ZX_NONE if the pool is full. */
-uint32_t book_lowest_free_slot(const book_pool *pool);
+/* Orders that have a slot. */
+static inline uint32_t book_order_count(const book_pool *pool) {
+    return pool->free_slots.numbers != NULL ? pool->free_slots.used : pool->taken.count;
+}
 
-/* Takes a free slot for an order that is about to rest. The caller fills in the order. */
+/* Takes a free slot, of which there is one, for an order that is about to rest: the lowest, or any if the pool was made so. The
+ * caller fills in the order. */
+uint32_t book_take_free_slot(book_pool *pool);
+
+/* The same of this slot, which is free. Not for a pool of `any_slot`. */
 void book_take_slot(book_pool *pool, uint32_t slot);
 
 /* Puts the order of a taken slot at the back of the queue of its price, with the next priority_no; an iceberg shows a
  * slice. Returns false, and changes nothing, if the level's total would not fit in 64 bits; a caller whose holds bound
  * the quantities may assert that it does. */
 bool book_rest(book *self, uint32_t slot, uint32_t side, int64_t price_ticks);
-
-/* Rests a new order without flags in the lowest free slot, of which there is one, and returns that; or ZX_NONE, as
- * book_rest(). */
-uint32_t book_add(
-    book *self, uint32_t side, int64_t price_ticks, uint64_t order_id, uint64_t qty_lots, uint64_t leaves_lots, uint32_t owner
-);
 
 /* As book_rest(), with the priority_no and the slice that the order has: to rebuild a queue, oldest first. */
 bool book_restore(book *self, uint32_t slot, uint32_t side, int64_t price_ticks);
@@ -287,9 +302,6 @@ void book_free_slot(book_pool *pool, uint32_t slot);
 
 /* Takes the order out of its queue and frees the slot. */
 void book_remove(book *self, uint32_t slot);
-
-/* Gives an order another price and quantities: to the back of the queue there, as book_unlink() and book_rest(). */
-bool book_move(book *self, uint32_t slot, uint32_t side, int64_t price_ticks, uint64_t qty_lots, uint64_t leaves_lots);
 
 /* Changes an order's total quantity and so its leaves; it keeps its place. `qty_lots` is above what is filled, and
  * the level's total fits in 64 bits. */
@@ -313,9 +325,9 @@ static inline void book_clear_flags(book_order *order, uint32_t flags) {
     order->flags = order->flags & ~flags & ((1u << (32 - BOOK_OWNER_BITS)) - 1);
 }
 
-/* Whether a link leads to an order: to its slot. */
-static inline bool book_is_order(const book_pool *pool, uint32_t link) {
-    return link < pool->taken.capacity;
+/* Whether the next or previous of an order is one, and not the level. */
+static inline bool book_is_order(const book_pool *pool, uint32_t number) {
+    return number < pool->capacity;
 }
 
 /* Fetches into the cache where the window tells of the level of a price. */
@@ -333,7 +345,8 @@ static inline uint32_t book_guess_level(const book *self, uint32_t side, int64_t
     const book_side *const its = &self->sides[side & 1];
     const int64_t rank = book_rank_of(side & 1, price_ticks);
     if (!book_window_covers(its, rank)) return ZX_NONE;
-    return its->entries[(uint64_t)rank & (its->size - 1)] - 1;
+    const uint32_t level = its->entries[(uint64_t)rank & (its->size - 1)];
+    return level != 0 ? level : ZX_NONE;
 }
 
 /* The next level of the same side behind this one, or ZX_NONE. */

@@ -120,7 +120,7 @@ engine_market *definitions_add_market(engine *self, const engine_market_config *
     definitions_set_sizes(market, definition->base_units_per_lot, definition->quote_units_per_tick_lot);
     memcpy(market->symbol, definition->symbol, ENGINE_SYMBOL_BYTES);
     book_init(&market->book, &self->pool, index);
-    book_use_windows(&market->book, &self->memory, self->windows, self->markets_max, index);
+    book_use_windows(&market->book, index);
     for (uint32_t on_reference = 0; on_reference < 2; on_reference++) {
         book_init(&market->stops[on_reference], &self->pool, index);
     }

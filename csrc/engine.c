@@ -77,11 +77,15 @@ static engine_plan plan_memory(const engine_config *config, arena *memory) {
         .assets = config->assets_max,
     };
     const uint32_t markets = config->markets_max;
+    const book_limits books = {
+        .orders = config->orders_max,
+        .books = markets * ENGINE_BOOKS_PER_MARKET,
+        .windowed = markets,
+    };
     engine_plan plan = {
         .events = arena_reserve(memory, ARENA_ALIGN + ENGINE_EVENTS_BYTES, 1),
         .ledger = ledger_reserve(memory, &limits),
-        .pool = book_pool_reserve(memory, config->orders_max, markets * ENGINE_BOOKS_PER_MARKET),
-        .windows = book_windows_reserve(memory, markets),
+        .pool = book_pool_reserve(memory, &books),
         .lanes = lanes_reserve(memory, config->accounts_max, config->orders_max),
         .markets = arena_reserve(memory, markets, sizeof(engine_market)),
         .market_defined = arena_reserve(memory, markets, sizeof(uint64_t)),
@@ -123,7 +127,6 @@ static void place_pools(engine *self, const engine_plan *plan, const engine_conf
     self->market_defined = arena_at(memory, plan->market_defined);
     idmap_init(&self->market_map, markets, arena_at(memory, plan->market_entries));
     idmap_init(&self->market_symbol_map, markets, arena_at(memory, plan->market_symbol_entries));
-    self->windows = plan->windows;
     ids_init(&self->by_id, &plan->by_id, memory, self->pool.orders, config->hash_seed);
     idmap_init(&self->client_order_map, config->orders_max, arena_at(memory, plan->client_order_entries));
     self->terms = arena_at(memory, plan->terms);

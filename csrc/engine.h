@@ -262,7 +262,6 @@ typedef struct engine {
                                * from the rest, because whoever logs on has all of them looked through */
     idmap market_map;       /* market id to position */
     idmap market_symbol_map; /* symbol to position */
-    size_t windows;         /* of the books of markets_max markets: where in the arena */
     ids by_id;              /* order id to slot */
     idmap client_order_map; /* (account, client order id) to slot */
     engine_terms *terms;    /* by slot */

@@ -30,6 +30,7 @@ typedef struct ids {
     uint32_t *places;         /* mask + 1 of them: slot + 1, or 0 */
     uint32_t mask;            /* a power of two less one */
     uint32_t count;           /* orders that are found */
+    uint64_t highest;         /* id that was ever added */
     uint64_t seed;            /* of the hashes of others */
     idmap others;
     undo *undo; /* told of changes, or NULL; set it with ids_tell() */
@@ -69,10 +70,16 @@ static inline uint32_t ids_find(const ids *self, uint64_t order_id) {
     return __builtin_expect(self->others.count == 0, 1) ? ZX_NONE : ids_find_other(self, order_id);
 }
 
+/* Whether an order has this id. For ids that count up no look is needed. */
+static inline bool ids_has(const ids *self, uint64_t order_id) {
+    return __builtin_expect(order_id <= self->highest, 0) && ids_find(self, order_id) != ZX_NONE;
+}
+
 /* Adds an order that is not found yet; its slot has the id. */
 static inline void ids_add(ids *self, uint64_t order_id, uint32_t slot) {
     uint32_t *const place = ids_place(self, order_id);
     self->count++;
+    if (order_id > self->highest) self->highest = order_id;
     if (__builtin_expect(*place != 0, 0)) {
         ids_add_other(self, order_id, slot);
         return;

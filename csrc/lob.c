@@ -1,5 +1,7 @@
 #include "lob.h"
 
+#include "match.h"
+
 #include <stdlib.h>
 #include <sys/random.h>
 
@@ -20,8 +22,8 @@ int lob_create(uint32_t orders_max, lob **out) {
     if (self == NULL) return ZX_ERROR_MEMORY;
     self->orders_max = orders_max;
     self->event_room = orders_max + LOB_EVENTS_BESIDE_ORDERS;
-    const book_pool_plan pool = book_pool_reserve(&self->memory, orders_max, 1);
-    const size_t windows_at = book_windows_reserve(&self->memory, 1);
+    const book_limits limits = {.orders = orders_max, .books = 1, .windowed = 1, .any_slot = true};
+    const book_pool_plan pool = book_pool_reserve(&self->memory, &limits);
     const ids_plan by_id = ids_reserve(&self->memory, orders_max);
     const size_t events_at = arena_reserve(&self->memory, self->event_room, sizeof(lob_event));
     if (arena_map_huge(&self->memory) != ZX_OK) {
@@ -30,13 +32,13 @@ int lob_create(uint32_t orders_max, lob **out) {
     }
     book_pool_init(&self->pool, &pool, &self->memory);
     book_init(&self->book, &self->pool, 0);
-    book_use_windows(&self->book, &self->memory, windows_at, 1, 0);
+    book_use_windows(&self->book, 0);
     ids_init(&self->by_id, &by_id, &self->memory, self->pool.orders, draw_seed());
     self->events = arena_at(&self->memory, events_at);
     const uint32_t ready = orders_max < READY_ORDERS ? orders_max : READY_ORDERS;
     arena_touch(&self->memory, pool.orders, ready * sizeof(book_order));
     arena_touch(&self->memory, pool.levels, ready * sizeof(book_level));
-    arena_touch(&self->memory, pool.spare, ready * sizeof(uint32_t));
+    arena_touch(&self->memory, pool.free_slots, ready * sizeof(uint32_t));
     arena_touch(&self->memory, by_id.places, ready * sizeof(uint32_t));
     arena_touch(&self->memory, events_at, ready * sizeof(lob_event));
     *out = self;
@@ -50,38 +52,54 @@ void lob_destroy(lob *self) {
 
 /* ------------------------------------------------------------ events */
 
-static lob_event *emit(lob *self, uint8_t kind, uint8_t side, uint64_t order_id) {
-    lob_event *const event = &self->events[self->event_count++];
-    *event = (lob_event){.kind = kind, .side = side, .order_id = order_id, .command = self->command};
-    return event;
+ZX_INLINE void emit(
+    lob *self, uint8_t kind, uint8_t reason, uint8_t side, uint64_t order_id, uint64_t maker_order_id,
+    int64_t price_ticks, uint64_t qty_lots
+) {
+    lob_event *const event = self->next_event++;
+    event->order_id = order_id;
+    event->maker_order_id = maker_order_id;
+    event->price_ticks = price_ticks;
+    event->qty_lots = qty_lots;
+    event->command = self->command;
+    event->kind = kind;
+    event->reason = reason;
+    event->side = side;
+    event->reserved = 0;
 }
 
 static void reject(lob *self, const lob_command *command, uint8_t reason) {
-    emit(self, LOB_REJECTED, command->side, command->order_id)->reason = reason;
+    emit(self, LOB_REJECTED, reason, command->side, command->order_id, 0, 0, 0);
+}
+
+static void tell_accepted(lob *self, const lob_command *command) {
+    const int64_t price_ticks = command->price_ticks;
+    emit(self, LOB_ACCEPTED, LOB_REASON_NONE, command->side, command->order_id, 0, price_ticks, command->qty_lots);
 }
 
 static void tell_cancelled(lob *self, uint8_t side, uint64_t order_id, uint64_t qty_lots, uint8_t reason) {
-    lob_event *const event = emit(self, LOB_CANCELLED, side, order_id);
-    event->qty_lots = qty_lots;
-    event->reason = reason;
+    emit(self, LOB_CANCELLED, reason, side, order_id, 0, 0, qty_lots);
 }
 
 static void tell_amended(lob *self, uint8_t side, uint64_t order_id, int64_t price_ticks, uint64_t qty_lots) {
-    lob_event *const event = emit(self, LOB_AMENDED, side, order_id);
-    event->price_ticks = price_ticks;
-    event->qty_lots = qty_lots;
+    emit(self, LOB_AMENDED, LOB_REASON_NONE, side, order_id, 0, price_ticks, qty_lots);
 }
 
 /* Takes a resting order away. */
-static void remove_resting(lob *self, uint32_t slot) {
+ZX_INLINE void remove_resting(lob *self, uint32_t slot) {
     ids_remove(&self->by_id, self->pool.orders[slot].order_id, slot);
-    book_remove(&self->book, slot);
+    queues_take(&self->book, slot, self->pool.orders[slot].leaves_lots, false);
+    spares_give(&self->pool.free_slots, slot);
 }
 
-static void cancel_resting(lob *self, uint32_t slot, uint8_t reason) {
+ZX_INLINE void take_away(lob *self, uint32_t slot, uint8_t reason) {
     const book_order *const order = &self->pool.orders[slot];
     tell_cancelled(self, book_side_of(&self->pool, order), order->order_id, order->leaves_lots, reason);
     remove_resting(self, slot);
+}
+
+static __attribute__((noinline)) void cancel_resting(lob *self, uint32_t slot, uint8_t reason) {
+    take_away(self, slot, reason);
 }
 
 /* ------------------------------------------------------------ matching */
@@ -92,14 +110,11 @@ typedef struct taker {
     uint8_t side;
 } taker;
 
-static void on_fill(void *context, uint32_t maker_slot, int64_t price_ticks, uint64_t qty_lots) {
+ZX_INLINE void on_fill(void *context, uint32_t maker_slot, int64_t price_ticks, uint64_t qty_lots) {
     const taker *const incoming = context;
     lob *const self = incoming->self;
     const book_order *const maker = &self->pool.orders[maker_slot];
-    lob_event *const event = emit(self, LOB_TRADE, incoming->side, incoming->order_id);
-    event->maker_order_id = maker->order_id;
-    event->price_ticks = price_ticks;
-    event->qty_lots = qty_lots;
+    emit(self, LOB_TRADE, LOB_REASON_NONE, incoming->side, incoming->order_id, maker->order_id, price_ticks, qty_lots);
     if (maker->leaves_lots == 0) ids_remove(&self->by_id, maker->order_id, maker_slot);
 }
 
@@ -121,10 +136,12 @@ static void decrement(lob *self, book_incoming *incoming, uint64_t order_id, uin
 
 /* Trades `incoming` as far as it can. Returns false when it is over because it met an order of its account. `*lost_lots`
  * is what it lost to decrements. */
-static bool trade(lob *self, book_incoming *incoming, uint64_t order_id, uint8_t stp, uint64_t *lost_lots) {
+ZX_INLINE bool trade(
+    lob *self, book_incoming *incoming, uint64_t order_id, uint8_t stp, uint64_t *lost_lots
+) {
     taker context = {.self = self, .order_id = order_id, .side = incoming->side};
     const book_listener listener = {.on_fill = on_fill, .context = &context};
-    while (book_match(&self->book, incoming, &listener) == BOOK_OWN_ORDER) {
+    while (match(&self->book, incoming, &listener) == BOOK_OWN_ORDER) {
         const uint32_t slot = book_next_maker(&self->book, incoming->side);
         const uint64_t before_lots = incoming->leaves_lots;
         switch (stp) {
@@ -163,84 +180,119 @@ static uint32_t owner_of(uint32_t account, uint8_t stp) {
     return account == 0 || stp == LOB_STP_NONE ? ZX_NONE : account;
 }
 
-static inline bool is_well_formed(const lob_command *command) {
-    return !((command->side > BOOK_SELL) | (command->order_type > LOB_MARKET) | (command->time_in_force > LOB_FOK) |
-             (command->stp > LOB_DECREMENT) | (command->post_only > 1) | (command->account > LOB_ACCOUNT_MAX));
+static inline bool are_options(const lob_command *command) {
+    return !((command->order_type > LOB_MARKET) | (command->time_in_force > LOB_FOK) | (command->stp > LOB_DECREMENT) |
+             (command->post_only > 1));
 }
 
-/* What is wrong with a new order, whatever is in the book at which price. */
-static inline uint8_t check_new(const lob *self, const lob_command *command, bool rests) {
-    if (!is_well_formed(command)) return LOB_MALFORMED;
-    const bool any_price = (command->order_type == LOB_MARKET) & (command->price_ticks == 0);
+/* What becomes of a new order. */
+enum course { REFUSED, RESTS, TRADES };
+
+/* What is wrong with a new order, whatever is in the book at which price. `is_plain` as below. */
+ZX_INLINE uint8_t check_new(
+    const lob *self, const lob_command *command, bool rests, bool is_plain
+) {
+    if ((command->side > BOOK_SELL) | (command->account > LOB_ACCOUNT_MAX)) return LOB_MALFORMED;
+    if (!is_plain && !are_options(command)) return LOB_MALFORMED;
+    const bool any_price = !is_plain && ((command->order_type == LOB_MARKET) & (command->price_ticks == 0));
     if (!any_price && !is_price(command->price_ticks)) return LOB_PRICE_OUT_OF_RANGE;
     if (!is_qty(command->qty_lots)) return LOB_QTY_OUT_OF_RANGE;
-    if (command->post_only && !rests) return LOB_POST_ONLY_MUST_REST;
-    if (ids_find(&self->by_id, command->order_id) != ZX_NONE) return LOB_ORDER_ID_IN_USE;
-    if (rests && self->pool.taken.count == self->orders_max) return LOB_BOOK_FULL;
+    if (!is_plain && command->post_only && !rests) return LOB_POST_ONLY_MUST_REST;
+    if (ids_has(&self->by_id, command->order_id)) return LOB_ORDER_ID_IN_USE;
+    if (__builtin_expect(self->pool.free_slots.used == self->orders_max, 0) && rests) return LOB_BOOK_FULL;
     return LOB_REASON_NONE;
 }
 
-/* Rests what is left of a new order. */
-static inline void rest_new(lob *self, const lob_command *command, uint64_t qty_lots, uint64_t leaves_lots) {
-    const uint32_t slot = book_add(
-        &self->book, command->side, command->price_ticks, command->order_id, qty_lots, leaves_lots, command->account
-    );
-    if (slot == ZX_NONE) tell_cancelled(self, command->side, command->order_id, leaves_lots, LOB_LEVEL_FULL);
-    else ids_add(&self->by_id, command->order_id, slot);
+static bool is_to_rest(const lob_command *command) {
+    return (command->order_type == LOB_LIMIT) & (command->time_in_force == LOB_GTC);
 }
 
-static void tell_accepted(lob *self, const lob_command *command) {
-    lob_event *const event = emit(self, LOB_ACCEPTED, command->side, command->order_id);
-    event->price_ticks = command->price_ticks;
-    event->qty_lots = command->qty_lots;
+/* The worst price that a new order accepts. */
+static int64_t limit_of(const lob_command *command) {
+    if (command->price_ticks != 0) return command->price_ticks;
+    return command->side == BOOK_BUY ? ZX_TICKS_MAX : 1;
 }
 
-/* A new order that trades, or does not rest. */
-static __attribute__((noinline)) void trade_new(lob *self, const lob_command *command, int64_t price_ticks, bool rests) {
+/* Refuses a new order or says how it goes on. `is_plain`: it is known to be a limit order until cancelled, without options, as
+ * most are. */
+ZX_INLINE enum course judge(lob *self, const lob_command *command, bool is_plain) {
+    const bool rests = is_plain || is_to_rest(command);
+    uint8_t reason = check_new(self, command, rests, is_plain);
+    if (__builtin_expect(reason == LOB_REASON_NONE, 1)) {
+        const int64_t price_ticks = is_plain ? command->price_ticks : limit_of(command);
+        const bool crosses = book_crosses(&self->book, command->side, price_ticks);
+        if (is_plain || !(crosses & (command->post_only != 0))) return rests & !crosses ? RESTS : TRADES;
+        reason = LOB_POST_ONLY_WOULD_CROSS;
+    }
+    reject(self, command, reason);
+    return REFUSED;
+}
+
+/* A new order that trades, or does not rest. Returns how many of its lots are to rest, and its total then. */
+ZX_INLINE uint64_t trade_new(lob *self, const lob_command *command, uint64_t *qty_lots) {
     const uint8_t side = command->side;
     book_incoming incoming = {
-        .price_ticks = price_ticks,
+        .price_ticks = limit_of(command),
         .leaves_lots = command->qty_lots,
         .owner = owner_of(command->account, command->stp),
         .makers_max = UINT32_MAX,
         .side = side,
     };
     const bool passes_own = command->stp == LOB_CANCEL_OLDEST;
-    if (command->time_in_force == LOB_FOK &&
+    if (__builtin_expect(command->time_in_force == LOB_FOK, 0) &&
         book_reachable(&self->book, &incoming, command->qty_lots, passes_own, NULL) < command->qty_lots) {
         reject(self, command, LOB_FOK_NOT_FILLABLE);
-        return;
+        return 0;
     }
     tell_accepted(self, command);
     uint64_t lost_lots = 0;
-    if (!trade(self, &incoming, command->order_id, command->stp, &lost_lots) || incoming.leaves_lots == 0) return;
-    if (!rests) {
+    if (!trade(self, &incoming, command->order_id, command->stp, &lost_lots) || incoming.leaves_lots == 0) return 0;
+    if (!is_to_rest(command)) {
         tell_cancelled(self, side, command->order_id, incoming.leaves_lots, LOB_IMMEDIATE_REMAINDER);
-        return;
+        return 0;
     }
-    const uint64_t qty_lots = command->qty_lots - lost_lots;
-    if (lost_lots > 0) tell_amended(self, side, command->order_id, price_ticks, qty_lots);
-    rest_new(self, command, qty_lots, incoming.leaves_lots);
+    *qty_lots = command->qty_lots - lost_lots;
+    if (lost_lots > 0) tell_amended(self, side, command->order_id, command->price_ticks, *qty_lots);
+    return incoming.leaves_lots;
 }
 
-static void apply_new(lob *self, const lob_command *command) {
-    const bool rests = (command->order_type == LOB_LIMIT) & (command->time_in_force == LOB_GTC);
-    const uint8_t reason = check_new(self, command, rests);
-    if (__builtin_expect(reason != LOB_REASON_NONE, 0)) {
-        reject(self, command, reason);
+/* Rests what is left of a new order. */
+static inline void rest_new(lob *self, const lob_command *command, uint64_t qty_lots, uint64_t leaves_lots) {
+    book_pool *const pool = &self->pool;
+    const uint32_t slot = spares_take(&pool->free_slots);
+    book_order *const order = &pool->orders[slot];
+    order->order_id = command->order_id;
+    order->client_order_id = 0;
+    order->priority_no = pool->next_priority_no;
+    order->qty_lots = qty_lots;
+    order->leaves_lots = leaves_lots;
+    order->flags = 0;
+    book_set_owner(order, command->account);
+    if (__builtin_expect(!queues_put(&self->book, slot, command->side, command->price_ticks, leaves_lots, 0, false), 0)) {
+        order->level = ZX_NONE;
+        spares_give(&pool->free_slots, slot);
+        tell_cancelled(self, command->side, command->order_id, leaves_lots, LOB_LEVEL_FULL);
         return;
     }
-    const bool any_price = command->price_ticks == 0;
-    const int64_t price_ticks = !any_price ? command->price_ticks : command->side == BOOK_BUY ? ZX_TICKS_MAX : 1;
-    const bool crosses = book_crosses(&self->book, command->side, price_ticks);
-    if (rests & !crosses) {
+    pool->next_priority_no++;
+    ids_add(&self->by_id, command->order_id, slot);
+}
+
+static inline void apply_new(lob *self, const lob_command *command) {
+    const uint32_t options = command->order_type | command->time_in_force | command->stp | command->post_only;
+    uint64_t qty_lots = command->qty_lots;
+    uint64_t leaves_lots = qty_lots;
+    switch (options == 0 ? judge(self, command, true) : judge(self, command, false)) {
+    case REFUSED:
+        return;
+    case RESTS:
         tell_accepted(self, command);
-        rest_new(self, command, command->qty_lots, command->qty_lots);
-    } else if (crosses & (command->post_only != 0)) {
-        reject(self, command, LOB_POST_ONLY_WOULD_CROSS);
-    } else {
-        trade_new(self, command, price_ticks, rests);
+        break;
+    case TRADES:
+        leaves_lots = trade_new(self, command, &qty_lots);
+        if (leaves_lots == 0) return;
     }
+    rest_new(self, command, qty_lots, leaves_lots);
 }
 
 static void apply_cancel(lob *self, const lob_command *command) {
@@ -249,7 +301,7 @@ static void apply_cancel(lob *self, const lob_command *command) {
         reject(self, command, LOB_UNKNOWN_ORDER);
         return;
     }
-    cancel_resting(self, slot, LOB_REQUESTED);
+    take_away(self, slot, LOB_REQUESTED);
 }
 
 static uint8_t check_amend(const lob_command *command) {
@@ -263,6 +315,19 @@ static uint8_t check_amend(const lob_command *command) {
 static void forget(lob *self, uint32_t slot) {
     ids_remove(&self->by_id, self->pool.orders[slot].order_id, slot);
     book_free_slot(&self->pool, slot);
+}
+
+/* Gives an order another price and quantities: to the back of the queue there. */
+static inline bool move(
+    lob *self, uint32_t slot, uint32_t side, int64_t price_ticks, uint64_t qty_lots, uint64_t leaves_lots
+) {
+    book_order *const order = &self->pool.orders[slot];
+    queues_take(&self->book, slot, order->leaves_lots, false);
+    order->qty_lots = qty_lots;
+    order->leaves_lots = leaves_lots;
+    if (__builtin_expect(!queues_put(&self->book, slot, side, price_ticks, leaves_lots, 0, false), 0)) return false;
+    order->priority_no = self->pool.next_priority_no++;
+    return true;
 }
 
 /* An amended order trades with what it meets; what is left goes to the back of its new price. */
@@ -316,30 +381,24 @@ static void apply_amend(lob *self, const lob_command *command) {
         amend_and_trade(self, command, slot, price_ticks, qty_lots);
         return;
     }
-    if (book_move(&self->book, slot, side, price_ticks, qty_lots, qty_lots - filled_lots)) return;
+    if (move(self, slot, side, price_ticks, qty_lots, qty_lots - filled_lots)) return;
     tell_cancelled(self, side, command->order_id, qty_lots - filled_lots, LOB_LEVEL_FULL);
     forget(self, slot);
 }
 
-static void apply_one(lob *self, const lob_command *command) {
-    switch (command->kind) {
-    case LOB_NEW:
-        apply_new(self, command);
-        return;
-    case LOB_CANCEL:
-        apply_cancel(self, command);
-        return;
-    case LOB_AMEND:
-        apply_amend(self, command);
-        return;
-    default:
-        reject(self, command, LOB_MALFORMED);
-    }
+ZX_INLINE void apply_one(lob *self, const lob_command *command) {
+    if (command->kind == LOB_NEW) apply_new(self, command);
+    else if (command->kind == LOB_AMEND) apply_amend(self, command);
+    else if (command->kind == LOB_CANCEL) apply_cancel(self, command);
+    else reject(self, command, LOB_MALFORMED);
 }
 
-/* A command tells of each resting order once at most, and of itself four times. */
-static bool has_room(const lob *self, size_t room) {
-    return room - self->event_count >= self->pool.taken.count + 4u;
+/* Whether there is room for the events of so many commands, at least one. Each tells of itself four times at most, of one
+ * resting order that stays, and of those that go. All that may go rest now or come before the last command, and that tells
+ * of each that is left at most once: so 4 for each, 1 for each but the last, and those that rest now or come before it. */
+static inline bool has_room(const lob *self, const lob_event *end, size_t commands) {
+    const size_t room = (size_t)((const uint8_t *)end - (const uint8_t *)self->next_event);
+    return room >= (self->pool.free_slots.used + 6 * commands - 2) * sizeof(lob_event);
 }
 
 #define BLOCK 32u
@@ -365,7 +424,7 @@ static void fetch_block(const lob *self, const lob_command *commands, size_t cou
     for (size_t at = 0; at < count; at++) {
         if (found[at] == ZX_NONE) continue;
         if (commands[at].kind == LOB_NEW) {
-            zx_fetch(&pool->orders[pool->levels[found[at]].prev]); /* or a level: links number both */
+            zx_fetch(&pool->orders[pool->levels[found[at]].prev]); /* or a level */
         } else {
             const book_order *const order = &pool->orders[found[at]];
             zx_fetch(&pool->levels[order->level]);
@@ -375,22 +434,32 @@ static void fetch_block(const lob *self, const lob_command *commands, size_t cou
     }
 }
 
-/* Applies commands while there is room for the events of one more; returns how many. */
-static size_t apply_all(lob *self, const lob_command *commands, size_t count, size_t room) {
+/* Applies commands while there is room for the events of one more, in `events`; returns how many. */
+static size_t apply_all(
+    lob *self, const lob_command *commands, size_t count, lob_event *events, size_t room, size_t *written
+) {
+    const lob_event *const end = events + room;
     size_t applied = 0;
-    self->event_count = 0;
-    for (; applied < count && has_room(self, room); applied++) {
-        self->command = (uint32_t)applied;
-        if (applied % BLOCK == 0 && self->pool.taken.count + 1 > FETCH_FROM) {
-            fetch_block(self, &commands[applied], count - applied < BLOCK ? count - applied : BLOCK);
+    self->next_event = events;
+    while (applied < count) {
+        size_t block = count - applied < BLOCK ? count - applied : BLOCK;
+        if (!has_room(self, end, block)) block = 1;
+        if (!has_room(self, end, block)) break;
+        if (self->pool.free_slots.used + 1 > FETCH_FROM) fetch_block(self, &commands[applied], block);
+        for (const size_t block_end = applied + block; applied < block_end; applied++) {
+            self->command = (uint32_t)applied;
+            apply_one(self, &commands[applied]);
         }
-        apply_one(self, &commands[applied]);
     }
+    *written = (size_t)(self->next_event - events);
     return applied;
 }
 
 size_t lob_apply(lob *self, const lob_command *commands, size_t count) {
-    return apply_all(self, commands, count, self->event_room);
+    size_t written;
+    const size_t applied = apply_all(self, commands, count, self->events, self->event_room, &written);
+    self->event_count = (uint32_t)written;
+    return applied;
 }
 
 uint32_t lob_do(
@@ -409,22 +478,15 @@ uint32_t lob_do(
         .stp = stp,
         .post_only = post_only,
     };
-    self->event_count = 0;
-    self->command = 0;
-    apply_one(self, &command);
+    lob_apply(self, &command, 1);
     return self->event_count;
 }
 
 size_t lob_apply_into(
     lob *self, const lob_command *commands, size_t count, lob_event *events, size_t room, size_t *written
 ) {
-    lob_event *const own = self->events;
-    self->events = events;
-    const size_t applied = apply_all(self, commands, count, room < UINT32_MAX ? room : UINT32_MAX);
-    *written = self->event_count;
-    self->events = own;
     self->event_count = 0;
-    return applied;
+    return apply_all(self, commands, count, events, room < UINT32_MAX ? room : UINT32_MAX, written);
 }
 
 /* ------------------------------------------------------------ questions */
@@ -468,7 +530,7 @@ size_t lob_orders(const lob *self, uint8_t side, size_t room, lob_order *found) 
 }
 
 uint32_t lob_count(const lob *self) {
-    return self->pool.taken.count;
+    return self->pool.free_slots.used;
 }
 
 bool lob_rests(const lob *self, uint64_t order_id) {
@@ -478,9 +540,10 @@ bool lob_rests(const lob *self, uint64_t order_id) {
 const char *lob_check(const lob *self) {
     uint32_t orders = 0;
     const char *broken = book_check(&self->book, &orders);
-    if (broken == NULL) broken = book_pool_check(&self->pool);
     if (broken != NULL) return broken;
-    if (orders != self->pool.taken.count) return "a slot is taken without an order";
+    if (orders != self->pool.free_slots.used) return "a slot is taken without an order";
+    broken = book_pool_check(&self->pool);
+    if (broken != NULL) return broken;
     if (orders != self->by_id.count) return "ids are found that are not in the book";
     broken = ids_check(&self->by_id);
     if (broken != NULL) return broken;

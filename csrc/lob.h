@@ -141,6 +141,7 @@ typedef struct lob {
     uint32_t orders_max;
     uint32_t event_room;
     uint32_t command; /* being applied */
+    lob_event *next_event; /* where the next one goes */
     book book;
     book_pool pool;
     ids by_id;

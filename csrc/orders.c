@@ -183,9 +183,7 @@ static uint32_t open_order(
     const taker *order, const struct zx_command *command, uint64_t expire_time_ns, bool is_waiting
 ) {
     engine *const self = order->engine;
-    const uint32_t slot = book_lowest_free_slot(&self->pool);
-    ZX_ASSERT(slot != ZX_NONE);
-    book_take_slot(&self->pool, slot);
+    const uint32_t slot = book_take_free_slot(&self->pool);
     book_order *const open = &self->pool.orders[slot];
     open->order_id = order->face.order_id;
     open->client_order_id = order->face.client_order_id;

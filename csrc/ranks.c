@@ -36,11 +36,15 @@ static void give_node(ranks_pool *pool, uint32_t index) {
     pool->free = index;
 }
 
-/* How many keys are not above the rank: three comparisons say which four it is among, three which of them. */
+/* How many keys are not above the rank: one comparison says in which cache line the first of those above it is, seven at once
+ * say where. */
 static inline uint32_t count_up_to(const ranks_node *node, int64_t rank) {
-    const int64_t *const keys = node->keys;
-    const uint32_t at = ((uint32_t)(keys[3] <= rank) + (uint32_t)(keys[7] <= rank) + (uint32_t)(keys[11] <= rank)) * 4;
-    return at + (uint32_t)(keys[at] <= rank) + (uint32_t)(keys[at + 1] <= rank) + (uint32_t)(keys[at + 2] <= rank);
+    const bool is_behind = node->keys[7] <= rank;
+    const int64_t *const keys = is_behind ? &node->keys[8] : node->keys;
+    const uint32_t low = (uint32_t)(keys[0] <= rank) + (uint32_t)(keys[1] <= rank);
+    const uint32_t middle = (uint32_t)(keys[2] <= rank) + (uint32_t)(keys[3] <= rank);
+    const uint32_t high = (uint32_t)(keys[4] <= rank) + (uint32_t)(keys[5] <= rank) + (uint32_t)(keys[6] <= rank);
+    return is_behind * 8u + (low + middle) + high;
 }
 
 /* The child of an inner node below which a rank is: the first key is not above any rank that gets here. */
@@ -94,20 +98,58 @@ void ranks_seek(const ranks_pool *pool, const ranks *self, int64_t rank, ranks_p
 
 /* ------------------------------------------------------------ one node */
 
-static void put_entry(ranks_node *node, uint32_t at, int64_t key, uint32_t value) {
-    memmove(&node->keys[at + 1], &node->keys[at], (node->count - at) * sizeof node->keys[0]);
-    memmove(&node->values[at + 1], &node->values[at], (node->count - at) * sizeof node->values[0]);
+/* Entries make room, or close up, without a jump: how many of them nobody foresees. Each goes one place further or stays,
+ * as its place says. */
+typedef int32_t quad __attribute__((vector_size(16))); /* two keys, or four values */
+
+static inline quad load(const void *at) {
+    quad loaded;
+    memcpy(&loaded, at, sizeof loaded);
+    return loaded;
+}
+
+/* What is at `from` for places from `first` on, and what is at `to` for those before it. */
+static inline void shift(void *to, const void *from, quad places, uint32_t first) {
+    const int32_t before = (int32_t)first - 1;
+    const quad moves = places > (quad){before, before, before, before};
+    const quad shifted = (load(from) & moves) | (load(to) & ~moves);
+    memcpy(to, &shifted, sizeof shifted);
+}
+
+static inline void shift_keys(ranks_node *node, int32_t place, int32_t by, uint32_t first) {
+    shift(&node->keys[place], &node->keys[place + by], (quad){place, place, place + 1, place + 1}, first);
+}
+
+static inline void shift_values(ranks_node *node, int32_t place, int32_t by, uint32_t first) {
+    shift(&node->values[place], &node->values[place + by], (quad){place, place + 1, place + 2, place + 3}, first);
+}
+
+static inline void put_entry(ranks_node *node, uint32_t at, int64_t key, uint32_t value) {
+    uint32_t *const values = node->values;
+#pragma GCC unroll 8
+    for (int32_t place = RANKS_FANOUT - 2; place > 0; place -= 2) shift_keys(node, place, -1, at + 1);
+#pragma GCC unroll 4
+    for (int32_t place = RANKS_FANOUT - 4; place > 2; place -= 4) shift_values(node, place, -1, at + 1);
+    values[2] = at < 2 ? values[1] : values[2];
+    values[1] = at < 1 ? values[0] : values[1];
     node->keys[at] = key;
-    node->values[at] = value;
+    values[at] = value;
     node->count++;
 }
 
-static void drop_entry(ranks_node *node, uint32_t at) {
+static inline void drop_entry(ranks_node *node, uint32_t at) {
+    uint32_t *const values = node->values;
+#pragma GCC unroll 8
+    for (int32_t place = 0; place < (int32_t)RANKS_FANOUT - 1; place += 2) shift_keys(node, place, 1, at);
+#pragma GCC unroll 4
+    for (int32_t place = 0; place < (int32_t)RANKS_FANOUT - 3; place += 4) shift_values(node, place, 1, at);
+    values[12] = at <= 12 ? values[13] : values[12];
+    values[13] = at <= 13 ? values[14] : values[13];
+    node->keys[RANKS_FANOUT - 1] = INT64_MAX;
     node->count--;
-    memmove(&node->keys[at], &node->keys[at + 1], (node->count - at) * sizeof node->keys[0]);
-    memmove(&node->values[at], &node->values[at + 1], (node->count - at) * sizeof node->values[0]);
-    node->keys[node->count] = INT64_MAX;
 }
+
+_Static_assert(RANKS_FANOUT == 15, "what is left over of the quads is shifted by name");
 
 /* Moves the last `moved` entries of `left` to the begin of `right`. */
 static void move_right(ranks_node *left, ranks_node *right, uint32_t moved) {

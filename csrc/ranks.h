@@ -23,7 +23,7 @@
 #include "base.h"
 #include "undo.h"
 
-#define RANKS_FANOUT 15u   /* of four, four, four and three, for the search */
+#define RANKS_FANOUT 15u   /* eight keys are in one cache line, seven in the other */
 #define RANKS_FILL_MIN 4u
 #define RANKS_HEIGHT_MAX 16u /* 4^16 = 2^32 entries */
 

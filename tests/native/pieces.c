@@ -545,9 +545,7 @@ static uint32_t enter(
     const book_listener listener = {.on_fill = note_fill, .context = seen};
     seen->count = 0;
     if (book_match(market, &incoming, &listener) != BOOK_DONE || incoming.leaves_lots == 0) return ZX_NONE;
-    const uint32_t slot = book_lowest_free_slot(market->pool);
-    CHECK(slot != ZX_NONE);
-    book_take_slot(market->pool, slot);
+    const uint32_t slot = book_take_free_slot(market->pool);
     book_order *const order = &market->pool->orders[slot];
     order->order_id = id;
     order->qty_lots = qty_lots;
@@ -560,7 +558,7 @@ static uint32_t enter(
 
 static void test_book_trades_by_price_then_time(void) {
     arena memory = {0};
-    const book_pool_plan plan = book_pool_reserve(&memory, 16, 1);
+    const book_pool_plan plan = book_pool_reserve(&memory, &(book_limits){.orders = 16, .books = 1});
     CHECK(arena_map(&memory) == ZX_OK);
     book_pool pool;
     book market;
@@ -607,7 +605,7 @@ static void check_reach(const book *market, const arena *memory, const arena *sp
     pool.orders = in_copy(pool.orders, memory, space);
     pool.levels = in_copy(pool.levels, memory, space);
     pool.terms = in_copy(pool.terms, memory, space);
-    pool.spare = in_copy(pool.spare, memory, space);
+    pool.free_levels.numbers = in_copy(pool.free_levels.numbers, memory, space);
     pool.far.nodes = in_copy(pool.far.nodes, memory, space);
     for (uint32_t level = 0; level < pool.taken.levels; level++) {
         pool.taken.any[level] = in_copy(pool.taken.any[level], memory, space);
@@ -636,7 +634,7 @@ static void check_reach(const book *market, const arena *memory, const arena *sp
 static void test_book_keeps_its_invariants(uint64_t seed, uint32_t prices) {
     enum { ORDERS = 300 };
     arena memory = {0};
-    const book_pool_plan plan = book_pool_reserve(&memory, ORDERS, 2);
+    const book_pool_plan plan = book_pool_reserve(&memory, &(book_limits){.orders = ORDERS, .books = 2});
     arena space = memory; /* for a copy */
     CHECK(arena_map(&memory) == ZX_OK && arena_map(&space) == ZX_OK);
     book_pool pool;
@@ -678,7 +676,7 @@ static void test_book_keeps_its_invariants(uint64_t seed, uint32_t prices) {
 
 static void test_icebergs_and_hidden_orders(void) {
     arena memory = {0};
-    const book_pool_plan plan = book_pool_reserve(&memory, 8, 1);
+    const book_pool_plan plan = book_pool_reserve(&memory, &(book_limits){.orders = 8, .books = 1});
     CHECK(arena_map(&memory) == ZX_OK);
     book_pool pool;
     book market;
@@ -716,7 +714,7 @@ static void test_icebergs_and_hidden_orders(void) {
 
 static void test_book_refuses_a_level_that_would_overflow(void) {
     arena memory = {0};
-    const book_pool_plan plan = book_pool_reserve(&memory, 4, 1);
+    const book_pool_plan plan = book_pool_reserve(&memory, &(book_limits){.orders = 4, .books = 1});
     CHECK(arena_map(&memory) == ZX_OK);
     book_pool pool;
     book market;
@@ -741,15 +739,14 @@ static void test_book_refuses_a_level_that_would_overflow(void) {
 static void test_windows_change_nothing(uint64_t seed, uint32_t width, uint32_t jump) {
     enum { ORDERS = 600 };
     arena memory = {0};
-    const book_pool_plan plan = book_pool_reserve(&memory, 2 * ORDERS, 2);
-    const size_t windows = book_windows_reserve(&memory, 1);
+    const book_pool_plan plan = book_pool_reserve(&memory, &(book_limits){.orders = 2 * ORDERS, .books = 2, .windowed = 1});
     CHECK(arena_map(&memory) == ZX_OK);
     book_pool pool;
     book with;
     book without;
     book_pool_init(&pool, &plan, &memory);
     book_init(&with, &pool, 0);
-    book_use_windows(&with, &memory, windows, 1, 0);
+    book_use_windows(&with, 0);
     book_init(&without, &pool, 1);
     uint32_t slots_of[ORDERS][2];
     uint32_t count = 0;
@@ -773,8 +770,7 @@ static void test_windows_change_nothing(uint64_t seed, uint32_t width, uint32_t 
             const int64_t price_ticks = side == BOOK_BUY ? centre - away : centre + away;
             if (price_ticks < 1) continue;
             for (uint32_t which = 0; which < 2; which++) {
-                const uint32_t slot = book_lowest_free_slot(&pool);
-                book_take_slot(&pool, slot);
+                const uint32_t slot = book_take_free_slot(&pool);
                 pool.orders[slot] = (book_order){.order_id = id, .qty_lots = 1, .leaves_lots = 1, .level = ZX_NONE};
                 const int64_t base = with.sides[side].base;
                 CHECK(book_rest(which == 0 ? &with : &without, slot, side, price_ticks));
@@ -842,8 +838,7 @@ static void change_something(book *market, uint64_t id, int64_t centre, uint32_t
 static void test_what_a_book_changed_is_undone(uint64_t seed, uint32_t width, uint32_t window_size) {
     arena memory = {0};
     const size_t book_at = arena_reserve(&memory, 1, sizeof(book));
-    const book_pool_plan plan = book_pool_reserve(&memory, UNDONE_ORDERS, 1);
-    const size_t windows_at = book_windows_reserve(&memory, 1);
+    const book_pool_plan plan = book_pool_reserve(&memory, &(book_limits){.orders = UNDONE_ORDERS, .books = 1, .windowed = 1});
     const size_t length = memory.size;
     const undo_plan changes_plan = undo_reserve(&memory);
     CHECK(arena_map(&memory) == ZX_OK);
@@ -852,7 +847,7 @@ static void test_what_a_book_changed_is_undone(uint64_t seed, uint32_t width, ui
     undo changes;
     book_pool_init(&pool, &plan, &memory);
     book_init(market, &pool, 0);
-    if (window_size != 0) book_use_windows(market, &memory, windows_at, 1, 0);
+    if (window_size != 0) book_use_windows(market, 0);
     for (uint32_t side = 0; side < 2; side++) market->sides[side].size = window_size;
     undo_init(&changes, &changes_plan, &memory);
     uint8_t *const before = malloc(length);
@@ -876,12 +871,18 @@ static void test_what_a_book_changed_is_undone(uint64_t seed, uint32_t width, ui
     arena_unmap(&memory);
 }
 
+static uint32_t window_size(uint32_t windowed) {
+    arena memory = {0};
+    return book_pool_reserve(&memory, &(book_limits){.orders = 1, .books = windowed, .windowed = windowed}).window_size;
+}
+
 static void test_sizes_of_windows(void) {
-    CHECK(book_window_size(1) == BOOK_WINDOW_MAX);
-    CHECK(book_window_size(512) == BOOK_WINDOW_MAX);
-    CHECK(book_window_size(513) == BOOK_WINDOW_MAX / 2);
-    CHECK(book_window_size(32768) == BOOK_WINDOW_MIN);
-    CHECK(book_window_size(32769) == 0);
+    CHECK(window_size(0) == 0);
+    CHECK(window_size(1) == BOOK_WINDOW_MAX);
+    CHECK(window_size(512) == BOOK_WINDOW_MAX);
+    CHECK(window_size(513) == BOOK_WINDOW_MAX / 2);
+    CHECK(window_size(32768) == BOOK_WINDOW_MIN);
+    CHECK(window_size(32769) == 0);
 }
 
 /* ------------------------------------------------------------ configurations */

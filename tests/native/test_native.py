@@ -32,7 +32,7 @@ pytestmark = pytest.mark.timeout(600)  # it compiles, and that is slow on a busy
 HERE = Path(__file__).resolve().parent
 sha256_of_processor = bool(lib.sha256_of_processor())  # these programs have no other SHA-256
 # What lob.c needs.
-ALONE = ("arena", "base", "book", "idmap", "ids", "levels", "lob", "ranks", "slots", "undo")
+ALONE = ("arena", "base", "book", "idmap", "ids", "levels", "lob", "queues", "ranks", "slots", "undo")
 FNV_OFFSET, FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
 
 
