@@ -76,6 +76,7 @@ PERF_ENGINE_SOURCES = (
 PERF_PREAMBLE = """
 #include "bookbench.h"
 #include "loadgen.h"
+#include "shardbench.h"
 static const char *perf_source_hash(void) { return PERF_SOURCE_HASH; }
 #pragma GCC diagnostic ignored "-Wconversion"
 #pragma GCC diagnostic ignored "-Wsign-conversion"

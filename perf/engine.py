@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 from nacl.signing import SigningKey
 
+from perf import order_flows
 from perf.histogram import Histogram
 from perf.machine import describe_machine
 from perf.native import ffi, lib
@@ -38,7 +39,6 @@ MIX_RATIO, OTHER_RATIO = 4.0, 3.0
 LIQUIBOOK_RATIO = 20.0
 MEMORY_ORDERS = 1_000_000
 _PYTHON_COMMANDS = 50_000
-_MARKETS = 21_000
 
 
 class BookFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +82,7 @@ def run_engine(count: int, runs: int, peers: Path | None, say: Callable[[str], N
     orderly = _orderly(peers)
     rates: dict[tuple[str, str], list[float]] = {}
     single, python, liquibook = _ledger_flow(1, count), _python_orders(), None
-    many = _ledger_flow(_MARKETS, count)
+    many = _ledger_flow(order_flows.MARKETS, count)
     ledger: list[float] = []
     ledger_many: list[float] = []
     python_rates: list[float] = []
@@ -126,10 +126,23 @@ def run_engine(count: int, runs: int, peers: Path | None, say: Callable[[str], N
 def _call(flow: Flow, peer: Any, latency: Any) -> Any:
     result = ffi.new("bookbench_result *")
     commands = ffi.cast("lob_command *", ffi.from_buffer(flow.commands))
-    if peer is None:
-        error = lib.bookbench_lob(commands, len(flow.commands), flow.first, flow.orders_max, latency, result)
+    size = len(flow.commands), flow.first
+    if flow.markets is None and peer is None:
+        error = lib.bookbench_lob(commands, *size, flow.orders_max, latency, result)
+    elif flow.markets is None:
+        error = lib.bookbench_peer_run(peer, commands, *size, latency, result)
     else:
-        error = lib.bookbench_peer_run(peer, commands, len(flow.commands), flow.first, latency, result)
+        markets = ffi.cast("uint32_t *", ffi.from_buffer(flow.markets))
+        if peer is None:
+            error = lib.shardbench_run(
+                commands, markets, *size, flow.market_count, flow.orders_max, latency, result
+            )
+        else:
+            error = lib.shardbench_peer_run(
+                peer, commands, markets, *size, flow.market_count, latency, result
+            )
+    if result.refused:
+        raise AssertionError(f"{result.refused} commands of {flow.name} were refused")
     if error:
         raise MemoryError(f"the benchmark of {flow.name} has no memory (error {error})")
     return result
@@ -400,7 +413,7 @@ def budgets(result: EngineResult) -> list[tuple[str, str, str, str]]:
         rows.append((f"book: from Python, {name}", budget, measured, verdict))
     for name, rate in (
         ("one market", result.ledger_per_s),
-        (f"{_MARKETS:,} markets", result.ledger_many_markets_per_s),
+        (f"{order_flows.MARKETS:,} markets", result.ledger_many_markets_per_s),
     ):
         rows.append(
             (

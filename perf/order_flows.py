@@ -6,6 +6,7 @@ Each is made against a real book, so that what is cancelled and amended rests at
 from __future__ import annotations
 
 import random
+from bisect import insort
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +15,10 @@ import numpy as np
 
 from zexchange.book import COMMAND_DTYPE, Book, Side
 
+MARKETS = 21_000
 MIX_ORDERS = 1_000
 MIX_SLOTS = 750
+_ORDERS_PER_MARKET = 10
 _NEW, _CANCEL, _AMEND = 0, 1, 2
 _LIMIT, _GTC, _IOC = 0, 0, 1
 
@@ -27,6 +30,9 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     commands: Any
     first: int
     orders_max: int
+    markets: Any = None
+    """Market of each command, below `market_count`; None where there is but one."""
+    market_count: int = 1
 
 
 class _Writer:
@@ -224,10 +230,84 @@ def sparse(count: int) -> Flow:
     return Flow(name="sparse", commands=commands, first=resting, orders_max=65_536)
 
 
+class _Queues:
+    """What rests in one market, by side: (price, negated for buys; when it came; id; quantity), sorted."""
+
+    def __init__(self) -> None:
+        self.sides: tuple[list[tuple[int, int, int, int]], list[tuple[int, int, int, int]]] = ([], [])
+
+    def __len__(self) -> int:
+        return len(self.sides[0]) + len(self.sides[1])
+
+    def pick(self, index: int) -> tuple[int, int]:
+        """Side and place of one of its orders."""
+        buys = len(self.sides[Side.BUY])
+        return (Side.BUY, index) if index < buys else (Side.SELL, index - buys)
+
+
+def many_markets(count: int) -> Flow:
+    """Some ten orders in each of MARKETS markets: 44 % new, 41 % cancel, 10 % amend, 5 % take the best order."""
+    market_count = MARKETS
+    generator = random.Random(5)
+    queues = [_Queues() for _ in range(market_count)]
+    rows: list[tuple[int, int, int, int, int, int]] = []
+    markets: list[int] = []
+    middle = 100_000
+
+    def rest(queue: _Queues, order_id: int, side: int, not_at: int = 0) -> tuple[int, int]:
+        price, qty = not_at, 1 + generator.randrange(100)
+        while price == not_at:
+            away = 1 + generator.randrange(8)
+            price = middle - away if side == Side.BUY else middle + away
+        insort(queue.sides[side], (price if side == Side.SELL else -price, len(rows), order_id, qty))
+        return price, qty
+
+    def write(
+        market: int, order_id: int, price: int, qty: int, kind: int, side: int, tif: int = _GTC
+    ) -> None:
+        rows.append((order_id, price, qty, kind, side, tif))
+        markets.append(market)
+
+    order_id = 0
+    first = market_count * _ORDERS_PER_MARKET
+    for number in range(first + count):
+        market = number % market_count if number < first else generator.randrange(market_count)
+        queue = queues[market]
+        dice = generator.random()
+        if number < first or len(queue) < _ORDERS_PER_MARKET // 2 or dice < 0.44:
+            order_id += 1
+            side = generator.getrandbits(1)
+            write(market, order_id, *rest(queue, order_id, side), _NEW, side)
+            continue
+        side, place = queue.pick(generator.randrange(len(queue)))
+        if dice < 0.85:
+            write(market, queue.sides[side].pop(place)[2], 0, 0, _CANCEL, side)
+        elif dice < 0.95:
+            rank, _, amended, _ = queue.sides[side].pop(place)
+            write(market, amended, *rest(queue, amended, side, not_at=abs(rank)), _AMEND, side)
+        else:
+            rank, _, _, qty = queue.sides[side].pop(0)
+            order_id += 1
+            write(market, order_id, abs(rank), qty, _NEW, side ^ 1, _IOC)
+    commands = np.zeros(len(rows), np.dtype(COMMAND_DTYPE))
+    names = ("order_id", "price_ticks", "qty_lots", "kind", "side", "time_in_force")
+    for name, values in zip(names, zip(*rows, strict=True), strict=True):
+        commands[name] = values
+    return Flow(
+        name="many markets",
+        commands=commands,
+        first=first,
+        orders_max=2 * first,
+        markets=np.array(markets, np.uint32),
+        market_count=market_count,
+    )
+
+
 FLOWS: dict[str, Callable[[int], Flow]] = {
     "mix": mix,
     "equity": equity,
     "build and cancel": build_and_cancel,
     "sweep": sweep,
     "sparse": sparse,
+    "many markets": many_markets,
 }

@@ -7,7 +7,7 @@
 #define CHUNK 64u
 #define RING 65536u /* trades; a power of two */
 
-static uint64_t now_ns(void) {
+uint64_t bookbench_now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
@@ -33,14 +33,14 @@ int bookbench_lob(
     run_lob(target, commands, first, result);
     result->events = 0;
     if (latency == NULL) {
-        const uint64_t begun_ns = now_ns();
+        const uint64_t begun_ns = bookbench_now_ns();
         run_lob(target, commands + first, count - first, result);
-        result->elapsed_ns = now_ns() - begun_ns;
+        result->elapsed_ns = bookbench_now_ns() - begun_ns;
     } else {
         for (size_t at = first; at < count; at++) {
-            const uint64_t begun_ns = now_ns();
+            const uint64_t begun_ns = bookbench_now_ns();
             lob_apply(target, commands + at, 1);
-            hdr_record(latency, now_ns() - begun_ns);
+            hdr_record(latency, bookbench_now_ns() - begun_ns);
             result->events += target->event_count;
             for (uint32_t event = 0; event < target->event_count; event++) {
                 result->trades += target->events[event].kind == LOB_TRADE;
@@ -66,7 +66,7 @@ static void on_trade(const void *trade, void *context) {
     memcpy(to->trades[to->count++ % RING], trade, sizeof to->trades[0]);
 }
 
-static void apply_peer(const bookbench_peer *peer, void *target, const lob_command *command) {
+void bookbench_peer_apply(const bookbench_peer *peer, void *target, const lob_command *command) {
     const int32_t side = command->side == BOOK_BUY; /* it counts the other way round */
     uint32_t filled = 0;
     switch (command->kind) {
@@ -90,26 +90,34 @@ static void apply_peer(const bookbench_peer *peer, void *target, const lob_comma
     }
 }
 
+void *bookbench_peer_create(const bookbench_peer *peer) {
+    void *const target = peer->create();
+    if (target != NULL) peer->set_callback(target, on_trade, &ring);
+    return target;
+}
+
+uint64_t bookbench_peer_trades(void) {
+    return ring.count;
+}
+
 int bookbench_peer_run(
     const bookbench_peer *peer, const lob_command *commands, size_t count, size_t first, hdr *latency,
     bookbench_result *result
 ) {
     *result = (bookbench_result){0};
-    void *const target = peer->create();
+    void *const target = bookbench_peer_create(peer);
     if (target == NULL) return ZX_ERROR_MEMORY;
-    ring.count = 0;
-    peer->set_callback(target, on_trade, &ring);
-    for (size_t at = 0; at < first; at++) apply_peer(peer, target, &commands[at]);
+    for (size_t at = 0; at < first; at++) bookbench_peer_apply(peer, target, &commands[at]);
     const uint64_t before = ring.count;
     if (latency == NULL) {
-        const uint64_t begun_ns = now_ns();
-        for (size_t at = first; at < count; at++) apply_peer(peer, target, &commands[at]);
-        result->elapsed_ns = now_ns() - begun_ns;
+        const uint64_t begun_ns = bookbench_now_ns();
+        for (size_t at = first; at < count; at++) bookbench_peer_apply(peer, target, &commands[at]);
+        result->elapsed_ns = bookbench_now_ns() - begun_ns;
     } else {
         for (size_t at = first; at < count; at++) {
-            const uint64_t begun_ns = now_ns();
-            apply_peer(peer, target, &commands[at]);
-            hdr_record(latency, now_ns() - begun_ns);
+            const uint64_t begun_ns = bookbench_now_ns();
+            bookbench_peer_apply(peer, target, &commands[at]);
+            hdr_record(latency, bookbench_now_ns() - begun_ns);
         }
     }
     result->trades = result->events = ring.count - before;

@@ -28,6 +28,7 @@ typedef struct bookbench_result {
     uint64_t elapsed_ns; /* of the loop; 0 when each command was timed */
     uint64_t events;     /* reports, or trades of the other library */
     uint64_t trades;
+    uint64_t refused; /* of ours, of many markets: commands; a flow has none */
     uint64_t resting; /* orders at the end */
 } bookbench_result;
 
@@ -41,5 +42,16 @@ int bookbench_peer_run(
     const bookbench_peer *peer, const lob_command *commands, size_t count, size_t first, hdr *latency,
     bookbench_result *result
 );
+
+/* ---- what is used for many markets too: shardbench.h */
+
+/* A book of the other library, whose trades go into a ring; NULL if it has no memory. */
+void *bookbench_peer_create(const bookbench_peer *peer);
+void bookbench_peer_apply(const bookbench_peer *peer, void *target, const lob_command *command);
+
+/* Trades of all its books so far. */
+uint64_t bookbench_peer_trades(void);
+
+uint64_t bookbench_now_ns(void);
 
 #endif

@@ -83,6 +83,7 @@ typedef struct {
     uint64_t elapsed_ns;
     uint64_t events;
     uint64_t trades;
+    uint64_t refused;
     uint64_t resting;
 } bookbench_result;
 int bookbench_lob(
@@ -91,3 +92,9 @@ int bookbench_lob(
 int bookbench_peer_run(
     const bookbench_peer *peer, const lob_command *commands, size_t count, size_t first, hdr *latency,
     bookbench_result *result);
+int shardbench_run(
+    const lob_command *commands, const uint32_t *markets, size_t count, size_t first, uint32_t market_count,
+    uint32_t orders_max, hdr *latency, bookbench_result *result);
+int shardbench_peer_run(
+    const bookbench_peer *peer, const lob_command *commands, const uint32_t *markets, size_t count, size_t first,
+    uint32_t market_count, hdr *latency, bookbench_result *result);

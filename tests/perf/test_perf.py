@@ -27,6 +27,7 @@ from perf.generator import Job, Outcome, run
 from perf.histogram import Histogram, samples_of, write_log
 from perf.load import LoadOptions, problems_of, run_load
 from perf.machine import NoiseMeter, judge, parse_stat
+from perf.native import ffi, lib
 from perf.order_flows import FLOWS
 from perf.report import headline_of, html_page, write_report
 from perf.results import LoadResult, Stage, load_result, save, stage_medians
@@ -379,7 +380,7 @@ def test_result_can_be_saved_compared_and_reported(result: LoadResult, tmp_path:
 @pytest.fixture
 def fewer_markets(monkeypatch: pytest.MonkeyPatch) -> None:
     """A genesis file with 21,000 markets takes seconds to make."""
-    monkeypatch.setattr("perf.engine._MARKETS", 300)
+    monkeypatch.setattr("perf.order_flows.MARKETS", 300)
 
 
 @pytest.mark.slow
@@ -515,7 +516,14 @@ def test_report_is_one_page_that_asks_for_nothing(result: LoadResult, tmp_path: 
 def test_engine_takes_all_figures_at_tiny_sizes() -> None:
     exit_code, found = command("engine", "--commands", "1000", "--repeat", "1")
     assert exit_code == 0
-    assert {one["flow"] for one in found["books"]} == {"mix", "equity", "build and cancel", "sweep", "sparse"}
+    assert {one["flow"] for one in found["books"]} == {
+        "mix",
+        "equity",
+        "build and cancel",
+        "sweep",
+        "sparse",
+        "many markets",
+    }
     assert all(one["commands_per_s"] > 0 for one in found["books"])
     assert found["ledger_per_s"] > 0
 
@@ -541,6 +549,35 @@ def test_order_flows_are_what_they_say(name: str) -> None:
     if name == "build and cancel":
         assert len(book) == 0
     book.check()
+
+
+@pytest.mark.usefixtures("fewer_markets")
+def test_many_markets_in_one_pool_do_what_a_book_each_does() -> None:
+    flow = FLOWS["many markets"](2_000)
+    books = [Book(max_orders=64) for _ in range(flow.market_count)]
+    events = np.zeros(1_000, np.dtype(EVENT_DTYPE))
+    trades = 0
+    for at, market in enumerate(flow.markets):
+        _, written = books[market].apply(flow.commands[at : at + 1], events)
+        kinds = list(events["kind"][:written])
+        assert EventKind.REJECTED not in kinds
+        if at >= flow.first:
+            trades += kinds.count(EventKind.TRADE)
+    found = ffi.new("bookbench_result *")
+    error = lib.shardbench_run(
+        ffi.cast("lob_command *", ffi.from_buffer(flow.commands)),
+        ffi.cast("uint32_t *", ffi.from_buffer(flow.markets)),
+        len(flow.commands),
+        flow.first,
+        flow.market_count,
+        flow.orders_max,
+        ffi.NULL,
+        found,
+    )
+    assert error == 0
+    assert (found.trades, found.refused) == (trades, 0)
+    assert found.resting == sum(len(book) for book in books)
+    assert trades > 50
 
 
 def test_web_counts_what_readers_get() -> None:
