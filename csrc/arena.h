@@ -31,8 +31,12 @@ int arena_map(arena *self);
  * clears them all, and may have to wait for the kernel to make room: not for a matcher, which answers all the time. */
 int arena_map_huge(arena *self);
 
-/* Touches the begin of a block, so that what is used first need not be waited for; what is in it stays. */
+/* Touches so many bytes, so that they need not be waited for later; what is in them stays. */
 void arena_touch(const arena *self, size_t offset, size_t bytes);
+
+/* The same of all huge pages in which they lie, and on huge pages, where the system has some; also if parts have been touched
+ * before. */
+void arena_make_ready(const arena *self, const void *at, size_t bytes);
 
 /* Gives the memory back. */
 void arena_unmap(arena *self);

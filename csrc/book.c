@@ -9,10 +9,6 @@ static uint32_t window_size(uint32_t windows) {
     return size >= BOOK_WINDOW_MIN ? size : 0;
 }
 
-static size_t window_bytes(uint32_t size) {
-    return size / 8 + size * sizeof(uint32_t);
-}
-
 book_pool_plan book_pool_reserve(arena *memory, const book_limits *limits) {
     const uint32_t capacity = limits->orders;
     const uint32_t size = limits->windowed > 0 ? window_size(limits->windowed) : 0;
@@ -31,7 +27,7 @@ book_pool_plan book_pool_reserve(arena *memory, const book_limits *limits) {
     if (plan.any_slot) plan.free_slots = arena_reserve(memory, capacity, sizeof(uint32_t));
     else plan.words = arena_reserve(memory, slots_words(capacity), sizeof(uint64_t));
     plan.far = arena_reserve(memory, plan.far_nodes, sizeof(ranks_node));
-    plan.windows = arena_reserve(memory, 2 * (size_t)limits->windowed, window_bytes(size));
+    plan.windows = arena_reserve(memory, 2 * (size_t)limits->windowed, book_window_bytes(size));
     return plan;
 }
 
@@ -72,7 +68,7 @@ void book_use_windows(book *self, uint32_t number) {
     const uint32_t size = self->pool->window_size;
     if (size == 0) return;
     for (uint32_t side = 0; side < 2; side++) {
-        uint8_t *const at = self->pool->windows + (2 * (size_t)number + side) * window_bytes(size);
+        uint8_t *const at = self->pool->windows + (2 * (size_t)number + side) * book_window_bytes(size);
         self->sides[side].size = size;
         self->sides[side].words = (uint64_t *)(void *)at;
         self->sides[side].entries = (uint32_t *)(void *)(at + size / 8);

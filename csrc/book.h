@@ -190,6 +190,11 @@ enum book_match_end {
     BOOK_NO_LOT,      /* lots_max allows none at the price of the next maker */
 };
 
+/* Bytes of a window that covers so many ranks: the bits, and behind them the entries. */
+static inline size_t book_window_bytes(uint32_t size) {
+    return size / 8 + size * sizeof(uint32_t);
+}
+
 /* What a pool is for. */
 typedef struct book_limits {
     uint32_t orders;   /* 1 to 2^26 */

@@ -281,6 +281,7 @@ typedef struct {
 } engine_order_terms;
 engine_order_terms engine_terms_of_order(const engine *self, uint64_t order_id);
 engine_counts engine_count(const engine *self);
+void ready_make(const engine *self, uint32_t orders);
 uint64_t engine_account_of_key(const engine *self, const uint8_t *public_key);
 uint64_t engine_report_seq(const engine *self, uint64_t account_id);
 uint32_t engine_market_state(const engine *self, uint32_t market_id);

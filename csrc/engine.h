@@ -14,7 +14,8 @@
  *         |-- state.c      leaves of the state tree, snapshots ----------> merkle.h
  *         |-- attempt.c    all or nothing of a batch -------------------> undo.h
  *         |-- check.c      the standing truths
- *         '-- ahead.c      what the next commands will need is fetched early
+ *         |-- ahead.c      what the next commands will need is fetched early
+ *         '-- ready.c      what so many orders will need is there beforehand
  *
  * The rules are docs/rules.md, the bytes docs/formats.md. What comes out is a function of the configuration and
  * of the sequence of (log time, frame): no clock, no random number, no thread, no allocation after

@@ -376,6 +376,7 @@ def _funding(operator: bytes, keys: Sequence[SigningKey], asset_ids: Sequence[in
 def _ledger_rate(genesis: Any, frames: Sequence[bytes]) -> float:
     """Commands per second, fourteen frames in a body as a busy matcher has them."""
     engine = Engine(genesis, 0, track_state=False)
+    engine.make_ready(genesis.limits.max_orders)
     engine.apply(frames[0], 1_000)
     bodies = [b"".join(frames[at : at + 14]) for at in range(1, len(frames), 14)]
     before = engine.next_seq

@@ -82,6 +82,7 @@ class MatcherSection(_Section, frozen=True):
     max_queued_frames: Annotated[int, Meta(ge=64, le=1_000_000)] = 16_384
     max_sessions_per_account: Annotated[int, Meta(ge=1, le=65_536)] = 16
     store_give_up_ms: Annotated[int, Meta(ge=1_000, le=3_600_000)] = 30_000
+    ready_orders: Annotated[int, Meta(ge=0, le=limits.ORDERS_MAX)] = 65_536
 
 
 class SettlementSection(_Section, frozen=True):

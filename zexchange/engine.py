@@ -140,6 +140,9 @@ class Engine:
         lib.state_snapshot(self._handle, ffi.from_buffer("uint8_t[]", snapshot))
         return bytes(snapshot)
 
+    def make_ready(self, orders: int) -> None:
+        lib.ready_make(self._handle, min(orders, self._genesis.limits.max_orders))
+
     @classmethod
     def restore(cls, genesis: Genesis, shard: int, snapshot: bytes, *, track_state: bool = True) -> Self:
         """An engine in the state of a snapshot. Raises SnapshotInvalid."""

@@ -184,6 +184,13 @@ class MatchingEngine(Protocol):
         """The canonical engine snapshot (docs/formats.md section 4)."""
         ...
 
+    def make_ready(self, orders: int) -> None:
+        """Makes the memory that so many open orders need ready, so that none of them waits for it.
+
+        Takes about a tenth of a second per gigabyte, at some 400 bytes per order. Changes nothing else.
+        """
+        ...
+
     @classmethod
     def restore(cls, genesis: Genesis, shard: int, snapshot: bytes, *, track_state: bool = True) -> Self:
         """An engine in the state the snapshot describes. Raises SnapshotInvalid."""

@@ -1,6 +1,9 @@
 /* pieces.c: the data structures of the engine against the simplest thing that does the same. */
 
+#define _DEFAULT_SOURCE /* mincore */
+
 #include <string.h>
+#include <sys/mman.h>
 
 #include "book.h"
 #include "definitions.h"
@@ -12,6 +15,7 @@
 #include "lanes.h"
 #include "merkle.h"
 #include "ranks.h"
+#include "ready.h"
 #include "slots.h"
 #include "undo.h"
 
@@ -885,6 +889,38 @@ static void test_sizes_of_windows(void) {
     CHECK(window_size(32769) == 0);
 }
 
+/* ------------------------------------------------------------ memory made ready */
+
+static size_t resident_pages(const arena *memory) {
+    static unsigned char pages[1 << 18];
+    const size_t count = (memory->size + 4095) / 4096;
+    CHECK(count <= sizeof pages && mincore(memory->base, memory->size, pages) == 0);
+    size_t resident = 0;
+    for (size_t at = 0; at < count; at++) resident += pages[at] & 1;
+    return resident;
+}
+
+/* What is asked for is there, what was in it stays, and nothing beyond the arena is touched. */
+static void test_memory_is_made_ready(void) {
+    arena memory = {0};
+    const size_t huge = (size_t)2 << 20;
+    arena_reserve(&memory, 4, huge);
+    CHECK(arena_map(&memory) == ZX_OK);
+    memset(memory.base + huge, 7, 5000);
+    const size_t before = resident_pages(&memory);
+    arena_make_ready(&memory, memory.base + huge, 0);
+    CHECK(resident_pages(&memory) == before);
+    arena_make_ready(&memory, memory.base + huge, 1);
+    const size_t some = resident_pages(&memory);
+    CHECK(some >= huge / 4096 && some < memory.size / 4096);
+    arena_make_ready(&memory, memory.base, memory.size);
+    CHECK(resident_pages(&memory) == memory.size / 4096);
+    for (size_t at = 0; at < memory.size; at++) {
+        CHECK(memory.base[at] == (at >= huge && at < huge + 5000 ? 7 : 0));
+    }
+    arena_unmap(&memory);
+}
+
 /* ------------------------------------------------------------ configurations */
 
 static int create_with(const engine_config *config) {
@@ -907,6 +943,16 @@ static void test_configurations(void) {
         .orders_max = 8, .outcomes_max = 64, .tracked = 1,
     };
     CHECK(create_with(&right) == ZX_OK);
+    const uint32_t readies[] = {0, 1, 3, 8, UINT32_MAX}; /* of 8 orders */
+    for (size_t at = 0; at < sizeof readies / sizeof *readies; at++) {
+        engine *made;
+        CHECK(engine_create(&right, &made) == ZX_OK);
+        const size_t before = resident_pages(&made->memory);
+        ready_make(made, readies[at]);
+        CHECK((resident_pages(&made->memory) > before) == (readies[at] > 0));
+        CHECK(engine_check(made) == NULL);
+        engine_destroy(made);
+    }
     const size_t limits[] = {
         offsetof(engine_config, accounts_max), offsetof(engine_config, keys_max), offsetof(engine_config, balances_max),
         offsetof(engine_config, orders_max), offsetof(engine_config, outcomes_max), offsetof(engine_config, asset_count),
@@ -1092,6 +1138,7 @@ int main(void) {
     test_book_keeps_its_invariants(34, 400);
     test_icebergs_and_hidden_orders();
     test_sizes_of_windows();
+    test_memory_is_made_ready();
     test_windows_change_nothing(61, 50, 30);
     test_windows_change_nothing(62, 3000, 20000);
     test_windows_change_nothing(63, 30000, 300000);

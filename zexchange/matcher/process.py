@@ -153,6 +153,7 @@ def _take_over(context: ProcessContext, shard: int) -> tuple[MatcherCore, LogWri
             Engine,
             client,
             marker,
+            ready_orders=context.config.matcher.ready_orders,
             stopping=lambda: context.stopping,
         )
     except InterruptedError:

@@ -49,16 +49,20 @@ def recover(
     client: StreamClient,
     marker: EntryId,
     *,
+    ready_orders: int = 0,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Recovered:
     """The state at `marker`, which the caller has just written: nothing can be added below it any more.
 
-    What the log no longer has is read from the archive: without any snapshot, everything. Raises
+    Memory is made ready for `ready_orders` open orders. What the log no longer has is read from the archive:
+    without any snapshot, everything. Raises
     `LogUnusable` when both together have a hole or are damaged, or end before what snapshots, checkpoints or
     the archive know of; `StoreUnavailable`, `StoreRefused`; `InterruptedError` as soon as `stopping()` says
     so.
     """
-    replay = Replay(*_starting_point(paths, genesis, shard, engine_class))
+    engine, begin = _starting_point(paths, genesis, shard, engine_class)
+    engine.make_ready(ready_orders)
+    replay = Replay(engine, begin)
     recent = _RecentEvents()
     begin_record_no = replay.state.next_record_no
     reader = LogReader(client, shard)

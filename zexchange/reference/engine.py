@@ -313,6 +313,9 @@ class ReferenceEngine:
         """The canonical engine snapshot (formats.md section 4)."""
         return encoding.encode_snapshot(self._state)
 
+    def make_ready(self, orders: int) -> None:
+        """Its memory is Python's."""
+
     @classmethod
     def restore(cls, genesis: Genesis, shard: int, snapshot: bytes, *, track_state: bool = True) -> Self:
         """An engine in the state of the snapshot. Raises SnapshotInvalid."""
