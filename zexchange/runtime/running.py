@@ -9,15 +9,17 @@ It is started as anybody would, by `zexchange up`, and gets SIGTERM from the ker
 Start it from a thread that lives as long as the exchange: the kernel watches the thread.
 """
 
+import functools
+import itertools
 import os
-import secrets
+import random
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -230,14 +232,31 @@ class RunningExchange:
         return self.pids()[name]
 
 
-def free_port_base() -> int:
-    """A port_base whose ports are all free at the moment.
+@functools.cache
+def _own_port_bases() -> Iterator[int]:
+    """Bases that no other process of this machine is given, by turns for ever.
 
-    Chosen at random below the range the kernel gives to outgoing connections, so that parallel tests rarely
-    meet.
+    Of a thousand ports, which a socket with a name in Linux' abstract namespace stands for until this process ends.
     """
-    for _attempt in range(1000):
-        base = 10_000 + secrets.randbelow(min(22_000, PORT_BASE_MAX - 10_000))
+    thousands = range(10_000, min(32_000, PORT_BASE_MAX - 1_000), 1_000)
+    for first in random.sample(thousands, len(thousands)):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0zexchange-ports-{first}")
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        return itertools.cycle(range(first, first + 1_000, 100))
+    raise OSError("too many processes want ports on 127.0.0.1")
+
+
+_claims: list[socket.socket] = []
+
+
+def free_port_base() -> int:
+    """A port_base whose ports are free, below the range that the kernel gives to outgoing connections."""
+    for base in itertools.islice(_own_port_bases(), 10):
         if all(_is_free(base + offset) for offset in (PORT_OFFSET_TCP, PORT_OFFSET_WEB, PORT_OFFSET_ADMIN)):
             return base
     raise OSError("no free ports on 127.0.0.1")

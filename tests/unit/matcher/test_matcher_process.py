@@ -153,6 +153,7 @@ def test_matcher_starts_once_stops_and_starts_again(deployment: Deployment) -> N
     ingress = deployment.ingress(1)
     ingress.deposit(1)
     assert ingress.report().exec_type is ExecType.DEPOSITED
+    ingress.socket.close(linger=0)  # else it is back first, and the next of its name is not heard
     process.terminate()
     assert process.wait() == 0
     _, ready = deployment.matcher()
