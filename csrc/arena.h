@@ -31,7 +31,8 @@ int arena_map(arena *self);
  * clears them all, and may have to wait for the kernel to make room: not for a matcher, which answers all the time. */
 int arena_map_huge(arena *self);
 
-/* Touches so many bytes, so that they need not be waited for later; what is in them stays. */
+/* Touches so many bytes, so that they need not be waited for later; what is in them stays, if nobody else writes there
+ * meanwhile. */
 void arena_touch(const arena *self, size_t offset, size_t bytes);
 
 /* The same of all huge pages in which they lie, and on huge pages, where the system has some; also if parts have been touched

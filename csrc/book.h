@@ -153,12 +153,18 @@ static inline bool book_window_covers(const book_side *self, int64_t rank) {
     return (uint64_t)rank - (uint64_t)self->base < self->size;
 }
 
+/* The entry of a rank in a window that covers it. */
+static inline uint32_t book_window_entry(const book_side *self, int64_t rank) {
+    return (uint32_t)((uint64_t)rank & (self->size - 1));
+}
+
 typedef struct book {
     book_pool *pool;
     book_side sides[2]; /* by enum book_side_index */
     uint32_t market;    /* tag written to the levels */
     uint32_t kept[2];   /* levels in the windows, empty or not */
     uint32_t reserved;
+    uint64_t kept_words[2]; /* bit of each 64 entries of a window with such a level; and of some without, until they are looked at */
 } book;
 
 /* Told of each fill, in order. The maker's leaves_lots are already reduced. A maker that is filled completely
@@ -340,7 +346,7 @@ static inline void book_fetch_place(const book *self, uint32_t side, int64_t pri
     const book_side *const its = &self->sides[side];
     const int64_t rank = book_rank_of(side, price_ticks);
     if (!book_window_covers(its, rank)) return;
-    const uint32_t entry = (uint32_t)((uint64_t)rank & (its->size - 1));
+    const uint32_t entry = book_window_entry(its, rank);
     zx_fetch(&its->entries[entry]);
     zx_fetch(&its->words[entry / 64]);
 }
@@ -350,11 +356,11 @@ static inline uint32_t book_guess_level(const book *self, uint32_t side, int64_t
     const book_side *const its = &self->sides[side & 1];
     const int64_t rank = book_rank_of(side & 1, price_ticks);
     if (!book_window_covers(its, rank)) return ZX_NONE;
-    const uint32_t level = its->entries[(uint64_t)rank & (its->size - 1)];
+    const uint32_t level = its->entries[book_window_entry(its, rank)];
     return level != 0 ? level : ZX_NONE;
 }
 
-/* The next level of the same side behind this one, or ZX_NONE. */
+/* The next level of the same side behind this one, which has orders, or ZX_NONE. */
 uint32_t book_worse_level(const book *self, uint32_t level);
 
 /* All that is open in a level, shown or not. */

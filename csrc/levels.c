@@ -9,11 +9,12 @@ static void before_entry(const book *self, const book_side *window, uint32_t ent
 
 static void put(book *self, uint32_t side, int64_t rank, uint32_t index) {
     book_side *const window = &self->sides[side];
-    const uint32_t entry = levels_entry(window, rank);
+    const uint32_t entry = book_window_entry(window, rank);
     before_entry(self, window, entry);
     window->entries[entry] = index;
     window->words[entry / 64] |= UINT64_C(1) << (entry % 64);
     window->summary |= UINT64_C(1) << (entry / 64);
+    self->kept_words[side] |= UINT64_C(1) << (entry / 64);
     self->kept[side]++;
 }
 
@@ -52,7 +53,7 @@ static inline uint32_t next_from(const book_side *window, uint32_t entry) {
 }
 
 static uint32_t first_of(const book_side *window) {
-    return next_from(window, levels_entry(window, window->base));
+    return next_from(window, book_window_entry(window, window->base));
 }
 
 /* Adds a level to the tree, where it is not yet. */
@@ -76,32 +77,43 @@ static void give(book_pool *pool, uint32_t index) {
     spares_give(&pool->free_levels, index);
 }
 
-/* Lets what the window does not cover any more go from it: to the tree, or if it is empty for good. */
-static void clear_window(book *self, uint32_t side) {
+/* Lets what the window does not cover any more go from these 64 entries: to the tree, or if it is empty for good. Returns how
+ * many levels are left. */
+static uint32_t clear_entries(book *self, uint32_t side, uint32_t first) {
     book_side *const window = &self->sides[side];
-    for (uint32_t entry = 0; self->kept[side] > 0 && entry < window->size; entry++) {
+    uint32_t left = 0;
+    for (uint32_t entry = first; entry < first + 64; entry++) {
         const uint32_t index = window->entries[entry];
         if (index == 0) continue;
         const book_level *const level = &self->pool->levels[index];
-        if (book_window_covers(window, level->rank)) continue;
+        if (book_window_covers(window, level->rank)) {
+            left++;
+            continue;
+        }
         remove_from(self, side, entry);
         if (level->order_count > 0) plant(self, side, level->rank, index);
         else give(self->pool, index);
     }
+    return left;
 }
 
-static void place_window(book_side *window, int64_t best_rank) {
+/* Places the window so that this rank, the best, is near its begin. */
+static void place_window(book *self, uint32_t side, int64_t best_rank) {
+    book_side *const window = &self->sides[side];
     window->base = best_rank - (int64_t)(window->size / 8);
     window->misses = 0;
+    for (uint64_t words = self->kept_words[side]; words != 0; words &= words - 1) {
+        const uint32_t word = (uint32_t)__builtin_ctzll(words);
+        if (clear_entries(self, side, word * 64) == 0) self->kept_words[side] &= ~(UINT64_C(1) << word);
+    }
 }
 
-/* Moves the window so that the best level is near its begin. */
+/* Moves the window to the best level. */
 static void move_window(book *self, uint32_t side) {
     const book_level *const levels = self->pool->levels;
     book_side *const window = &self->sides[side];
     const ranks *const far = &window->far;
-    place_window(window, window->best_rank);
-    clear_window(self, side);
+    place_window(self, side, window->best_rank);
     uint32_t index = ranks_above(&self->pool->far, far, window->base - 1);
     while (index != ZX_NONE && book_window_covers(window, levels[index].rank)) {
         const int64_t rank = levels[index].rank;
@@ -156,11 +168,10 @@ uint32_t levels_enter_slowly(book *self, uint32_t side, int64_t rank) {
     book_side *const window = &self->sides[side];
     undo_before(pool->undo, self, sizeof *self);
     if (window->best == ZX_NONE && !book_window_covers(window, rank)) {
-        place_window(window, rank);
-        clear_window(self, side);
+        place_window(self, side, rank);
     }
     if (book_window_covers(window, rank)) {
-        const uint32_t entry = levels_entry(window, rank);
+        const uint32_t entry = book_window_entry(window, rank);
         uint32_t level = window->entries[entry];
         if (level == 0) {
             level = make(self, side, rank);
@@ -191,12 +202,12 @@ void levels_leave_slowly(book *self, uint32_t index) {
     book_side *const window = &self->sides[side];
     undo_before(pool->undo, self, sizeof *self);
     if (book_window_covers(window, rank)) {
-        clear_bit(self, window, levels_entry(window, rank));
+        clear_bit(self, window, book_window_entry(window, rank));
     } else {
         uproot(self, side, rank);
         give(pool, index);
     }
-    if (index == window->best) levels_find_best(pool, window, levels_entry(window, window->base));
+    if (index == window->best) levels_find_best(pool, window, book_window_entry(window, window->base));
 }
 
 void levels_find_best(const book_pool *pool, book_side *side, uint32_t entry) {
@@ -217,7 +228,7 @@ uint32_t book_worse_level(const book *self, uint32_t index) {
     const book_side *const window = &self->sides[level->side];
     const ranks *const far = &self->sides[level->side].far;
     if (book_window_covers(window, level->rank)) {
-        const uint32_t next = next_from(window, levels_entry(window, level->rank + 1));
+        const uint32_t next = next_from(window, book_window_entry(window, level->rank + 1));
         if (next != ZX_NONE && pool->levels[next].rank > level->rank) return next;
         return ranks_above(&pool->far, far, level->rank); /* none is in the window: it is behind it */
     }
@@ -237,7 +248,7 @@ static const char *check_entry(const book *self, uint32_t side, uint32_t entry) 
     if (index == 0 && !is_used) return NULL;
     if (index < self->pool->capacity || index >= self->pool->levels_end) return "a window leads to no level";
     const book_level *const level = &self->pool->levels[index];
-    if (!book_window_covers(window, level->rank) || levels_entry(window, level->rank) != entry) {
+    if (!book_window_covers(window, level->rank) || book_window_entry(window, level->rank) != entry) {
         return "a level is in the wrong place of a window";
     }
     if (level->side != side || level->market != self->market) return "a level of a window is in the wrong book";
@@ -251,14 +262,19 @@ static const char *check_window(const book *self, uint32_t side) {
     for (uint32_t word = 0; word < window->size / 64; word++) {
         const uint64_t bits = window->words[word];
         const uint32_t *const entries = &window->entries[word * 64];
-        if (bits != 0 && !(window->summary >> word & 1)) return "a window is summed up wrongly";
+        const bool is_summed_up = (window->summary >> word & 1) != 0;
+        const bool is_kept = (self->kept_words[side] >> word & 1) != 0;
+        if (bits != 0 && !is_summed_up) return "a window is summed up wrongly";
         if (bits == 0 && memcmp(entries, nothing, sizeof nothing) == 0) continue;
+        if (!is_kept) return "levels of a window would not be found when it moves";
         for (uint32_t entry = 0; entry < 64; entry++) {
             const char *const broken = check_entry(self, side, word * 64 + entry);
             if (broken != NULL) return broken;
             kept += entries[entry] != 0;
         }
     }
+    const uint64_t beyond = window->size == 4096 ? 0 : UINT64_MAX << (window->size / 64);
+    if (((window->summary | self->kept_words[side]) & beyond) != 0) return "a window is summed up beyond its end";
     return kept == self->kept[side] ? NULL : "the levels of a window are miscounted";
 }
 

@@ -5,7 +5,7 @@
  *      ───────────■────────■────────■──■────────■─────────────────────■──────────────■──▶
  *      window   base├───────────────────────────────┤ size
  *                 101      103      104 105     250                  9000          90000
- *                 entries: number of the level; bits: where there is one          B+ tree (ranks.h)
+ *                 entries: the levels; bits: where one is not empty               B+ tree (ranks.h)
  *
  * Most orders come and go near the best price. There a level is found by its price in a window: an array of level
  * numbers, one entry for each rank in [base, base + size), and two layers of bits that say where the next one is that is not
@@ -17,15 +17,16 @@
  *
  * The window is a ring: rank modulo size gives the entry, so that it moves without anything else in it moving. It moves
  * when the best level has left its first half and more levels have gone to the tree since it last moved than it
- * holds: what is moved is paid for by what has missed. Where the window stands is not part of the state of a market: it
- * decides how fast an answer comes and never which.
+ * holds: what is moved is paid for by what has missed, and empty levels that are dropped by what made them. It is placed
+ * anew when a side is empty and the next price lies outside of it. Where the window stands is not part of the state of a
+ * market: it decides how fast an answer comes and never which.
  *
- * In the window a level is entered and left without a jump: whether an order is the first or the last of its price is what
- * no processor foresees.
+ * Whether an order is the first or the last of its price is what no processor foresees: in the window nothing asks.
  *
- * Cost: in the window O(1); outside O(log levels there), and a move of the window, which comes after as many misses as it
- * moves levels: so O(log levels) on average, and once in a while 4096 of them at once, about a millisecond. To ask for the
- * next level outside is O(log levels there) as well. Nothing allocates. Not thread safe.
+ * Cost: in the window O(1); outside O(log levels there), and a move of the window, which comes after at least 16 misses, and as
+ * many as it moves levels, and looks at 4096 entries at most: so O(log levels) on average, and once in a while 4096 levels at
+ * once, about a millisecond. To ask for the next level outside is O(log levels there) as well. Nothing allocates. Not thread
+ * safe.
  */
 #ifndef ZX_LEVELS_H
 #define ZX_LEVELS_H
@@ -36,7 +37,7 @@
 uint32_t levels_enter_slowly(book *self, uint32_t side, int64_t rank);
 void levels_leave_slowly(book *self, uint32_t level);
 
-/* Finds the best level of a side that has lost it. Nothing is in the window before `entry`. */
+/* Finds the best level of a side that has lost it, at `entry` or behind it. The word of that is summed up again. */
 void levels_find_best(const book_pool *pool, book_side *side, uint32_t entry);
 
 /* The same where the lost one was in the window, at `entry`, and `bits` are those of its word: all levels of the tree are worse
@@ -54,18 +55,13 @@ ZX_INLINE void levels_find_next_best(
     side->best_rank += away;
 }
 
-/* The entry of a rank in the window. */
-static inline uint32_t levels_entry(const book_side *side, int64_t rank) {
-    return (uint32_t)((uint64_t)rank & (side->size - 1));
-}
-
 /* The level of a rank for an order that is about to be put into it; made, and empty, if there was none. `tells`: false if the
  * caller knows that there is no undo to be told. */
 ZX_INLINE uint32_t levels_enter(book *self, uint32_t side, int64_t rank, bool tells) {
     book_side *const its = &self->sides[side];
     const bool is_told = tells && self->pool->undo != NULL;
     if (__builtin_expect(!book_window_covers(its, rank) | is_told, 0)) return levels_enter_slowly(self, side, rank);
-    const uint32_t entry = levels_entry(its, rank);
+    const uint32_t entry = book_window_entry(its, rank);
     const uint32_t level = its->entries[entry];
     if (__builtin_expect(level == 0, 0)) return levels_enter_slowly(self, side, rank);
     its->words[entry / 64] |= UINT64_C(1) << (entry % 64);
@@ -89,7 +85,7 @@ ZX_INLINE void levels_leave(
         if (order_count == 0) levels_leave_slowly(self, index);
         return;
     }
-    const uint32_t entry = levels_entry(its, rank);
+    const uint32_t entry = book_window_entry(its, rank);
     uint64_t *const word = &its->words[entry / 64];
     const uint64_t bits = *word & ~((uint64_t)(order_count == 0) << (entry % 64));
     *word = bits;
@@ -103,7 +99,7 @@ ZX_INLINE void levels_leave_best(book *self, uint32_t side) {
         levels_leave_slowly(self, its->best);
         return;
     }
-    const uint32_t entry = levels_entry(its, its->best_rank);
+    const uint32_t entry = book_window_entry(its, its->best_rank);
     uint64_t *const word = &its->words[entry / 64];
     const uint64_t bits = *word & ~(UINT64_C(1) << (entry % 64));
     *word = bits;

@@ -85,7 +85,8 @@ static void tell_amended(lob *self, uint8_t side, uint64_t order_id, int64_t pri
     emit(self, LOB_AMENDED, LOB_REASON_NONE, side, order_id, 0, price_ticks, qty_lots);
 }
 
-/* Takes a resting order away. */
+/* Takes a resting order away. This, move() and rest_new() are what book.h does for any order, without what only the exchange
+ * has: an undo, icebergs, hidden orders. */
 ZX_INLINE void remove_resting(lob *self, uint32_t slot) {
     ids_remove(&self->by_id, self->pool.orders[slot].order_id, slot);
     queues_take(&self->book, slot, self->pool.orders[slot].leaves_lots, false);
@@ -393,9 +394,9 @@ ZX_INLINE void apply_one(lob *self, const lob_command *command) {
     else reject(self, command, LOB_MALFORMED);
 }
 
-/* Whether there is room for the events of so many commands, at least one. Each tells of itself four times at most, of one
- * resting order that stays, and of those that go. All that may go rest now or come before the last command, and that tells
- * of each that is left at most once: so 4 for each, 1 for each but the last, and those that rest now or come before it. */
+/* Whether there is room for the events of so many commands, at least one. Each tells of itself four times at most, rounded up,
+ * of one resting order that stays, and of those that go. All that may go rest now or come before the last command, and that
+ * tells of each that is left at most once: so 4 for each, 1 for each but the last, and those that rest now or come before it. */
 static inline bool has_room(const lob *self, const lob_event *end, size_t commands) {
     const size_t room = (size_t)((const uint8_t *)end - (const uint8_t *)self->next_event);
     return room >= (self->pool.free_slots.used + 6 * commands - 2) * sizeof(lob_event);

@@ -4,8 +4,8 @@
  *      level ─next─▶ oldest ─▶ ... ─▶ newest ─▶ the level again        and the same backwards
  *
  * What book.h does step by step, for those that do it for each command: book.c, match.h, lob.c. All of it is compiled into its
- * callers. Many take `tells`: false if the caller knows that there is no undo to be told, so that nobody asks again. What is
- * rare, hidden orders, icebergs and undo, is in queues.c.
+ * callers. queues_put() and queues_take() get `tells`: false if the caller knows that there is no undo to be told. What is rare,
+ * hidden orders, icebergs and undo, is in queues.c.
  *
  * Cost: O(1), and what levels.h says of the level. Nothing allocates. Not thread safe.
  */

@@ -69,6 +69,7 @@ uint32_t ranks_find(const ranks_pool *pool, const ranks *self, int64_t rank) {
 }
 
 uint32_t ranks_above(const ranks_pool *pool, const ranks *self, int64_t rank) {
+    ZX_ASSERT(rank < INT64_MAX);
     if (self->root == ZX_NONE) return ZX_NONE;
     const ranks_node *const leaf = node_at(pool, leaf_of(pool, self, rank));
     const uint32_t at = count_up_to(leaf, rank);

@@ -28,6 +28,20 @@ static void make_books(const engine *self, uint32_t orders) {
     make(self, self->markets, self->market_count, sizeof *self->markets);
 }
 
+/* Ids count up: the next of them have the places behind those of the last. */
+static void make_places(const engine *self, uint32_t orders) {
+    const ids *const by_id = &self->by_id;
+    const uint32_t size = by_id->mask + 1;
+    if (by_id->others.limit / READY_MAP_TIMES <= orders) {
+        make(self, by_id->places, size, sizeof *by_id->places);
+        return;
+    }
+    const uint32_t first = (uint32_t)self->next_seq & by_id->mask;
+    const uint32_t behind = least(2 * orders, size - first);
+    make(self, &by_id->places[first], behind, sizeof *by_id->places);
+    make(self, by_id->places, 2 * orders - behind, sizeof *by_id->places);
+}
+
 static void make_orders(const engine *self, uint32_t orders) {
     const lanes *const by_account = &self->lanes;
     const uint32_t accounts_max = self->ledger.limits.accounts;
@@ -35,7 +49,8 @@ static void make_orders(const engine *self, uint32_t orders) {
     make(self, by_account->links, (size_t)orders * LANES_PER_ORDER, sizeof *by_account->links);
     make(self, by_account->pool, 2 * (size_t)least(orders, accounts_max), sizeof *by_account->pool);
     make(self, &by_account->pool[2 * (size_t)accounts_max], orders, sizeof *by_account->pool);
-    make(self, self->by_id.places, least(2 * orders, self->by_id.mask + 1), sizeof *self->by_id.places);
+    make(self, self->expiry_heap, orders, sizeof *self->expiry_heap);
+    make_places(self, orders);
     make_map(self, &by_account->map, orders);
     make_map(self, &self->by_id.others, orders);
     make_map(self, &self->client_order_map, orders);

@@ -16,8 +16,9 @@
 #include "engine.h"
 
 /* For so many open orders, at most as many as the shard takes. Maps, which are used all over from the first entry on, are
- * made ready if they are for no more than READY_MAP_TIMES as many. Takes as long as the kernel needs to clear the memory, some
- * 400 bytes for each order: 0.1 s for a gigabyte. */
+ * made ready if they are for no more than READY_MAP_TIMES as many; of the places of ids the next 2 * orders are. Takes as long
+ * as the kernel needs to clear the memory, 0.1 s for a gigabyte: about a kilobyte for each order, less near the limits. Nobody
+ * else may use the engine meanwhile. */
 #define READY_MAP_TIMES 4u
 void ready_make(const engine *self, uint32_t orders);
 

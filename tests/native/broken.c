@@ -82,7 +82,8 @@ static const field of_market[] = {
     F(engine_market, called_off, COUNT),       F(engine_market, for_auctions.sides[0].best, INDEX),
     F(engine_market, for_auctions.sides[1].best, INDEX),
     F(engine_market, auction_head, INDEX),     F(engine_market, book.sides[0].summary, AMOUNT),
-    F(engine_market, book.sides[0].base, AMOUNT),
+    F(engine_market, book.sides[0].base, AMOUNT), F(engine_market, book.kept[0], COUNT),
+    F(engine_market, book.kept[1], COUNT),     F(engine_market, book.kept_words[0], AMOUNT),
     F(engine_market, book.sides[1].summary, AMOUNT),
     F(engine_market, market_id, WORD),         F(engine_market, symbol, AMOUNT),
     F(engine_market, maker_fee_ppm, WORD),     F(engine_market, taker_fee_ppm, WORD),
@@ -395,7 +396,7 @@ static void poke_engine(engine *self, uint64_t *random) {
         POKE_ALL(check_engine, self, of_lane, &self->lanes.pool[self->lanes.links[slot * LANES_PER_ORDER + 1].lane], orders_max)
     }
     for (uint32_t index = 0; index < self->market_count; index++) {
-        POKE_ALL(check_engine, self, of_market, &self->markets[index], orders_max)
+        POKE_ALL(check_engine, self, of_market, &self->markets[index], self->pool.levels_end)
         POKE_ALL(check_engine, self, of_defined, &self->market_defined[index], 1)
         const book_side *const window = &self->markets[index].book.sides[random_below(random, 2)];
         const uint32_t entry = random_below(random, window->size);

@@ -736,6 +736,39 @@ static void test_book_refuses_a_level_that_would_overflow(void) {
     arena_unmap(&memory);
 }
 
+/* ------------------------------------------------------------ numbers that are free */
+
+/* Each is handed out to one at a time, the last that came back first, and those that never were in order. */
+static void test_spares(uint64_t seed) {
+    enum { FIRST = 40, COUNT = 100 };
+    uint32_t numbers[COUNT];
+    uint32_t held[COUNT];
+    uint32_t back[COUNT];
+    bool is_held[COUNT] = {false};
+    uint32_t held_count = 0;
+    uint32_t back_count = 0;
+    uint32_t never = FIRST;
+    spares all;
+    spares_init(&all, FIRST, COUNT, numbers);
+    for (uint32_t step = 0; step < 4000; step++) {
+        const bool takes = random_below(&seed, 100) < (step / 400 % 2 ? 30u : 70u);
+        if (takes && held_count < COUNT) {
+            const uint32_t number = spares_take(&all);
+            CHECK(number == (back_count > 0 ? back[--back_count] : never++) && !is_held[number - FIRST]);
+            is_held[number - FIRST] = true;
+            held[held_count++] = number;
+        } else if (!takes && held_count > 0) {
+            const uint32_t at = random_below(&seed, held_count);
+            spares_give(&all, held[at]);
+            is_held[held[at] - FIRST] = false;
+            back[back_count++] = held[at];
+            held[at] = held[--held_count];
+        }
+        CHECK(all.used == held_count && all.ready == never - FIRST);
+    }
+    CHECK(never == FIRST + COUNT);
+}
+
 /* ------------------------------------------------------------ windows of levels */
 
 /* Two books of one pool under the same orders, one with windows and one without, hold the same levels; while the market
@@ -1137,6 +1170,7 @@ int main(void) {
     test_book_keeps_its_invariants(33, 8);
     test_book_keeps_its_invariants(34, 400);
     test_icebergs_and_hidden_orders();
+    test_spares(57);
     test_sizes_of_windows();
     test_memory_is_made_ready();
     test_windows_change_nothing(61, 50, 30);
