@@ -264,6 +264,8 @@ def free_port_base() -> int:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
+        # As the exchange does: connections that have ended a moment ago do not keep it from listening.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
