@@ -216,7 +216,7 @@ def loops(rate: float, duration_secs: float, repeat: int, as_json: bool) -> None
 )
 @json_option
 def engine(count: int, repeat: int, peers: Path | None, as_json: bool) -> None:
-    """The book alone on five order flows, beside other books, and the engine with its ledger.
+    """The book alone on six order flows, beside other books, and the engine with its ledger.
 
     \b
     python -m venv /tmp/peers && /tmp/peers/bin/pip install orderly-chaos liquibook
