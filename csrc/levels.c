@@ -7,20 +7,24 @@ static void before_entry(const book *self, const book_side *window, uint32_t ent
     undo_before(self->pool->undo, &window->words[entry / 64], sizeof(uint64_t));
 }
 
-static void put(book *self, uint32_t side, int64_t rank, uint32_t index) {
-    book_side *const window = &self->sides[side];
-    const uint32_t entry = book_window_entry(window, rank);
+static void set_bit(const book *self, book_side *window, uint32_t entry) {
     before_entry(self, window, entry);
-    window->entries[entry] = index;
     window->words[entry / 64] |= UINT64_C(1) << (entry % 64);
     window->summary |= UINT64_C(1) << (entry / 64);
-    self->kept_words[side] |= UINT64_C(1) << (entry / 64);
-    self->kept[side]++;
 }
 
 static void clear_bit(const book *self, book_side *window, uint32_t entry) {
     before_entry(self, window, entry);
     window->words[entry / 64] &= ~(UINT64_C(1) << (entry % 64));
+}
+
+static void put(book *self, uint32_t side, int64_t rank, uint32_t index) {
+    book_side *const window = &self->sides[side];
+    const uint32_t entry = book_window_entry(window, rank);
+    set_bit(self, window, entry);
+    window->entries[entry] = index;
+    self->kept_words[side] |= UINT64_C(1) << (entry / 64);
+    self->kept[side]++;
 }
 
 static void remove_from(book *self, uint32_t side, uint32_t entry) {
@@ -167,9 +171,7 @@ uint32_t levels_enter_slowly(book *self, uint32_t side, int64_t rank) {
     book_pool *const pool = self->pool;
     book_side *const window = &self->sides[side];
     undo_before(pool->undo, self, sizeof *self);
-    if (window->best == ZX_NONE && !book_window_covers(window, rank)) {
-        place_window(self, side, rank);
-    }
+    if (window->best == ZX_NONE && !book_window_covers(window, rank)) place_window(self, side, rank);
     if (book_window_covers(window, rank)) {
         const uint32_t entry = book_window_entry(window, rank);
         uint32_t level = window->entries[entry];
@@ -177,9 +179,7 @@ uint32_t levels_enter_slowly(book *self, uint32_t side, int64_t rank) {
             level = make(self, side, rank);
             put(self, side, rank, level);
         } else {
-            before_entry(self, window, entry);
-            window->words[entry / 64] |= UINT64_C(1) << (entry % 64);
-            window->summary |= UINT64_C(1) << (entry / 64);
+            set_bit(self, window, entry);
         }
         note_best(window, rank, level);
         return level;

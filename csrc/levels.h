@@ -42,9 +42,7 @@ void levels_find_best(const book_pool *pool, book_side *side, uint32_t entry);
 
 /* The same where the lost one was in the window, at `entry`, and `bits` are those of its word: all levels of the tree are worse
  * than those of the window then. */
-ZX_INLINE void levels_find_next_best(
-    const book_pool *pool, book_side *side, uint32_t entry, uint64_t bits
-) {
+ZX_INLINE void levels_find_next_best(const book_pool *pool, book_side *side, uint32_t entry, uint64_t bits) {
     const uint64_t behind = bits >> (entry % 64);
     if (__builtin_expect(behind == 0, 0)) {
         levels_find_best(pool, side, entry);
@@ -74,9 +72,7 @@ ZX_INLINE uint32_t levels_enter(book *self, uint32_t side, int64_t rank, bool te
 }
 
 /* To be called when an order has been taken out of a level that has `order_count` now. `tells` as above. */
-ZX_INLINE void levels_leave(
-    book *self, uint32_t index, uint32_t order_count, bool tells
-) {
+ZX_INLINE void levels_leave(book *self, uint32_t index, uint32_t order_count, bool tells) {
     const book_level *const level = &self->pool->levels[index];
     const int64_t rank = level->rank;
     book_side *const its = &self->sides[level->side];

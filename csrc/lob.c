@@ -137,9 +137,7 @@ static void decrement(lob *self, book_incoming *incoming, uint64_t order_id, uin
 
 /* Trades `incoming` as far as it can. Returns false when it is over because it met an order of its account. `*lost_lots`
  * is what it lost to decrements. */
-ZX_INLINE bool trade(
-    lob *self, book_incoming *incoming, uint64_t order_id, uint8_t stp, uint64_t *lost_lots
-) {
+ZX_INLINE bool trade(lob *self, book_incoming *incoming, uint64_t order_id, uint8_t stp, uint64_t *lost_lots) {
     taker context = {.self = self, .order_id = order_id, .side = incoming->side};
     const book_listener listener = {.on_fill = on_fill, .context = &context};
     while (match(&self->book, incoming, &listener) == BOOK_OWN_ORDER) {
@@ -181,7 +179,7 @@ static uint32_t owner_of(uint32_t account, uint8_t stp) {
     return account == 0 || stp == LOB_STP_NONE ? ZX_NONE : account;
 }
 
-static inline bool are_options(const lob_command *command) {
+static inline bool has_known_options(const lob_command *command) {
     return !((command->order_type > LOB_MARKET) | (command->time_in_force > LOB_FOK) | (command->stp > LOB_DECREMENT) |
              (command->post_only > 1));
 }
@@ -190,11 +188,9 @@ static inline bool are_options(const lob_command *command) {
 enum course { REFUSED, RESTS, TRADES };
 
 /* What is wrong with a new order, whatever is in the book at which price. `is_plain` as below. */
-ZX_INLINE uint8_t check_new(
-    const lob *self, const lob_command *command, bool rests, bool is_plain
-) {
+ZX_INLINE uint8_t check_new(const lob *self, const lob_command *command, bool rests, bool is_plain) {
     if ((command->side > BOOK_SELL) | (command->account > LOB_ACCOUNT_MAX)) return LOB_MALFORMED;
-    if (!is_plain && !are_options(command)) return LOB_MALFORMED;
+    if (!is_plain && !has_known_options(command)) return LOB_MALFORMED;
     const bool any_price = !is_plain && ((command->order_type == LOB_MARKET) & (command->price_ticks == 0));
     if (!any_price && !is_price(command->price_ticks)) return LOB_PRICE_OUT_OF_RANGE;
     if (!is_qty(command->qty_lots)) return LOB_QTY_OUT_OF_RANGE;

@@ -20,9 +20,7 @@ static inline bool match_is_same_owner(const book_incoming *incoming, const book
     return group != 0 && group == incoming->groups[maker->owner];
 }
 
-ZX_INLINE enum book_match_end match(
-    book *self, book_incoming *incoming, const book_listener *listener
-) {
+ZX_INLINE enum book_match_end match(book *self, book_incoming *incoming, const book_listener *listener) {
     book_pool *const pool = self->pool;
     const uint8_t other = incoming->side ^ 1;
     const int64_t rank_max = book_rank_of(other, incoming->price_ticks);

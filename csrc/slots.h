@@ -36,14 +36,6 @@ size_t slots_words(uint32_t capacity);
 /* Makes an empty set over `words`, which must be zero. */
 void slots_init(slots *self, uint32_t capacity, uint64_t *words);
 
-/* Lowest free slot, or ZX_NONE when all are taken. Does not take it. */
-static inline uint32_t slots_lowest_free(const slots *self) {
-    if (__builtin_expect(self->count == self->capacity, 0)) return ZX_NONE;
-    const uint32_t group = self->open_group;
-    const uint32_t word = group * 64 + (uint32_t)__builtin_ctzll(~self->full[1][group]);
-    return word * 64 + (uint32_t)__builtin_ctzll(~self->any[0][word]);
-}
-
 /* Highest taken slot, or ZX_NONE when none is. */
 uint32_t slots_highest_taken(const slots *self);
 

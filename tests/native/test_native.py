@@ -1,11 +1,12 @@
 """The C sources under the address and undefined-behaviour sanitizers, without Python in the process.
 
-`pieces.c` tests the data structures alone. `pump.c` plays clients, store and kernel around the loop of a process
-that is ingress and matcher in one thread. `edges.c` takes memory and threads away, fills buffers, and asks for what is
-not there. `replay.c` replays generated streams with every check on, restores snapshots, whole and damaged, and must
-see the same events, and come to the same state root, as the extension does. `broken.c` breaks the state of an engine
-in every way, and the check must notice. `undo.c` undoes what it tried, and every byte must be what it was. `alone.c`
-gives commands of any kind to the book alone, however it is built.
+`pieces.c` tests the data structures alone, `books.c` the book. `pump.c` plays clients, store and kernel
+around the loop of a process that is ingress and matcher in one thread. `edges.c` takes memory and threads
+away, fills buffers, and asks for what is not there. `replay.c` replays generated streams with every check on,
+restores snapshots, whole and damaged, and must see the same events, and come to the same state root, as the
+extension does. `broken.c` breaks the state of an engine in every way, and the check must notice. `undo.c`
+undoes what it tried, and every byte must be what it was. `alone.c` gives commands of any kind to the book
+alone, however it is built.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("native")
     tight = ["-DIDMAP_HASH_MASK=3", "-DIDS_PLACES_MAX=8", "-DAHEAD_MARKETS=0", "-DROUTES_SESSIONS_MAX=64"]
     tight += ["-DBOOK_WINDOW_MAX=64", "-DFETCH_FROM=0"]
-    for name in ("pieces", "replay", "undo", "alone"):
+    for name in ("pieces", "books", "replay", "undo", "alone"):
         build_program(folder / name, [HERE / f"{name}.c"])
     # Windows with words that there are not.
     build_program(folder / "broken", [HERE / "broken.c"], defines=["-DBOOK_WINDOW_MAX=1024"])
@@ -60,7 +61,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("program", ["pieces", "pump", "edges"])
+@pytest.mark.parametrize("program", ["pieces", "books", "pump", "edges"])
 def test_parts_alone(build: Path, program: str) -> None:
     assert run(build / program) == "ok"
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.fakes import FakeClock, FakeStore
 from tests.model import kit
+from zexchange.engine import Engine
 from zexchange.engine_types import Applied, MatchingEngine
 from zexchange.limits import ACCOUNT_NONE
 from zexchange.log import journal
@@ -709,6 +710,23 @@ def replica_at(shard: Shard, batches: int) -> Replica:
     replica = Replica.at_genesis(GENESIS, 0, ReferenceEngine, None)
     replica.apply(StoredBatch(decode_batch(raw).id, raw) for raw in shard.log[:batches])
     return replica
+
+
+@pytest.mark.parametrize("snapshot_after", [None, 5])
+def test_memory_is_made_ready_before_the_log_is_replayed(
+    paths: DataPaths, monkeypatch: pytest.MonkeyPatch, snapshot_after: int | None
+) -> None:
+    shard = traded()
+    if snapshot_after is not None:
+        write_snapshot(paths, *capture(replica_at(shard, snapshot_after)))
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        Engine, "make_ready", lambda engine, orders: asked.append((orders, engine.next_record_no))
+    )
+    recover(paths, GENESIS, 0, Engine, store_of(shard), EntryId(2, 0), ready_orders=77)
+    [(orders, record_no)] = asked
+    assert orders == 77
+    assert record_no < shard.engine.next_record_no
 
 
 @pytest.mark.parametrize("snapshot_after", [None, 1, 5, 12])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -35,6 +37,14 @@ def configured(base: int, **settings: str) -> Config:
 def taken() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
+
+
+def test_free_ports_are_no_others() -> None:
+    mine = {free_port_base() for _ in range(5)}
+    assert len(mine) == 5
+    script = "from zexchange.runtime.running import free_port_base; print(free_port_base())"
+    other = int(subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout)
+    assert other // 1_000 not in {base // 1_000 for base in mine}
 
 
 def test_free_ports_are_held_while_they_are_reserved_and_can_be_listened_at(base: int) -> None:
