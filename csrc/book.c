@@ -80,7 +80,7 @@ void book_use_windows(book *self, uint32_t number) {
 static void clear_order(book_pool *pool, uint32_t slot) {
     book_before_order(pool, slot);
     pool->orders[slot].level = ZX_NONE;
-    pool->orders[slot].flags = 0;
+    pool->orders[slot].owner_and_flags = 0;
 }
 
 uint32_t book_take_free_slot(book_pool *pool) {
@@ -99,7 +99,7 @@ ZX_INLINE bool restore(book *self, uint32_t slot, uint32_t side, int64_t price_t
     const book_order *const order = &self->pool->orders[slot];
     const uint32_t flags = order->flags & (BOOK_ICEBERG | BOOK_HIDDEN);
     ZX_ASSERT(order->level == ZX_NONE && order->leaves_lots - 1 < order->qty_lots && price_ticks > 0);
-    return queues_put(self, slot, side, price_ticks, queues_visible_lots(self->pool, slot), flags, true);
+    return queues_put(self, slot, side, price_ticks, queues_visible_lots(self->pool, slot), flags, false);
 }
 
 bool book_restore(book *self, uint32_t slot, uint32_t side, int64_t price_ticks) {
@@ -122,7 +122,7 @@ bool book_rest(book *self, uint32_t slot, uint32_t side, int64_t price_ticks) {
 }
 
 void book_unlink(book *self, uint32_t slot) {
-    queues_take(self, slot, queues_visible_lots(self->pool, slot), true);
+    queues_take(self, slot, queues_visible_lots(self->pool, slot), false);
 }
 
 void book_free_slot(book_pool *pool, uint32_t slot) {
@@ -131,7 +131,7 @@ void book_free_slot(book_pool *pool, uint32_t slot) {
 }
 
 void book_remove(book *self, uint32_t slot) {
-    queues_take(self, slot, queues_visible_lots(self->pool, slot), true);
+    queues_take(self, slot, queues_visible_lots(self->pool, slot), false);
     queues_free_slot(self->pool, slot);
 }
 
@@ -271,7 +271,7 @@ void book_fill(book *self, uint32_t slot, uint64_t qty_lots) {
     const uint64_t tradable_lots = book_tradable_lots(self->pool, slot);
     const uint64_t shown_lots = qty_lots < tradable_lots ? qty_lots : tradable_lots;
     ZX_ASSERT(qty_lots > 0 && qty_lots <= self->pool->orders[slot].leaves_lots);
-    queues_take_lots(self->pool, slot, self->pool->orders[slot].level, shown_lots);
+    queues_take_lots(self->pool, slot, self->pool->orders[slot].level, shown_lots, false);
     book_order *const order = &self->pool->orders[slot];
     order->leaves_lots -= qty_lots - shown_lots;
     if (order->leaves_lots == 0) book_remove(self, slot);
@@ -279,7 +279,7 @@ void book_fill(book *self, uint32_t slot, uint64_t qty_lots) {
 }
 
 enum book_match_end book_match(book *self, book_incoming *incoming, const book_listener *listener) {
-    return match(self, incoming, listener);
+    return match(self, incoming, listener, false);
 }
 
 /* ------------------------------------------------------------ check */
@@ -373,6 +373,7 @@ const char *book_pool_check(const book_pool *self) {
             return "a level without orders is not empty";
         }
         if (level->rank != BOOK_NO_RANK) continue;
+        if (level->word != NULL || level->bit != 0) return "a free level has a bit";
         free_sum += index;
         free_count++;
     }

@@ -72,8 +72,13 @@ typedef struct book_order {
     uint32_t level;           /* level it rests in; ZX_NONE while it is out of its queue */
     uint32_t next;            /* the order behind it in the queue, or its level */
     uint32_t prev;            /* the order before it in the queue, or its level */
-    uint32_t owner : BOOK_OWNER_BITS;     /* who owns it */
-    uint32_t flags : 32 - BOOK_OWNER_BITS; /* BOOK_ICEBERG and so on */
+    union {
+        struct {
+            uint32_t owner : BOOK_OWNER_BITS;      /* who owns it */
+            uint32_t flags : 32 - BOOK_OWNER_BITS; /* BOOK_ICEBERG and so on */
+        };
+        uint32_t owner_and_flags; /* what is written: a processor waits when it reads a word of which a part was written just before */
+    };
     uint32_t owner_next;      /* the user's list of one owner's orders; the book does not look at it */
     uint32_t owner_prev;      /* likewise */
 } book_order;
@@ -83,7 +88,8 @@ _Static_assert(sizeof(book_order) == 64, "an order is one cache line");
 typedef struct book_level {
     int64_t rank;          /* price of a sell level, negated price of a buy level; BOOK_NO_RANK while it is free */
     uint64_t total_lots;   /* sum of what the orders in the queue show */
-    uint64_t reserved[2];  /* zero */
+    uint64_t *word;        /* of its window, with `bit`; NULL while it is in none */
+    uint64_t bit;          /* says that it is not empty; 0 while it is in no window */
     uint32_t order_count;  /* orders in the queue, hidden ones included */
     uint32_t hidden_count; /* hidden orders in the queue */
     uint32_t hidden_head;  /* oldest hidden order while there is one; all behind it are hidden */
@@ -132,7 +138,7 @@ typedef struct book_pool {
 typedef struct book_side {
     int64_t best_rank; /* rank of `best`, or BOOK_NO_RANK */
     int64_t base;      /* lowest rank that the window covers */
-    uint64_t summary;  /* bit of each word that is not zero; and of some that are, until they are looked at */
+    uint64_t kept_words; /* bit of each 64 entries with a level, empty or not; and of some without, until they are looked at */
     uint64_t *words;   /* size / 64 of them: bit of each entry with a level that is not empty */
     uint32_t *entries; /* size of them, by rank modulo size: the level, which may be empty, or 0: none */
     uint32_t size;     /* ranks that the window covers: a power of two */
@@ -164,7 +170,6 @@ typedef struct book {
     uint32_t market;    /* tag written to the levels */
     uint32_t kept[2];   /* levels in the windows, empty or not */
     uint32_t reserved;
-    uint64_t kept_words[2]; /* bit of each 64 entries of a window with such a level; and of some without, until they are looked at */
 } book;
 
 /* Told of each fill, in order. The maker's leaves_lots are already reduced. A maker that is filled completely
@@ -324,16 +329,20 @@ static inline uint64_t book_tradable_lots(const book_pool *pool, uint32_t slot) 
     return __builtin_expect(order->flags & BOOK_ICEBERG, 0) ? pool->terms[slot].shown_lots : order->leaves_lots;
 }
 
+#define BOOK_OWNER_MASK ((UINT32_C(1) << BOOK_OWNER_BITS) - 1)
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the owner is in the low bits");
+
+/* Gives an order its owner, and takes all its flags away. */
 static inline void book_set_owner(book_order *order, uint32_t owner) {
-    order->owner = owner & ((1u << BOOK_OWNER_BITS) - 1);
+    order->owner_and_flags = owner & BOOK_OWNER_MASK;
 }
 
 static inline void book_set_flags(book_order *order, uint32_t flags) {
-    order->flags = (order->flags | flags) & ((1u << (32 - BOOK_OWNER_BITS)) - 1);
+    order->owner_and_flags |= flags << BOOK_OWNER_BITS;
 }
 
 static inline void book_clear_flags(book_order *order, uint32_t flags) {
-    order->flags = order->flags & ~flags & ((1u << (32 - BOOK_OWNER_BITS)) - 1);
+    order->owner_and_flags &= ~(flags << BOOK_OWNER_BITS);
 }
 
 /* Whether the next or previous of an order is one, and not the level. */

@@ -10,7 +10,6 @@ static void before_entry(const book *self, const book_side *window, uint32_t ent
 static void set_bit(const book *self, book_side *window, uint32_t entry) {
     before_entry(self, window, entry);
     window->words[entry / 64] |= UINT64_C(1) << (entry % 64);
-    window->summary |= UINT64_C(1) << (entry / 64);
 }
 
 static void clear_bit(const book *self, book_side *window, uint32_t entry) {
@@ -21,14 +20,22 @@ static void clear_bit(const book *self, book_side *window, uint32_t entry) {
 static void put(book *self, uint32_t side, int64_t rank, uint32_t index) {
     book_side *const window = &self->sides[side];
     const uint32_t entry = book_window_entry(window, rank);
+    book_level *const level = &self->pool->levels[index];
+    book_before_level(self->pool, index);
+    level->word = &window->words[entry / 64];
+    level->bit = UINT64_C(1) << (entry % 64);
     set_bit(self, window, entry);
     window->entries[entry] = index;
-    self->kept_words[side] |= UINT64_C(1) << (entry / 64);
+    window->kept_words |= UINT64_C(1) << (entry / 64);
     self->kept[side]++;
 }
 
 static void remove_from(book *self, uint32_t side, uint32_t entry) {
     book_side *const window = &self->sides[side];
+    book_level *const level = &self->pool->levels[window->entries[entry]];
+    book_before_level(self->pool, window->entries[entry]);
+    level->word = NULL;
+    level->bit = 0;
     clear_bit(self, window, entry);
     window->entries[entry] = 0;
     self->kept[side]--;
@@ -36,7 +43,7 @@ static void remove_from(book *self, uint32_t side, uint32_t entry) {
 
 /* The level of the first entry in use among these words, or 0. */
 static uint32_t first_in(const book_side *window, uint64_t words) {
-    for (uint64_t left = window->summary & words; left != 0; left &= left - 1) {
+    for (uint64_t left = window->kept_words & words; left != 0; left &= left - 1) {
         const uint32_t word = (uint32_t)__builtin_ctzll(left);
         const uint64_t bits = window->words[word];
         if (bits != 0) return window->entries[word * 64 + (uint32_t)__builtin_ctzll(bits)];
@@ -46,7 +53,7 @@ static uint32_t first_in(const book_side *window, uint64_t words) {
 
 /* The level of the first entry in use at `entry` or behind it, going round, or ZX_NONE. */
 static inline uint32_t next_from(const book_side *window, uint32_t entry) {
-    if (window->summary == 0) return ZX_NONE;
+    if (window->kept_words == 0) return ZX_NONE;
     const uint32_t word = entry / 64;
     const uint64_t bits = window->words[word] & (UINT64_MAX << (entry % 64));
     if (__builtin_expect(bits != 0, 1)) return window->entries[word * 64 + (uint32_t)__builtin_ctzll(bits)];
@@ -78,7 +85,7 @@ static inline void uproot(book *self, uint32_t side, int64_t rank) {
 static void give(book_pool *pool, uint32_t index) {
     book_before_level(pool, index);
     pool->levels[index].rank = BOOK_NO_RANK;
-    spares_give(&pool->free_levels, index);
+    spares_give(&pool->free_levels, index, true);
 }
 
 /* Lets what the window does not cover any more go from these 64 entries: to the tree, or if it is empty for good. Returns how
@@ -106,9 +113,9 @@ static void place_window(book *self, uint32_t side, int64_t best_rank) {
     book_side *const window = &self->sides[side];
     window->base = best_rank - (int64_t)(window->size / 8);
     window->misses = 0;
-    for (uint64_t words = self->kept_words[side]; words != 0; words &= words - 1) {
+    for (uint64_t words = window->kept_words; words != 0; words &= words - 1) {
         const uint32_t word = (uint32_t)__builtin_ctzll(words);
-        if (clear_entries(self, side, word * 64) == 0) self->kept_words[side] &= ~(UINT64_C(1) << word);
+        if (clear_entries(self, side, word * 64) == 0) window->kept_words &= ~(UINT64_C(1) << word);
     }
 }
 
@@ -151,7 +158,7 @@ static void note_best(book_side *side, int64_t rank, uint32_t index) {
 
 static uint32_t count_of(const book_side *window) {
     uint32_t count = 0;
-    for (uint64_t left = window->summary; left != 0; left &= left - 1) {
+    for (uint64_t left = window->kept_words; left != 0; left &= left - 1) {
         count += (uint32_t)__builtin_popcountll(window->words[__builtin_ctzll(left)]);
     }
     return count;
@@ -211,7 +218,6 @@ void levels_leave_slowly(book *self, uint32_t index) {
 }
 
 void levels_find_best(const book_pool *pool, book_side *side, uint32_t entry) {
-    if (side->size > 0 && side->words[entry / 64] == 0) side->summary &= ~(UINT64_C(1) << (entry / 64));
     const uint32_t near = next_from(side, entry);
     side->best = near;
     side->best_rank = near == ZX_NONE ? BOOK_NO_RANK : pool->levels[near].rank;
@@ -252,6 +258,9 @@ static const char *check_entry(const book *self, uint32_t side, uint32_t entry) 
         return "a level is in the wrong place of a window";
     }
     if (level->side != side || level->market != self->market) return "a level of a window is in the wrong book";
+    if (level->word != &window->words[entry / 64] || level->bit != UINT64_C(1) << (entry % 64)) {
+        return "a level does not know its bit";
+    }
     return is_used == (level->order_count > 0) ? NULL : "a window's bits do not say what is in it";
 }
 
@@ -262,9 +271,7 @@ static const char *check_window(const book *self, uint32_t side) {
     for (uint32_t word = 0; word < window->size / 64; word++) {
         const uint64_t bits = window->words[word];
         const uint32_t *const entries = &window->entries[word * 64];
-        const bool is_summed_up = (window->summary >> word & 1) != 0;
-        const bool is_kept = (self->kept_words[side] >> word & 1) != 0;
-        if (bits != 0 && !is_summed_up) return "a window is summed up wrongly";
+        const bool is_kept = (window->kept_words >> word & 1) != 0;
         if (bits == 0 && memcmp(entries, nothing, sizeof nothing) == 0) continue;
         if (!is_kept) return "levels of a window would not be found when it moves";
         for (uint32_t entry = 0; entry < 64; entry++) {
@@ -274,7 +281,7 @@ static const char *check_window(const book *self, uint32_t side) {
         }
     }
     const uint64_t beyond = window->size == 4096 ? 0 : UINT64_MAX << (window->size / 64);
-    if (((window->summary | self->kept_words[side]) & beyond) != 0) return "a window is summed up beyond its end";
+    if ((window->kept_words & beyond) != 0) return "a window has levels beyond its end";
     return kept == self->kept[side] ? NULL : "the levels of a window are miscounted";
 }
 
@@ -297,8 +304,9 @@ const char *levels_check(const book *self, uint32_t side) {
         rank = level->rank;
         if (at == its->best && rank != its->best_rank) return "a side's best rank is not that of its best level";
         if (book_window_covers(its, rank)) in_window++;
-        else if (ranks_find(&pool->far, &its->far, rank) == at) in_tree++;
-        else return "a level is not in the tree";
+        else if (ranks_find(&pool->far, &its->far, rank) != at) return "a level is not in the tree";
+        else if (level->word != NULL || level->bit != 0) return "a level of the tree has a bit";
+        else in_tree++;
     }
     if (its->best == ZX_NONE && its->best_rank != BOOK_NO_RANK) return "a side without levels has a best rank";
     if (in_tree != far || in_window != count_of(its)) return "a side has levels that are not reached from its best";

@@ -8,8 +8,8 @@
  *                 entries: the levels; bits: where one is not empty               B+ tree (ranks.h)
  *
  * Most orders come and go near the best price. There a level is found by its price in a window: an array of level
- * numbers, one entry for each rank in [base, base + size), and two layers of bits that say where the next one is that is not
- * empty. What is outside, better or worse, is in a tree, so that prices may lie anywhere without memory in proportion. The
+ * numbers, one entry for each rank in [base, base + size), and bits that say which of them are not empty; a level knows its bit.
+ * What is outside, better or worse, is in a tree, so that prices may lie anywhere without memory in proportion. The
  * next level behind another is the next bit of the window, or the next entry of the tree.
  *
  * A level of the window that becomes empty is kept there for the next order at its price: where orders come and go, a bit
@@ -23,7 +23,7 @@
  *
  * Whether an order is the first or the last of its price is what no processor foresees: in the window nothing asks.
  *
- * Cost: in the window O(1); outside O(log levels there), and a move of the window, which comes after at least 16 misses, and as
+ * Cost: in the window O(1), and where the next level is far away up to 63 words of bits that are looked at; outside O(log levels there), and a move of the window, which comes after at least 16 misses, and as
  * many as it moves levels, and looks at 4096 entries at most: so O(log levels) on average, and once in a while 4096 levels at
  * once, about a millisecond. To ask for the next level outside is O(log levels there) as well. Nothing allocates. Not thread
  * safe.
@@ -62,8 +62,7 @@ ZX_INLINE uint32_t levels_enter(book *self, uint32_t side, int64_t rank, bool te
     const uint32_t entry = book_window_entry(its, rank);
     const uint32_t level = its->entries[entry];
     if (__builtin_expect(level == 0, 0)) return levels_enter_slowly(self, side, rank);
-    its->words[entry / 64] |= UINT64_C(1) << (entry % 64);
-    its->summary |= UINT64_C(1) << (entry / 64);
+    *self->pool->levels[level].word |= self->pool->levels[level].bit;
     if (rank < its->best_rank) {
         its->best = level;
         its->best_rank = rank;
@@ -74,24 +73,25 @@ ZX_INLINE uint32_t levels_enter(book *self, uint32_t side, int64_t rank, bool te
 /* To be called when an order has been taken out of a level that has `order_count` now. `tells` as above. */
 ZX_INLINE void levels_leave(book *self, uint32_t index, uint32_t order_count, bool tells) {
     const book_level *const level = &self->pool->levels[index];
-    const int64_t rank = level->rank;
-    book_side *const its = &self->sides[level->side];
+    const uint64_t bit = level->bit;
     const bool is_told = tells && self->pool->undo != NULL;
-    if (__builtin_expect(!book_window_covers(its, rank) | is_told, 0)) {
+    if (__builtin_expect((bit == 0) | is_told, 0)) {
         if (order_count == 0) levels_leave_slowly(self, index);
         return;
     }
-    const uint32_t entry = book_window_entry(its, rank);
-    uint64_t *const word = &its->words[entry / 64];
-    const uint64_t bits = *word & ~((uint64_t)(order_count == 0) << (entry % 64));
-    *word = bits;
-    if (__builtin_expect((order_count | (index ^ its->best)) == 0, 0)) levels_find_next_best(self->pool, its, entry, bits);
+    const uint64_t bits = *level->word & ~((uint64_t)(order_count == 0) * bit);
+    *level->word = bits;
+    book_side *const its = &self->sides[level->side];
+    if (__builtin_expect((order_count | (index ^ its->best)) == 0, 0)) {
+        levels_find_next_best(self->pool, its, book_window_entry(its, level->rank), bits);
+    }
 }
 
-/* To be called when the best level of a side has become empty. */
-ZX_INLINE void levels_leave_best(book *self, uint32_t side) {
+/* To be called when the best level of a side has become empty. `tells` as above. */
+ZX_INLINE void levels_leave_best(book *self, uint32_t side, bool tells) {
     book_side *const its = &self->sides[side];
-    if (__builtin_expect(!book_window_covers(its, its->best_rank) | (self->pool->undo != NULL), 0)) {
+    const bool is_told = tells && self->pool->undo != NULL;
+    if (__builtin_expect(!book_window_covers(its, its->best_rank) | is_told, 0)) {
         levels_leave_slowly(self, its->best);
         return;
     }

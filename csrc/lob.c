@@ -88,9 +88,9 @@ static void tell_amended(lob *self, uint8_t side, uint64_t order_id, int64_t pri
 /* Takes a resting order away. This, move() and rest_new() are what book.h does for any order, without what only the exchange
  * has: an undo, icebergs, hidden orders. */
 ZX_INLINE void remove_resting(lob *self, uint32_t slot) {
-    ids_remove(&self->by_id, self->pool.orders[slot].order_id, slot);
-    queues_take(&self->book, slot, self->pool.orders[slot].leaves_lots, false);
-    spares_give(&self->pool.free_slots, slot);
+    ids_remove(&self->by_id, self->pool.orders[slot].order_id, slot, false);
+    queues_take(&self->book, slot, self->pool.orders[slot].leaves_lots, true);
+    spares_give(&self->pool.free_slots, slot, false);
 }
 
 ZX_INLINE void take_away(lob *self, uint32_t slot, uint8_t reason) {
@@ -116,7 +116,7 @@ ZX_INLINE void on_fill(void *context, uint32_t maker_slot, int64_t price_ticks, 
     lob *const self = incoming->self;
     const book_order *const maker = &self->pool.orders[maker_slot];
     emit(self, LOB_TRADE, LOB_REASON_NONE, incoming->side, incoming->order_id, maker->order_id, price_ticks, qty_lots);
-    if (maker->leaves_lots == 0) ids_remove(&self->by_id, maker->order_id, maker_slot);
+    if (maker->leaves_lots == 0) ids_remove(&self->by_id, maker->order_id, maker_slot, false);
 }
 
 /* Lowers both by the smaller of their quantities, without a trade. */
@@ -135,22 +135,27 @@ static void decrement(lob *self, book_incoming *incoming, uint64_t order_id, uin
     if (incoming->leaves_lots == 0) tell_cancelled(self, incoming->side, order_id, both_lots, LOB_SELF_TRADE);
 }
 
-/* Trades `incoming` as far as it can. Returns false when it is over because it met an order of its account. `*lost_lots`
- * is what it lost to decrements. */
-ZX_INLINE bool trade(lob *self, book_incoming *incoming, uint64_t order_id, uint8_t stp, uint64_t *lost_lots) {
-    taker context = {.self = self, .order_id = order_id, .side = incoming->side};
+/* Trades what it can of an order that does not trade with those of `owner`; returns what is left to rest. `*lost_lots` is what it
+ * lost to decrements. */
+static __attribute__((noinline)) uint64_t trade(
+    lob *self, const lob_command *command, uint32_t owner, uint8_t side, int64_t price_ticks, uint64_t leaves_lots,
+    uint64_t *lost_lots
+) {
+    const uint64_t order_id = command->order_id;
+    book_incoming incoming = {.price_ticks = price_ticks, .leaves_lots = leaves_lots, .owner = owner, .side = side};
+    taker context = {.self = self, .order_id = order_id, .side = side};
     const book_listener listener = {.on_fill = on_fill, .context = &context};
-    while (match(&self->book, incoming, &listener) == BOOK_OWN_ORDER) {
-        const uint32_t slot = book_next_maker(&self->book, incoming->side);
-        const uint64_t before_lots = incoming->leaves_lots;
-        switch (stp) {
+    while (match(&self->book, &incoming, &listener, true) == BOOK_OWN_ORDER) {
+        const uint32_t slot = book_next_maker(&self->book, side);
+        const uint64_t before_lots = incoming.leaves_lots;
+        switch (command->stp) {
         case LOB_CANCEL_OLDEST:
             cancel_resting(self, slot, LOB_SELF_TRADE);
             continue;
         case LOB_DECREMENT:
-            decrement(self, incoming, order_id, slot);
-            *lost_lots += before_lots - incoming->leaves_lots;
-            if (incoming->leaves_lots == 0) return false;
+            decrement(self, &incoming, order_id, slot);
+            *lost_lots += before_lots - incoming.leaves_lots;
+            if (incoming.leaves_lots == 0) return 0;
             continue;
         case LOB_CANCEL_BOTH:
             cancel_resting(self, slot, LOB_SELF_TRADE);
@@ -158,10 +163,19 @@ ZX_INLINE bool trade(lob *self, book_incoming *incoming, uint64_t order_id, uint
         default:
             break;
         }
-        tell_cancelled(self, incoming->side, order_id, incoming->leaves_lots, LOB_SELF_TRADE);
-        return false;
+        tell_cancelled(self, side, order_id, incoming.leaves_lots, LOB_SELF_TRADE);
+        return 0;
     }
-    return true;
+    return incoming.leaves_lots;
+}
+
+/* The same of an order that does not mind whose orders it meets, as most do not. */
+ZX_INLINE uint64_t trade_simply(lob *self, uint64_t order_id, uint8_t side, int64_t price_ticks, uint64_t leaves_lots) {
+    book_incoming incoming = {.price_ticks = price_ticks, .leaves_lots = leaves_lots, .owner = ZX_NONE, .side = side};
+    taker context = {.self = self, .order_id = order_id, .side = side};
+    const book_listener listener = {.on_fill = on_fill, .context = &context};
+    match(&self->book, &incoming, &listener, true);
+    return incoming.leaves_lots;
 }
 
 /* ------------------------------------------------------------ commands */
@@ -184,19 +198,16 @@ static inline bool has_known_options(const lob_command *command) {
              (command->post_only > 1));
 }
 
-/* What becomes of a new order. */
-enum course { REFUSED, RESTS, TRADES };
-
-/* What is wrong with a new order, whatever is in the book at which price. `is_plain` as below. */
-ZX_INLINE uint8_t check_new(const lob *self, const lob_command *command, bool rests, bool is_plain) {
+/* What is wrong with a new order, whatever is in the book at which price. */
+static uint8_t check_new(const lob *self, const lob_command *command, bool rests) {
     if ((command->side > BOOK_SELL) | (command->account > LOB_ACCOUNT_MAX)) return LOB_MALFORMED;
-    if (!is_plain && !has_known_options(command)) return LOB_MALFORMED;
-    const bool any_price = !is_plain && ((command->order_type == LOB_MARKET) & (command->price_ticks == 0));
+    if (!has_known_options(command)) return LOB_MALFORMED;
+    const bool any_price = (command->order_type == LOB_MARKET) & (command->price_ticks == 0);
     if (!any_price && !is_price(command->price_ticks)) return LOB_PRICE_OUT_OF_RANGE;
     if (!is_qty(command->qty_lots)) return LOB_QTY_OUT_OF_RANGE;
-    if (!is_plain && command->post_only && !rests) return LOB_POST_ONLY_MUST_REST;
+    if (command->post_only && !rests) return LOB_POST_ONLY_MUST_REST;
     if (ids_has(&self->by_id, command->order_id)) return LOB_ORDER_ID_IN_USE;
-    if (__builtin_expect(self->pool.free_slots.used == self->orders_max, 0) && rests) return LOB_BOOK_FULL;
+    if (rests && self->pool.free_slots.used == self->orders_max) return LOB_BOOK_FULL;
     return LOB_REASON_NONE;
 }
 
@@ -210,51 +221,8 @@ static int64_t limit_of(const lob_command *command) {
     return command->side == BOOK_BUY ? ZX_TICKS_MAX : 1;
 }
 
-/* Refuses a new order or says how it goes on. `is_plain`: it is known to be a limit order until cancelled, without options, as
- * most are. */
-ZX_INLINE enum course judge(lob *self, const lob_command *command, bool is_plain) {
-    const bool rests = is_plain || is_to_rest(command);
-    uint8_t reason = check_new(self, command, rests, is_plain);
-    if (__builtin_expect(reason == LOB_REASON_NONE, 1)) {
-        const int64_t price_ticks = is_plain ? command->price_ticks : limit_of(command);
-        const bool crosses = book_crosses(&self->book, command->side, price_ticks);
-        if (is_plain || !(crosses & (command->post_only != 0))) return rests & !crosses ? RESTS : TRADES;
-        reason = LOB_POST_ONLY_WOULD_CROSS;
-    }
-    reject(self, command, reason);
-    return REFUSED;
-}
-
-/* A new order that trades, or does not rest. Returns how many of its lots are to rest, and its total then. */
-ZX_INLINE uint64_t trade_new(lob *self, const lob_command *command, uint64_t *qty_lots) {
-    const uint8_t side = command->side;
-    book_incoming incoming = {
-        .price_ticks = limit_of(command),
-        .leaves_lots = command->qty_lots,
-        .owner = owner_of(command->account, command->stp),
-        .makers_max = UINT32_MAX,
-        .side = side,
-    };
-    const bool passes_own = command->stp == LOB_CANCEL_OLDEST;
-    if (__builtin_expect(command->time_in_force == LOB_FOK, 0) &&
-        book_reachable(&self->book, &incoming, command->qty_lots, passes_own, NULL) < command->qty_lots) {
-        reject(self, command, LOB_FOK_NOT_FILLABLE);
-        return 0;
-    }
-    tell_accepted(self, command);
-    uint64_t lost_lots = 0;
-    if (!trade(self, &incoming, command->order_id, command->stp, &lost_lots) || incoming.leaves_lots == 0) return 0;
-    if (!is_to_rest(command)) {
-        tell_cancelled(self, side, command->order_id, incoming.leaves_lots, LOB_IMMEDIATE_REMAINDER);
-        return 0;
-    }
-    *qty_lots = command->qty_lots - lost_lots;
-    if (lost_lots > 0) tell_amended(self, side, command->order_id, command->price_ticks, *qty_lots);
-    return incoming.leaves_lots;
-}
-
 /* Rests what is left of a new order. */
-static inline void rest_new(lob *self, const lob_command *command, uint64_t qty_lots, uint64_t leaves_lots) {
+ZX_INLINE void rest_new(lob *self, const lob_command *command, uint64_t qty_lots, uint64_t leaves_lots) {
     book_pool *const pool = &self->pool;
     const uint32_t slot = spares_take(&pool->free_slots);
     book_order *const order = &pool->orders[slot];
@@ -263,31 +231,91 @@ static inline void rest_new(lob *self, const lob_command *command, uint64_t qty_
     order->priority_no = pool->next_priority_no;
     order->qty_lots = qty_lots;
     order->leaves_lots = leaves_lots;
-    order->flags = 0;
     book_set_owner(order, command->account);
-    if (__builtin_expect(!queues_put(&self->book, slot, command->side, command->price_ticks, leaves_lots, 0, false), 0)) {
+    if (__builtin_expect(!queues_put(&self->book, slot, command->side, command->price_ticks, leaves_lots, 0, true), 0)) {
         order->level = ZX_NONE;
-        spares_give(&pool->free_slots, slot);
+        spares_give(&pool->free_slots, slot, false);
         tell_cancelled(self, command->side, command->order_id, leaves_lots, LOB_LEVEL_FULL);
         return;
     }
     pool->next_priority_no++;
-    ids_add(&self->by_id, command->order_id, slot);
+    ids_add(&self->by_id, command->order_id, slot, false);
+}
+
+/* Any new order. */
+static __attribute__((noinline)) void apply_any_new(lob *self, const lob_command *command) {
+    const uint8_t side = command->side;
+    const bool rests = is_to_rest(command);
+    uint8_t reason = check_new(self, command, rests);
+    if (reason != LOB_REASON_NONE) {
+        reject(self, command, reason);
+        return;
+    }
+    book_incoming incoming = {
+        .price_ticks = limit_of(command),
+        .leaves_lots = command->qty_lots,
+        .owner = owner_of(command->account, command->stp),
+        .makers_max = UINT32_MAX,
+        .side = side,
+    };
+    const bool passes_own = command->stp == LOB_CANCEL_OLDEST;
+    if (command->post_only && book_crosses(&self->book, side, incoming.price_ticks)) {
+        reason = LOB_POST_ONLY_WOULD_CROSS;
+    } else if (command->time_in_force == LOB_FOK &&
+        book_reachable(&self->book, &incoming, command->qty_lots, passes_own, NULL) < command->qty_lots) {
+        reason = LOB_FOK_NOT_FILLABLE;
+    }
+    if (reason != LOB_REASON_NONE) {
+        reject(self, command, reason);
+        return;
+    }
+    tell_accepted(self, command);
+    uint64_t lost_lots = 0;
+    const uint64_t leaves_lots =
+        trade(self, command, incoming.owner, side, incoming.price_ticks, command->qty_lots, &lost_lots);
+    if (leaves_lots == 0) return;
+    if (!rests) {
+        tell_cancelled(self, side, command->order_id, leaves_lots, LOB_IMMEDIATE_REMAINDER);
+        return;
+    }
+    const uint64_t qty_lots = command->qty_lots - lost_lots;
+    if (lost_lots > 0) tell_amended(self, side, command->order_id, command->price_ticks, qty_lots);
+    rest_new(self, command, qty_lots, leaves_lots);
+}
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "fields are looked at together");
+_Static_assert(offsetof(lob_command, stp) == offsetof(lob_command, account) + 8, "fields are looked at together");
+#define SIMPLE UINT64_C(0x0100010003ffffff) /* of eight bytes from `account`: that, either side, until cancelled or immediate */
+
+/* Whether it is a limit order, until cancelled or immediate, without options. */
+static inline bool is_simple(const lob_command *command) {
+    uint64_t account_to_time_in_force;
+    uint16_t stp_and_post_only;
+    memcpy(&account_to_time_in_force, &command->account, sizeof account_to_time_in_force);
+    memcpy(&stp_and_post_only, &command->stp, sizeof stp_and_post_only);
+    return ((account_to_time_in_force & ~SIMPLE) | stp_and_post_only) == 0;
 }
 
 static inline void apply_new(lob *self, const lob_command *command) {
-    const uint32_t options = command->order_type | command->time_in_force | command->stp | command->post_only;
-    uint64_t qty_lots = command->qty_lots;
-    uint64_t leaves_lots = qty_lots;
-    switch (options == 0 ? judge(self, command, true) : judge(self, command, false)) {
-    case REFUSED:
+    const int64_t price_ticks = command->price_ticks;
+    const uint64_t qty_lots = command->qty_lots;
+    if (__builtin_expect(!is_simple(command), 0) || __builtin_expect(command->order_id <= self->by_id.highest, 0) ||
+        __builtin_expect(self->pool.free_slots.used == self->orders_max, 0) || __builtin_expect(!is_price(price_ticks), 0) ||
+        __builtin_expect(!is_qty(qty_lots), 0)) {
+        apply_any_new(self, command);
         return;
-    case RESTS:
-        tell_accepted(self, command);
-        break;
-    case TRADES:
-        leaves_lots = trade_new(self, command, &qty_lots);
+    }
+    const uint8_t side = command->side;
+    const bool is_immediate = command->time_in_force == LOB_IOC;
+    tell_accepted(self, command);
+    uint64_t leaves_lots = qty_lots;
+    if (is_immediate | book_crosses(&self->book, side, price_ticks)) {
+        leaves_lots = trade_simply(self, command->order_id, side, price_ticks, leaves_lots);
         if (leaves_lots == 0) return;
+        if (is_immediate) {
+            tell_cancelled(self, side, command->order_id, leaves_lots, LOB_IMMEDIATE_REMAINDER);
+            return;
+        }
     }
     rest_new(self, command, qty_lots, leaves_lots);
 }
@@ -310,8 +338,8 @@ static uint8_t check_amend(const lob_command *command) {
 
 /* Frees the slot of an order that is in no queue any more. */
 static void forget(lob *self, uint32_t slot) {
-    ids_remove(&self->by_id, self->pool.orders[slot].order_id, slot);
-    book_free_slot(&self->pool, slot);
+    ids_remove(&self->by_id, self->pool.orders[slot].order_id, slot, false);
+    spares_give(&self->pool.free_slots, slot, false);
 }
 
 /* Gives an order another price and quantities: to the back of the queue there. */
@@ -319,10 +347,10 @@ static inline bool move(
     lob *self, uint32_t slot, uint32_t side, int64_t price_ticks, uint64_t qty_lots, uint64_t leaves_lots
 ) {
     book_order *const order = &self->pool.orders[slot];
-    queues_take(&self->book, slot, order->leaves_lots, false);
+    queues_take(&self->book, slot, order->leaves_lots, true);
     order->qty_lots = qty_lots;
     order->leaves_lots = leaves_lots;
-    if (__builtin_expect(!queues_put(&self->book, slot, side, price_ticks, leaves_lots, 0, false), 0)) return false;
+    if (__builtin_expect(!queues_put(&self->book, slot, side, price_ticks, leaves_lots, 0, true), 0)) return false;
     order->priority_no = self->pool.next_priority_no++;
     return true;
 }
@@ -333,21 +361,25 @@ static __attribute__((noinline)) void amend_and_trade(
 ) {
     book_order *const order = &self->pool.orders[slot];
     const uint8_t side = book_side_of(&self->pool, order);
-    book_incoming incoming = {
-        .price_ticks = price_ticks,
-        .leaves_lots = qty_lots - (order->qty_lots - order->leaves_lots),
-        .owner = owner_of(order->owner, command->stp),
-        .makers_max = UINT32_MAX,
-        .side = side,
-    };
+    const uint64_t filled_lots = order->qty_lots - order->leaves_lots;
+    uint64_t leaves_lots = qty_lots - filled_lots;
     uint64_t lost_lots = 0;
-    book_unlink(&self->book, slot);
-    if (trade(self, &incoming, command->order_id, command->stp, &lost_lots) && incoming.leaves_lots > 0) {
+    queues_take(&self->book, slot, order->leaves_lots, true);
+    const uint32_t owner = owner_of(order->owner, command->stp);
+    if (__builtin_expect(owner == ZX_NONE, 1)) {
+        leaves_lots = trade_simply(self, command->order_id, side, price_ticks, leaves_lots);
+    } else {
+        leaves_lots = trade(self, command, owner, side, price_ticks, leaves_lots, &lost_lots);
+    }
+    if (leaves_lots > 0) {
         order->qty_lots = qty_lots - lost_lots;
-        order->leaves_lots = incoming.leaves_lots;
+        order->leaves_lots = leaves_lots;
         if (lost_lots > 0) tell_amended(self, side, command->order_id, price_ticks, order->qty_lots);
-        if (book_rest(&self->book, slot, side, price_ticks)) return;
-        tell_cancelled(self, side, command->order_id, incoming.leaves_lots, LOB_LEVEL_FULL);
+        if (__builtin_expect(queues_put(&self->book, slot, side, price_ticks, leaves_lots, 0, true), 1)) {
+            order->priority_no = self->pool.next_priority_no++;
+            return;
+        }
+        tell_cancelled(self, side, command->order_id, leaves_lots, LOB_LEVEL_FULL);
     }
     forget(self, slot);
 }
@@ -443,10 +475,13 @@ static size_t apply_all(
         if (!has_room(self, end, block)) block = 1;
         if (!has_room(self, end, block)) break;
         if (self->pool.free_slots.used + 1 > FETCH_FROM) fetch_block(self, &commands[applied], block);
-        for (const size_t block_end = applied + block; applied < block_end; applied++) {
-            self->command = (uint32_t)applied;
-            apply_one(self, &commands[applied]);
+        const lob_command *const block_end = &commands[applied + block];
+        self->command = (uint32_t)applied;
+        for (const lob_command *command = &commands[applied]; command < block_end; command++) {
+            apply_one(self, command);
+            self->command++;
         }
+        applied += block;
     }
     *written = (size_t)(self->next_event - events);
     return applied;

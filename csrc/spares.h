@@ -38,10 +38,11 @@ static inline uint32_t spares_take(spares *self) {
     return self->first + at;
 }
 
-static inline void spares_give(spares *self, uint32_t number) {
+/* `tells`: false if the caller knows that there is no undo to be told. */
+static inline void spares_give(spares *self, uint32_t number, bool tells) {
     ZX_ASSERT(self->used > 0);
     uint32_t *const place = &self->numbers[--self->used];
-    undo_before(self->undo, place, sizeof *place);
+    if (tells) undo_before(self->undo, place, sizeof *place);
     *place = number;
 }
 

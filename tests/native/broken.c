@@ -38,7 +38,8 @@ static const field of_order[] = {
 static const field of_level[] = {
     F(book_level, rank, AMOUNT),       F(book_level, total_lots, AMOUNT), F(book_level, order_count, COUNT),
     F(book_level, next, INDEX),        F(book_level, prev, INDEX),        F(book_level, market, COUNT),
-    F(book_level, side, COUNT),        F(book_level, hidden_count, COUNT),
+    F(book_level, side, COUNT),        F(book_level, hidden_count, COUNT), F(book_level, word, AMOUNT),
+    F(book_level, bit, AMOUNT),
 };
 static const field of_side[] = {F(book_side, best_rank, AMOUNT), F(book_side, best, INDEX)};
 static const field of_tree[] = {F(ranks, root, INDEX), F(ranks, first, INDEX), F(ranks, height, WORD)};
@@ -81,10 +82,9 @@ static const field of_market[] = {
     F(engine_market, dynamic_band_ppm, WORD),  F(engine_market, static_band_ppm, WORD),
     F(engine_market, called_off, COUNT),       F(engine_market, for_auctions.sides[0].best, INDEX),
     F(engine_market, for_auctions.sides[1].best, INDEX),
-    F(engine_market, auction_head, INDEX),     F(engine_market, book.sides[0].summary, AMOUNT),
+    F(engine_market, auction_head, INDEX),     F(engine_market, book.sides[0].kept_words, AMOUNT),
     F(engine_market, book.sides[0].base, AMOUNT), F(engine_market, book.kept[0], COUNT),
-    F(engine_market, book.kept[1], COUNT),     F(engine_market, book.kept_words[0], AMOUNT),
-    F(engine_market, book.sides[1].summary, AMOUNT),
+    F(engine_market, book.kept[1], COUNT),     F(engine_market, book.sides[1].kept_words, AMOUNT),
     F(engine_market, market_id, WORD),         F(engine_market, symbol, AMOUNT),
     F(engine_market, maker_fee_ppm, WORD),     F(engine_market, taker_fee_ppm, WORD),
     F(engine_market, fee_balance, COUNT),      F(engine_market, sizes_no, WORD),
