@@ -93,10 +93,10 @@ static inline void idmap_fetch(const idmap *self, uint64_t hash) {
     zx_fetch(&self->entries[(uint32_t)hash & self->mask]);
 }
 
-/* The index in the entry where a hash begins, if that has the hash: a guess, for fetching ahead. */
+/* The first index under a hash, which may be another's, or ZX_NONE: a guess, for fetching ahead. */
 static inline uint32_t idmap_guess(const idmap *self, uint64_t hash) {
-    const idmap_entry entry = self->entries[(uint32_t)hash & self->mask];
-    return entry.hash == (uint32_t)hash ? entry.taken - 1 : ZX_NONE;
+    idmap_cursor cursor;
+    return idmap_first(self, hash, &cursor);
 }
 
 /* Adds an index under a hash. The caller has checked that the identity is not there yet. */
