@@ -36,7 +36,7 @@ static void fetch_market_and_order(const engine *self, guess *of) {
     const uint32_t index = idmap_guess(&self->market_map, engine_hash_market(self, of->command.market_id));
     of->market = index == ZX_NONE ? NULL : &self->markets[index];
     if (of->market != NULL) {
-        fetch_lines(of->market, offsetof(engine_market, stops));
+        fetch_lines(of->market, ENGINE_MARKET_HOT_BYTES);
         if (of->is_new) lanes_fetch(&self->lanes, (uint32_t)self->command.account, index, of->side);
     }
     of->slot = ZX_NONE;
@@ -47,6 +47,14 @@ static void fetch_market_and_order(const engine *self, guess *of) {
         of->slot = idmap_guess(&self->client_order_map, client_order_hash(self, of));
     }
     if (of->slot != ZX_NONE) fetch_order(self, of->slot);
+}
+
+/* What changes beside an order when it is gone. */
+static void fetch_around(const engine *self, uint32_t slot) {
+    const book_order *const order = &self->pool.orders[slot];
+    lanes_fetch_around(&self->lanes, slot);
+    if (order->owner_next != ZX_NONE) zx_fetch(&self->pool.orders[order->owner_next]);
+    if (order->owner_prev != ZX_NONE) zx_fetch(&self->pool.orders[order->owner_prev]);
 }
 
 static void fetch_ways(const engine *self, const guess *of) {
@@ -61,7 +69,7 @@ static void fetch_ways(const engine *self, const guess *of) {
     }
     if (of->slot == ZX_NONE) return;
     const book_order *const order = &pool->orders[of->slot];
-    lanes_fetch_around(&self->lanes, of->slot);
+    fetch_around(self, of->slot);
     if (order->level == ZX_NONE) return;
     zx_fetch(&pool->levels[order->level]);
     zx_fetch(&pool->orders[order->next]); /* or a level */
@@ -76,6 +84,7 @@ static void fetch_levels(const engine *self, guess *of) {
     if (its->sides[of->side ^ 1].best != ZX_NONE && book_crosses(its, of->side, of->command.price_ticks)) {
         of->maker = book_next_maker(its, of->side);
         fetch_order(self, of->maker);
+        book_fetch_best_place(its, of->side ^ 1);
     } else {
         of->level = book_guess_level(its, of->side, of->command.price_ticks);
         if (of->level != ZX_NONE) zx_fetch(&self->pool.levels[of->level]);
@@ -85,8 +94,11 @@ static void fetch_levels(const engine *self, guess *of) {
 static void fetch_ends(const engine *self, const guess *of) {
     const book_pool *const pool = &self->pool;
     if (of->maker != ZX_NONE) {
-        zx_fetch(ids_place(&self->by_id, pool->orders[of->maker].order_id));
-        lanes_fetch_around(&self->lanes, of->maker);
+        const book_order *const maker = &pool->orders[of->maker];
+        zx_fetch(ids_place(&self->by_id, maker->order_id));
+        fetch_around(self, of->maker);
+        book_fetch_second_level(&of->market->book, of->side ^ 1);
+        lanes_fetch(&self->lanes, maker->owner, (uint32_t)(of->market - self->markets), of->side ^ 1);
     } else if (of->level != ZX_NONE) {
         zx_fetch(&pool->orders[pool->levels[of->level].prev]); /* or a level */
     }

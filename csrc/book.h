@@ -165,12 +165,14 @@ static inline uint32_t book_window_entry(const book_side *self, int64_t rank) {
 }
 
 typedef struct book {
-    book_pool *pool;
     book_side sides[2]; /* by enum book_side_index */
+    book_pool *pool;
     uint32_t market;    /* tag written to the levels */
     uint32_t kept[2];   /* levels in the windows, empty or not */
     uint32_t reserved;
 } book;
+
+_Static_assert(sizeof(book) == 152, "two cache lines of sides, and what is needed with any of them");
 
 /* Told of each fill, in order. The maker's leaves_lots are already reduced. A maker that is filled completely
  * is still in the pool during the call; after it its slot is free. */
@@ -350,14 +352,36 @@ static inline bool book_is_order(const book_pool *pool, uint32_t number) {
     return number < pool->capacity;
 }
 
-/* Fetches into the cache where the window tells of the level of a price. */
+/* Fetches into the cache where the window tells of the level of a price; if it is not in the window, where a search begins. */
 static inline void book_fetch_place(const book *self, uint32_t side, int64_t price_ticks) {
     const book_side *const its = &self->sides[side];
     const int64_t rank = book_rank_of(side, price_ticks);
-    if (!book_window_covers(its, rank)) return;
+    if (!book_window_covers(its, rank)) {
+        ranks_fetch_root(&self->pool->far, &its->far);
+        return;
+    }
     const uint32_t entry = book_window_entry(its, rank);
     zx_fetch(&its->entries[entry]);
     zx_fetch(&its->words[entry / 64]);
+}
+
+/* The same for the best level of a side, which may lose its last order. */
+static inline void book_fetch_best_place(const book *self, uint32_t side) {
+    const book_side *const its = &self->sides[side];
+    if (!book_window_covers(its, its->best_rank)) return;
+    const uint32_t entry = book_window_entry(its, its->best_rank);
+    zx_fetch(&its->entries[entry]);
+    zx_fetch(&its->words[entry / 64]);
+}
+
+/* Fetches the level behind the best one of a side, if it is near it in the window. */
+static inline void book_fetch_second_level(const book *self, uint32_t side) {
+    const book_side *const its = &self->sides[side];
+    if (!book_window_covers(its, its->best_rank)) return;
+    const uint32_t entry = book_window_entry(its, its->best_rank);
+    const uint64_t behind = its->words[entry / 64] >> (entry % 64) >> 1;
+    if (behind == 0) return;
+    zx_fetch(&self->pool->levels[its->entries[entry + 1 + (uint32_t)__builtin_ctzll(behind)]]);
 }
 
 /* The level of a price if it is in the window, for fetching ahead, or ZX_NONE. `side` may be anything. */

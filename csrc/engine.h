@@ -128,8 +128,9 @@ typedef struct engine_config {
     uint16_t tracked; /* 1: keep a state tree */
 } engine_config;
 
+/* What most commands look at comes first: ENGINE_MARKET_HOT_BYTES, four cache lines, two of which are the sides of the book. */
 typedef struct engine_market {
-    uint64_t base_units_per_lot;
+    _Alignas(ARENA_ALIGN) uint64_t base_units_per_lot;
     uint64_t quote_units_per_tick_lot;
     uint32_t market_id;
     uint32_t base_asset;  /* position */
@@ -142,27 +143,31 @@ typedef struct engine_market {
     int64_t last_ticks;      /* price of the last trade; 0 before the first */
     uint32_t sizes_no;       /* how often its sizes have changed */
     uint32_t waiting_count;  /* orders that wait for their trigger */
+    book book;
     int64_t reference_ticks; /* the operator's reference price; 0 before the first */
-    uint32_t trailing_count; /* those of them that follow a price */
-    uint32_t trailing_head;  /* the oldest of these, or ZX_NONE */
-    uint32_t trailing_tail;  /* the newest */
-    uint32_t called_off;     /* 1 while it is uncrossing and no auction is executed */
-    uint64_t until_ns;       /* log time at which the state, or the one it comes to, ends by itself; 0 for never */
-    int64_t auction_ticks;   /* while an auction is executed: its price; 0 before it is found */
     uint64_t notional_max;   /* of an order; this and the following limits: 0 is none */
     uint64_t qty_lots_max;   /* of an order */
-    uint64_t interruption_ns;
-    uint32_t next_state;       /* while it is uncrossing: what follows */
     uint32_t orders_max;       /* open orders of an account in this market */
     uint32_t dynamic_band_ppm; /* around the last trade */
     uint32_t static_band_ppm;  /* around the reference price */
+    uint32_t trailing_count; /* of the waiting orders those that follow a price */
+    uint32_t trailing_head;  /* the oldest of these, or ZX_NONE */
+    uint32_t trailing_tail;  /* the newest */
+    uint32_t called_off;     /* 1 while it is uncrossing and no auction is executed */
+    uint32_t next_state;     /* while it is uncrossing: what follows */
+    uint64_t until_ns;       /* log time at which the state, or the one it comes to, ends by itself; 0 for never */
+    int64_t auction_ticks;   /* while an auction is executed: its price; 0 before it is found */
+    uint64_t interruption_ns;
     uint32_t auction_head;     /* of the orders for an auction that rest: lowest priority_no, or ZX_NONE */
     uint32_t auction_tail;     /* highest */
     uint8_t symbol[ENGINE_SYMBOL_BYTES]; /* padded with zeros */
-    book book;
     book stops[2]; /* waiting orders by trigger price, for trades and for the reference price; triggers.h */
     book for_auctions; /* orders that wait for their auction; markets.h */
 } engine_market;
+
+#define ENGINE_MARKET_HOT_BYTES 256u
+_Static_assert(offsetof(engine_market, book) == 64, "the first line is what an order is checked and paid by");
+_Static_assert(offsetof(engine_market, trailing_head) == ENGINE_MARKET_HOT_BYTES, "four lines");
 
 /* Flags of an order besides the book's. An order without any flag is plain: price and quantity are all there is. */
 #define ORDER_WAITING BOOK_USER_FLAG_1 /* for its trigger: it is in engine_market.stops, or nowhere while it has no price; with

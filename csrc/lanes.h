@@ -87,9 +87,12 @@ void lanes_fetch(const lanes *self, uint32_t account, uint32_t market, uint8_t s
 /* And then the lane itself, as far as the map's first candidate tells. */
 void lanes_fetch_guess(const lanes *self, uint32_t account, uint32_t market, uint8_t side);
 
-/* Fetches the lane of an order's market. */
+/* Fetches the lane of an order's market, and its neighbours among the orders of every market. */
 static inline void lanes_fetch_around(const lanes *self, uint32_t slot) {
-    zx_fetch(&self->pool[self->links[slot * LANES_PER_ORDER + 1].lane]);
+    const lane_link *const links = &self->links[slot * LANES_PER_ORDER];
+    zx_fetch(&self->pool[links[1].lane]);
+    if (links[0].next != ZX_NONE) zx_fetch(&self->links[links[0].next * LANES_PER_ORDER]);
+    if (links[0].prev != ZX_NONE) zx_fetch(&self->links[links[0].prev * LANES_PER_ORDER]);
 }
 
 /* Checks the place of one open order in its lanes; of the first order in a lane also the lane. Returns NULL, or a

@@ -218,9 +218,11 @@ void levels_leave_slowly(book *self, uint32_t index) {
 }
 
 void levels_find_best(const book_pool *pool, book_side *side, uint32_t entry) {
+    const bool was_far_ahead = side->best_rank < side->base;
     const uint32_t near = next_from(side, entry);
     side->best = near;
     side->best_rank = near == ZX_NONE ? BOOK_NO_RANK : pool->levels[near].rank;
+    if (near != ZX_NONE && !was_far_ahead) return; /* what is left in the tree is behind the window */
     const uint32_t far = ranks_first(&pool->far, &side->far);
     if (far != ZX_NONE && pool->levels[far].rank < side->best_rank) {
         side->best = far;

@@ -89,6 +89,13 @@ static inline uint32_t ranks_first(const ranks_pool *pool, const ranks *self) {
     return self->root == ZX_NONE ? ZX_NONE : pool->nodes[self->first].values[0];
 }
 
+/* Fetches what a search looks at first into the cache. */
+static inline void ranks_fetch_root(const ranks_pool *pool, const ranks *self) {
+    if (self->root == ZX_NONE) return;
+    const uint8_t *const node = (const uint8_t *)&pool->nodes[self->root];
+    for (size_t at = 0; at < sizeof(ranks_node); at += ARENA_ALIGN) zx_fetch(node + at);
+}
+
 /* The number of the lowest rank above this one, or ZX_NONE. */
 uint32_t ranks_above(const ranks_pool *pool, const ranks *self, int64_t rank);
 
