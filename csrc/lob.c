@@ -62,10 +62,7 @@ ZX_INLINE void emit(
     event->price_ticks = price_ticks;
     event->qty_lots = qty_lots;
     event->command = self->command;
-    event->kind = kind;
-    event->reason = reason;
-    event->side = side;
-    event->reserved = 0;
+    event->kind_reason_side = kind | (uint32_t)reason << 8 | (uint32_t)side << 16;
 }
 
 static void reject(lob *self, const lob_command *command, uint8_t reason) {

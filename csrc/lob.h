@@ -111,10 +111,15 @@ typedef struct lob_event {
     int64_t price_ticks;
     uint64_t qty_lots;
     uint32_t command; /* index of the command in its lob_apply() */
-    uint8_t kind;     /* enum lob_event_kind */
-    uint8_t reason;   /* enum lob_reason */
-    uint8_t side;     /* of order_id */
-    uint8_t reserved; /* zero */
+    union {
+        struct {
+            uint8_t kind;     /* enum lob_event_kind */
+            uint8_t reason;   /* enum lob_reason */
+            uint8_t side;     /* of order_id */
+            uint8_t reserved; /* zero */
+        };
+        uint32_t kind_reason_side; /* what is written: a compiler takes a write of bytes for one that may change anything */
+    };
 } lob_event;
 
 _Static_assert(sizeof(lob_event) == 40, "no padding");
