@@ -2,26 +2,15 @@
 
 #include "trading.h"
 
-/* What is known of one command so far. */
-typedef struct guess {
-    struct zx_command command;
-    const engine_market *market; /* or NULL */
-    uint32_t slot;               /* of the order that it names, or ZX_NONE */
-    uint32_t maker;              /* slot of the order that a new one would meet first, or ZX_NONE */
-    uint32_t level;              /* where a new one would rest, or ZX_NONE */
-    uint8_t side;                /* enum book_side_index, of a new order */
-    bool is_new;
-} guess;
-
 static void fetch_lines(const void *from, size_t bytes) {
     for (size_t at = 0; at < bytes; at += ARENA_ALIGN) zx_fetch((const uint8_t *)from + at);
 }
 
-static uint64_t client_order_hash(const engine *self, const guess *of) {
+static uint64_t client_order_hash(const engine *self, const ahead_guess *of) {
     return trading_hash_client_order(self, (uint32_t)self->command.account, of->command.client_order_id);
 }
 
-static void fetch_entries(const engine *self, const guess *of, uint64_t seq) {
+static void fetch_entries(const engine *self, const ahead_guess *of, uint64_t seq) {
     idmap_fetch(&self->market_map, engine_hash_market(self, of->command.market_id));
     zx_fetch(ids_place(&self->by_id, of->command.order_id != 0 ? of->command.order_id : seq));
     if (of->command.client_order_id != 0) idmap_fetch(&self->client_order_map, client_order_hash(self, of));
@@ -32,7 +21,7 @@ static void fetch_order(const engine *self, uint32_t slot) {
     zx_fetch(&self->lanes.links[slot * LANES_PER_ORDER]);
 }
 
-static void fetch_market_and_order(const engine *self, guess *of) {
+static void fetch_market_and_order(const engine *self, ahead_guess *of) {
     const uint32_t index = idmap_guess(&self->market_map, engine_hash_market(self, of->command.market_id));
     of->market = index == ZX_NONE ? NULL : &self->markets[index];
     if (of->market != NULL) {
@@ -57,7 +46,7 @@ static void fetch_around(const engine *self, uint32_t slot) {
     if (order->owner_prev != ZX_NONE) zx_fetch(&self->pool.orders[order->owner_prev]);
 }
 
-static void fetch_ways(const engine *self, const guess *of) {
+static void fetch_ways(const engine *self, const ahead_guess *of) {
     const book_pool *const pool = &self->pool;
     if (of->market != NULL && of->is_new) {
         book_fetch_place(&of->market->book, of->side, of->command.price_ticks);
@@ -76,7 +65,7 @@ static void fetch_ways(const engine *self, const guess *of) {
     zx_fetch(&pool->orders[order->prev]);
 }
 
-static void fetch_levels(const engine *self, guess *of) {
+static void fetch_levels(const engine *self, ahead_guess *of) {
     of->maker = of->level = ZX_NONE;
     if (of->market == NULL || !of->is_new) return;
     const book *const its = &of->market->book;
@@ -91,7 +80,7 @@ static void fetch_levels(const engine *self, guess *of) {
     }
 }
 
-static void fetch_ends(const engine *self, const guess *of) {
+static void fetch_ends(const engine *self, const ahead_guess *of) {
     const book_pool *const pool = &self->pool;
     if (of->maker != ZX_NONE) {
         const book_order *const maker = &pool->orders[of->maker];
@@ -104,18 +93,56 @@ static void fetch_ends(const engine *self, const guess *of) {
     }
 }
 
-void ahead_fetch(const engine *self, const uint8_t *commands, uint32_t count) {
-    guess guesses[AHEAD_BLOCK];
-    ZX_ASSERT(count <= AHEAD_BLOCK);
-    for (uint32_t at = 0; at < count; at++) {
-        guess *const of = &guesses[at];
-        memcpy(&of->command, commands + (size_t)at * ZX_COMMAND_BLOCK_LENGTH, sizeof of->command);
-        of->is_new = of->command.kind == ZX_COMMAND_KIND_NEW;
-        of->side = of->command.side == ZX_SIDE_BUY ? BOOK_BUY : BOOK_SELL;
-        fetch_entries(self, of, self->next_seq + at);
+#define PASSES 5u
+
+/* From the command that is applied next to the one whose turn a pass is; the last is one gap before it is applied. */
+static inline uint32_t distance_of(uint32_t pass) {
+    return (PASSES + 1 - pass) * AHEAD_GAP;
+}
+
+_Static_assert(PASSES * AHEAD_GAP < AHEAD_DEPTH, "a guess is kept until its command is applied");
+
+static void begin_guess(ahead_guess *of, const uint8_t *command) {
+    memcpy(&of->command, command, sizeof of->command);
+    of->is_new = of->command.kind == ZX_COMMAND_KIND_NEW;
+    of->side = of->command.side == ZX_SIDE_BUY ? BOOK_BUY : BOOK_SELL;
+}
+
+/* One pass over one command; `next` is the one that is applied next. */
+static void run(ahead *self, uint32_t pass, uint32_t at, uint32_t next) {
+    const engine *const shard = self->shard;
+    ahead_guess *const of = &self->guesses[at % AHEAD_DEPTH];
+    switch (pass) {
+    case 1:
+        begin_guess(of, self->commands + (size_t)at * ZX_COMMAND_BLOCK_LENGTH);
+        fetch_entries(shard, of, shard->next_seq + (at - next));
+        return;
+    case 2:
+        fetch_market_and_order(shard, of);
+        return;
+    case 3:
+        fetch_ways(shard, of);
+        return;
+    case 4:
+        fetch_levels(shard, of);
+        return;
+    default:
+        fetch_ends(shard, of);
     }
-    for (uint32_t at = 0; at < count; at++) fetch_market_and_order(self, &guesses[at]);
-    for (uint32_t at = 0; at < count; at++) fetch_ways(self, &guesses[at]);
-    for (uint32_t at = 0; at < count; at++) fetch_levels(self, &guesses[at]);
-    for (uint32_t at = 0; at < count; at++) fetch_ends(self, &guesses[at]);
+}
+
+void ahead_begin(ahead *self, const engine *shard, const uint8_t *commands, uint32_t count) {
+    self->shard = shard;
+    self->commands = commands;
+    self->count = count;
+    for (uint32_t pass = 1; pass <= PASSES; pass++) {
+        for (uint32_t at = 0; at < distance_of(pass) && at < count; at++) run(self, pass, at, 0);
+    }
+}
+
+void ahead_go_on(ahead *self, uint32_t index) {
+    for (uint32_t pass = 1; pass <= PASSES; pass++) {
+        const uint32_t at = index + distance_of(pass);
+        if (at < self->count) run(self, pass, at, index);
+    }
 }

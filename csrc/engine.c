@@ -465,11 +465,10 @@ static bool apply_batch(engine *self, const uint8_t *frame) {
         return true;
     }
     const bool fetches = !by_operator && ahead_pays(self);
+    ahead next;
+    if (fetches) ahead_begin(&next, self, commands, count);
     for (uint32_t index = 0; index < count; index++) {
-        if (fetches && index % AHEAD_BLOCK == 0) {
-            const uint32_t left = count - index;
-            ahead_fetch(self, commands + index * command_length, left < AHEAD_BLOCK ? left : AHEAD_BLOCK);
-        }
+        if (fetches) ahead_go_on(&next, index);
         self->command.index = (uint8_t)index;
         apply_command(self, commands + index * command_length, by_operator, refusal);
     }
