@@ -27,27 +27,8 @@ PERF_CSRC = ROOT / "perf" / "csrc"
 sys.path.insert(0, str(ROOT))  # an isolated build does not have the project on its path
 from zexchange.source_hash import source_hash  # noqa: E402
 
-
-def accepted(flags: list[str]) -> list[str]:
-    """The flags, or none if the compiler does not know them."""
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
-    try:
-        asked = subprocess.run(
-            [*compiler, *flags, "-Werror", "-E", "-x", "c", os.devnull], capture_output=True, check=False
-        )
-    except OSError:
-        return []
-    return flags if asked.returncode == 0 else []
-
-
-# Reports are cleared and copied as a whole. By default GCC does that with string instructions, which take some thirty
-# cycles before the first byte.
-WHOLES = accepted(
-    [f"-m{which}-strategy=unrolled_loop:512:noalign,libcall:-1:noalign" for which in ("memset", "memcpy")]
-)
-
 MODES = {
-    "release": (["-O2", "-g", "-flto", "-fvisibility=hidden", *WHOLES], ["-O2", "-flto", *WHOLES]),
+    "release": (["-O2", "-g", "-flto", "-fvisibility=hidden"], ["-O2", "-flto"]),
     "debug": (["-O0", "-g3"], []),
     "asan": (
         ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
@@ -55,6 +36,12 @@ MODES = {
     ),
     "coverage": (["-O0", "-g", "--coverage"], ["--coverage"]),
 }
+
+# Reports are cleared and copied as a whole. By default GCC does that with string instructions, which take some thirty
+# cycles before the first byte. Only for release, and only where the compiler knows them.
+WHOLES = [
+    f"-m{which}-strategy=unrolled_loop:512:noalign,libcall:-1:noalign" for which in ("memset", "memcpy")
+]
 
 # Ours must be free of warnings. What cffi generates is compiled by the same command and is not ours to change: the
 # strictest are switched off after our headers, in the part that it writes.
@@ -126,11 +113,30 @@ def baked_in(mode: str) -> str:
     return "build/baked-in"
 
 
-def make_ffibuilder(mode: str) -> FFI:
-    """The builder of the extension, for one of MODES."""
+def accepted(flags: list[str]) -> list[str]:
+    """The flags, or none if the compiler does not know them."""
+    try:
+        compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+        asked = subprocess.run(
+            [*compiler, *flags, "-Werror", "-E", "-x", "c", os.devnull], capture_output=True, check=False
+        )
+    except (OSError, ValueError):
+        return []
+    return flags if asked.returncode == 0 else []
+
+
+def flags_of(mode: str) -> tuple[list[str], list[str]]:
+    """Flags to compile and to link with, for one of MODES."""
     if mode not in MODES:
         raise SystemExit(f"ZX_BUILD={mode}: must be one of {', '.join(MODES)}")
     compile_flags, link_flags = MODES[mode]
+    wholes = accepted(WHOLES) if mode == "release" else []
+    return [*compile_flags, *wholes], [*link_flags, *wholes]
+
+
+def make_ffibuilder(mode: str) -> FFI:
+    """The builder of the extension, for one of MODES."""
+    compile_flags, link_flags = flags_of(mode)
     builder = FFI()
     builder.cdef((CSRC / "cdef.h").read_text(encoding="utf-8"))
     builder.set_source(
@@ -152,7 +158,7 @@ def make_ffibuilder(mode: str) -> FFI:
 
 def make_perf_ffibuilder(mode: str) -> FFI:
     """The builder of the load generator's extension."""
-    compile_flags, link_flags = MODES[mode]
+    compile_flags, link_flags = flags_of(mode)
     builder = FFI()
     builder.cdef((PERF_CSRC / "cdef.h").read_text(encoding="utf-8"))
     builder.set_source(

@@ -73,7 +73,7 @@ static void fetch_levels(const engine *self, ahead_guess *of) {
     if (its->sides[of->side ^ 1].best != ZX_NONE && book_crosses(its, of->side, of->command.price_ticks)) {
         of->maker = book_next_maker(its, of->side);
         fetch_order(self, of->maker);
-        book_fetch_best_place(its, of->side ^ 1);
+        book_fetch_place(its, of->side ^ 1, book_rank_of(of->side ^ 1, its->sides[of->side ^ 1].best_rank));
     } else {
         of->level = book_guess_level(its, of->side, of->command.price_ticks);
         if (of->level != ZX_NONE) zx_fetch(&self->pool.levels[of->level]);

@@ -6,9 +6,11 @@
  *
  *     pass 1    entries of the maps in which market and order are found
  *     pass 2    the market; the order that is named
- *     pass 3    where the window tells of the level of the price; the best levels; level and neighbours of the order
- *     pass 4    the level of the price; the first order of the best level of the other side
- *     pass 5    what is behind those: the last order of the level; by what the maker is found, and what changes beside it
+ *     pass 3    where the window or the tree tells of the level of the price; the best levels; level and neighbours of the order,
+ *               in its queue and in all lists
+ *     pass 4    the level of the price; or the first order of the best level of the other side, and where that level is found
+ *     pass 5    what is behind those: the last order of the level; or by what the maker is found, its neighbours in all lists,
+ *               and the level behind its own
  *
  * A shard with many markets or orders does not fit into any cache, and a command waits for memory about twenty times. The
  * batch says what comes: each pass asks for one step of the way of one command, and what it asked for arrives while others are

@@ -365,15 +365,6 @@ static inline void book_fetch_place(const book *self, uint32_t side, int64_t pri
     zx_fetch(&its->words[entry / 64]);
 }
 
-/* The same for the best level of a side, which may lose its last order. */
-static inline void book_fetch_best_place(const book *self, uint32_t side) {
-    const book_side *const its = &self->sides[side];
-    if (!book_window_covers(its, its->best_rank)) return;
-    const uint32_t entry = book_window_entry(its, its->best_rank);
-    zx_fetch(&its->entries[entry]);
-    zx_fetch(&its->words[entry / 64]);
-}
-
 /* Fetches the level behind the best one of a side, if it is near it in the window. */
 static inline void book_fetch_second_level(const book *self, uint32_t side) {
     const book_side *const its = &self->sides[side];

@@ -75,8 +75,9 @@ static inline bool ids_has(const ids *self, uint64_t order_id) {
     return __builtin_expect(order_id <= self->highest, 0) && ids_find(self, order_id) != ZX_NONE;
 }
 
-/* Adds an order that is not found yet; its slot has the id. `tells`: false if the caller knows that there is no undo to be told. */
-static inline void ids_add(ids *self, uint64_t order_id, uint32_t slot, bool tells) {
+/* Adds an order that is not found yet; its slot has the id. `is_plain`: the caller knows that there is no undo to be
+ * told. */
+static inline void ids_add(ids *self, uint64_t order_id, uint32_t slot, bool is_plain) {
     uint32_t *const place = ids_place(self, order_id);
     self->count++;
     if (order_id > self->highest) self->highest = order_id;
@@ -84,19 +85,19 @@ static inline void ids_add(ids *self, uint64_t order_id, uint32_t slot, bool tel
         ids_add_other(self, order_id, slot);
         return;
     }
-    if (tells) undo_before(self->undo, place, sizeof *place);
+    if (!is_plain) undo_before(self->undo, place, sizeof *place);
     *place = slot + 1;
 }
 
-/* Takes away an order that was added under this id. `tells` as above. */
-static inline void ids_remove(ids *self, uint64_t order_id, uint32_t slot, bool tells) {
+/* Takes away an order that was added under this id. `is_plain` as above. */
+static inline void ids_remove(ids *self, uint64_t order_id, uint32_t slot, bool is_plain) {
     uint32_t *const place = ids_place(self, order_id);
     self->count--;
     if (__builtin_expect(*place != slot + 1, 0)) {
         ids_remove_other(self, order_id, slot);
         return;
     }
-    if (tells) undo_before(self->undo, place, sizeof *place);
+    if (!is_plain) undo_before(self->undo, place, sizeof *place);
     *place = 0;
 }
 

@@ -85,7 +85,7 @@ static inline void uproot(book *self, uint32_t side, int64_t rank) {
 static void give(book_pool *pool, uint32_t index) {
     book_before_level(pool, index);
     pool->levels[index].rank = BOOK_NO_RANK;
-    spares_give(&pool->free_levels, index, true);
+    spares_give(&pool->free_levels, index, false);
 }
 
 /* Lets what the window does not cover any more go from these 64 entries: to the tree, or if it is empty for good. Returns how

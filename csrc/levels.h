@@ -23,10 +23,10 @@
  *
  * Whether an order is the first or the last of its price is what no processor foresees: in the window nothing asks.
  *
- * Cost: in the window O(1), and where the next level is far away up to 63 words of bits that are looked at; outside O(log levels there), and a move of the window, which comes after at least 16 misses, and as
- * many as it moves levels, and looks at 4096 entries at most: so O(log levels) on average, and once in a while 4096 levels at
- * once, about a millisecond. To ask for the next level outside is O(log levels there) as well. Nothing allocates. Not thread
- * safe.
+ * Cost: in the window O(1); to find the next level there, if it is far away, a look at each of up to 64 words of bits. Outside
+ * O(log levels there), and a move of the window, which comes after at least 16 misses, and as many as it moves levels, and looks
+ * at 4096 entries at most: so O(log levels) on average, and once in a while 4096 levels at once, about a millisecond. To ask for
+ * the next level outside is O(log levels there) as well. Nothing allocates. Not thread safe.
  */
 #ifndef ZX_LEVELS_H
 #define ZX_LEVELS_H
@@ -37,7 +37,7 @@
 uint32_t levels_enter_slowly(book *self, uint32_t side, int64_t rank);
 void levels_leave_slowly(book *self, uint32_t level);
 
-/* Finds the best level of a side that has lost it, at `entry` or behind it. The word of that is summed up again. */
+/* Finds the best level of a side that has lost it, at `entry` or behind it. */
 void levels_find_best(const book_pool *pool, book_side *side, uint32_t entry);
 
 /* The same where the lost one was in the window, at `entry`, and `bits` are those of its word: all levels of the tree are worse
@@ -53,11 +53,11 @@ ZX_INLINE void levels_find_next_best(const book_pool *pool, book_side *side, uin
     side->best_rank += away;
 }
 
-/* The level of a rank for an order that is about to be put into it; made, and empty, if there was none. `tells`: false if the
- * caller knows that there is no undo to be told. */
-ZX_INLINE uint32_t levels_enter(book *self, uint32_t side, int64_t rank, bool tells) {
+/* The level of a rank for an order that is about to be put into it; made, and empty, if there was none. `is_plain`: the caller
+ * knows that there is no undo to be told. */
+ZX_INLINE uint32_t levels_enter(book *self, uint32_t side, int64_t rank, bool is_plain) {
     book_side *const its = &self->sides[side];
-    const bool is_told = tells && self->pool->undo != NULL;
+    const bool is_told = !is_plain && self->pool->undo != NULL;
     if (__builtin_expect(!book_window_covers(its, rank) | is_told, 0)) return levels_enter_slowly(self, side, rank);
     const uint32_t entry = book_window_entry(its, rank);
     const uint32_t level = its->entries[entry];
@@ -70,11 +70,11 @@ ZX_INLINE uint32_t levels_enter(book *self, uint32_t side, int64_t rank, bool te
     return level;
 }
 
-/* To be called when an order has been taken out of a level that has `order_count` now. `tells` as above. */
-ZX_INLINE void levels_leave(book *self, uint32_t index, uint32_t order_count, bool tells) {
+/* To be called when an order has been taken out of a level that has `order_count` now. `is_plain` as above. */
+ZX_INLINE void levels_leave(book *self, uint32_t index, uint32_t order_count, bool is_plain) {
     const book_level *const level = &self->pool->levels[index];
     const uint64_t bit = level->bit;
-    const bool is_told = tells && self->pool->undo != NULL;
+    const bool is_told = !is_plain && self->pool->undo != NULL;
     if (__builtin_expect((bit == 0) | is_told, 0)) {
         if (order_count == 0) levels_leave_slowly(self, index);
         return;
@@ -87,10 +87,10 @@ ZX_INLINE void levels_leave(book *self, uint32_t index, uint32_t order_count, bo
     }
 }
 
-/* To be called when the best level of a side has become empty. `tells` as above. */
-ZX_INLINE void levels_leave_best(book *self, uint32_t side, bool tells) {
+/* To be called when the best level of a side has become empty. `is_plain` as above. */
+ZX_INLINE void levels_leave_best(book *self, uint32_t side, bool is_plain) {
     book_side *const its = &self->sides[side];
-    const bool is_told = tells && self->pool->undo != NULL;
+    const bool is_told = !is_plain && self->pool->undo != NULL;
     if (__builtin_expect(!book_window_covers(its, its->best_rank) | is_told, 0)) {
         levels_leave_slowly(self, its->best);
         return;

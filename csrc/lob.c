@@ -82,12 +82,12 @@ static void tell_amended(lob *self, uint8_t side, uint64_t order_id, int64_t pri
     emit(self, LOB_AMENDED, LOB_REASON_NONE, side, order_id, 0, price_ticks, qty_lots);
 }
 
-/* Takes a resting order away. This, move() and rest_new() are what book.h does for any order, without what only the exchange
- * has: an undo, icebergs, hidden orders. */
+/* Takes a resting order away. Here and below queues.h is used in place of book.h, without what only the exchange has: an undo,
+ * icebergs, hidden orders. */
 ZX_INLINE void remove_resting(lob *self, uint32_t slot) {
-    ids_remove(&self->by_id, self->pool.orders[slot].order_id, slot, false);
+    ids_remove(&self->by_id, self->pool.orders[slot].order_id, slot, true);
     queues_take(&self->book, slot, self->pool.orders[slot].leaves_lots, true);
-    spares_give(&self->pool.free_slots, slot, false);
+    spares_give(&self->pool.free_slots, slot, true);
 }
 
 ZX_INLINE void take_away(lob *self, uint32_t slot, uint8_t reason) {
@@ -113,7 +113,7 @@ ZX_INLINE void on_fill(void *context, uint32_t maker_slot, int64_t price_ticks, 
     lob *const self = incoming->self;
     const book_order *const maker = &self->pool.orders[maker_slot];
     emit(self, LOB_TRADE, LOB_REASON_NONE, incoming->side, incoming->order_id, maker->order_id, price_ticks, qty_lots);
-    if (maker->leaves_lots == 0) ids_remove(&self->by_id, maker->order_id, maker_slot, false);
+    if (maker->leaves_lots == 0) ids_remove(&self->by_id, maker->order_id, maker_slot, true);
 }
 
 /* Lowers both by the smaller of their quantities, without a trade. */
@@ -231,12 +231,12 @@ ZX_INLINE void rest_new(lob *self, const lob_command *command, uint64_t qty_lots
     book_set_owner(order, command->account);
     if (__builtin_expect(!queues_put(&self->book, slot, command->side, command->price_ticks, leaves_lots, 0, true), 0)) {
         order->level = ZX_NONE;
-        spares_give(&pool->free_slots, slot, false);
+        spares_give(&pool->free_slots, slot, true);
         tell_cancelled(self, command->side, command->order_id, leaves_lots, LOB_LEVEL_FULL);
         return;
     }
     pool->next_priority_no++;
-    ids_add(&self->by_id, command->order_id, slot, false);
+    ids_add(&self->by_id, command->order_id, slot, true);
 }
 
 /* Any new order. */
@@ -280,23 +280,28 @@ static __attribute__((noinline)) void apply_any_new(lob *self, const lob_command
     rest_new(self, command, qty_lots, leaves_lots);
 }
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "fields are looked at together");
-_Static_assert(offsetof(lob_command, stp) == offsetof(lob_command, account) + 8, "fields are looked at together");
-#define SIMPLE UINT64_C(0x0100010003ffffff) /* of eight bytes from `account`: that, either side, until cancelled or immediate */
+/* Of the eight bytes from `account` and the two behind them what is not 0 in a limit order, until cancelled or immediate, without
+ * options. */
+#define AT(field) (8 * (offsetof(lob_command, field) - offsetof(lob_command, account)))
+#define SIMPLE (LOB_ACCOUNT_MAX | (uint64_t)BOOK_SELL << AT(side) | (uint64_t)LOB_IOC << AT(time_in_force))
+_Static_assert(LOB_NEW == 0 && LOB_LIMIT == 0 && LOB_GTC == 0 && LOB_STP_NONE == 0, "what most orders are is 0");
+_Static_assert(AT(kind) == 32 && AT(order_type) < 64 && AT(time_in_force) < 64 && AT(side) < 64, "eight bytes");
+_Static_assert(AT(stp) == 64 && AT(post_only) == 72, "two bytes behind them");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the first byte is the lowest");
 
-/* Whether it is a limit order, until cancelled or immediate, without options. */
 static inline bool is_simple(const lob_command *command) {
+    const uint8_t *const from = (const uint8_t *)command + offsetof(lob_command, account);
     uint64_t account_to_time_in_force;
     uint16_t stp_and_post_only;
-    memcpy(&account_to_time_in_force, &command->account, sizeof account_to_time_in_force);
-    memcpy(&stp_and_post_only, &command->stp, sizeof stp_and_post_only);
+    memcpy(&account_to_time_in_force, from, sizeof account_to_time_in_force);
+    memcpy(&stp_and_post_only, from + sizeof account_to_time_in_force, sizeof stp_and_post_only);
     return ((account_to_time_in_force & ~SIMPLE) | stp_and_post_only) == 0;
 }
 
 static inline void apply_new(lob *self, const lob_command *command) {
     const int64_t price_ticks = command->price_ticks;
     const uint64_t qty_lots = command->qty_lots;
-    if (__builtin_expect(!is_simple(command), 0) || __builtin_expect(command->order_id <= self->by_id.highest, 0) ||
+    if (__builtin_expect(!is_simple(command), 0) || __builtin_expect(ids_has(&self->by_id, command->order_id), 0) ||
         __builtin_expect(self->pool.free_slots.used == self->orders_max, 0) || __builtin_expect(!is_price(price_ticks), 0) ||
         __builtin_expect(!is_qty(qty_lots), 0)) {
         apply_any_new(self, command);
@@ -335,8 +340,9 @@ static uint8_t check_amend(const lob_command *command) {
 
 /* Frees the slot of an order that is in no queue any more. */
 static void forget(lob *self, uint32_t slot) {
-    ids_remove(&self->by_id, self->pool.orders[slot].order_id, slot, false);
-    spares_give(&self->pool.free_slots, slot, false);
+    ZX_ASSERT(self->pool.orders[slot].level == ZX_NONE);
+    ids_remove(&self->by_id, self->pool.orders[slot].order_id, slot, true);
+    spares_give(&self->pool.free_slots, slot, true);
 }
 
 /* Gives an order another price and quantities: to the back of the queue there. */
@@ -372,11 +378,10 @@ static __attribute__((noinline)) void amend_and_trade(
         order->qty_lots = qty_lots - lost_lots;
         order->leaves_lots = leaves_lots;
         if (lost_lots > 0) tell_amended(self, side, command->order_id, price_ticks, order->qty_lots);
-        if (__builtin_expect(queues_put(&self->book, slot, side, price_ticks, leaves_lots, 0, true), 1)) {
-            order->priority_no = self->pool.next_priority_no++;
-            return;
-        }
-        tell_cancelled(self, side, command->order_id, leaves_lots, LOB_LEVEL_FULL);
+        const bool rested = queues_put(&self->book, slot, side, price_ticks, leaves_lots, 0, true);
+        ZX_ASSERT(rested); /* a price that crossed has no orders of this side */
+        order->priority_no = self->pool.next_priority_no++;
+        return;
     }
     forget(self, slot);
 }

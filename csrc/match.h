@@ -54,18 +54,16 @@ ZX_INLINE enum book_match_end match(book *self, book_incoming *incoming, const b
         incoming->leaves_lots -= fill_lots;
         queues_take_lots(pool, slot, index, fill_lots, is_plain);
         listener->on_fill(listener->context, slot, price_ticks, fill_lots);
+        bool is_best_other = !is_plain; /* icebergs, and what a listener takes away, may have made it another */
         /* Asked twice, for what is left of the maker says nearly always what is left of the incoming order. */
         if (maker->leaves_lots > 0) {
             if (!is_plain && __builtin_expect(maker->flags & BOOK_ICEBERG, 0)) queues_show_next_slice(self, slot);
             if (incoming->leaves_lots == 0) return BOOK_DONE;
         } else {
-            if (queues_drop_filled(self, other, index, slot, is_plain)) {
-                rank = its->best_rank;
-                index = its->best;
-            }
+            is_best_other |= queues_drop_filled(self, other, index, slot, is_plain);
             if (incoming->leaves_lots == 0) return BOOK_DONE;
         }
-        if (!is_plain) {
+        if (is_best_other) {
             rank = its->best_rank;
             index = its->best;
         }

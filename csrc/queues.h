@@ -50,7 +50,7 @@ ZX_INLINE bool queues_put(
 ) {
     book_pool *const pool = self->pool;
     book_order *const order = &pool->orders[slot];
-    const uint32_t index = levels_enter(self, side, book_rank_of(side, price_ticks), !is_plain);
+    const uint32_t index = levels_enter(self, side, book_rank_of(side, price_ticks), is_plain);
     book_level *const level = &pool->levels[index];
     uint64_t total_lots;
     if (__builtin_add_overflow(level->total_lots, lots, &total_lots)) return false; /* one that was empty cannot get here */
@@ -71,7 +71,7 @@ ZX_INLINE bool queues_put(
 
 /* Frees a slot, of whichever kind they are. */
 static inline void queues_free_slot(book_pool *pool, uint32_t slot) {
-    if (pool->free_slots.numbers != NULL) spares_give(&pool->free_slots, slot, true);
+    if (pool->free_slots.numbers != NULL) spares_give(&pool->free_slots, slot, false);
     else slots_free(&pool->taken, slot);
 }
 
@@ -94,7 +94,7 @@ ZX_INLINE void queues_take(book *self, uint32_t slot, uint64_t lots, bool is_pla
     if (!is_plain && __builtin_expect(level->is_veiled, 0)) queues_unveil(level, order, slot);
     *queues_next(pool, prev) = next;
     *queues_prev(pool, next) = prev;
-    levels_leave(self, index, order_count - 1, !is_plain);
+    levels_leave(self, index, order_count - 1, is_plain);
 }
 
 /* Before its open quantity changes while it rests. */
@@ -130,10 +130,10 @@ ZX_INLINE bool queues_drop_filled(book *self, uint32_t side, uint32_t index, uin
     *queues_prev(pool, next) = index;
     level->order_count--;
     if (!is_plain && __builtin_expect(level->is_veiled, 0)) queues_unveil(level, order, slot);
-    if (is_plain) spares_give(&pool->free_slots, slot, false);
+    if (is_plain) spares_give(&pool->free_slots, slot, true);
     else queues_free_slot(pool, slot);
     if (level->order_count > 0) return false;
-    levels_leave_best(self, side, !is_plain);
+    levels_leave_best(self, side, is_plain);
     return true;
 }
 

@@ -38,11 +38,11 @@ static inline uint32_t spares_take(spares *self) {
     return self->first + at;
 }
 
-/* `tells`: false if the caller knows that there is no undo to be told. */
-static inline void spares_give(spares *self, uint32_t number, bool tells) {
+/* `is_plain`: the caller knows that there is no undo to be told. */
+static inline void spares_give(spares *self, uint32_t number, bool is_plain) {
     ZX_ASSERT(self->used > 0);
     uint32_t *const place = &self->numbers[--self->used];
-    if (tells) undo_before(self->undo, place, sizeof *place);
+    if (!is_plain) undo_before(self->undo, place, sizeof *place);
     *place = number;
 }
 

@@ -80,7 +80,7 @@ static inline void before_listing(engine *self, uint32_t account, uint32_t slot,
 void trading_register(engine *self, uint32_t slot) {
     book_order *const order = &self->pool.orders[slot];
     ledger_account *const account = &self->ledger.accounts[order->owner];
-    ids_add(&self->by_id, order->order_id, slot, true);
+    ids_add(&self->by_id, order->order_id, slot, false);
     if (order->client_order_id != 0) {
         idmap_insert(
             &self->client_order_map, trading_hash_client_order(self, order->owner, order->client_order_id), slot
@@ -106,7 +106,7 @@ void trading_register(engine *self, uint32_t slot) {
 void trading_unregister(engine *self, uint32_t slot) {
     book_order *const order = &self->pool.orders[slot];
     ledger_account *const account = &self->ledger.accounts[order->owner];
-    ids_remove(&self->by_id, order->order_id, slot, true);
+    ids_remove(&self->by_id, order->order_id, slot, false);
     if (order->client_order_id != 0) {
         idmap_remove(
             &self->client_order_map, trading_hash_client_order(self, order->owner, order->client_order_id), slot

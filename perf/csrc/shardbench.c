@@ -57,7 +57,7 @@ static void on_fill(void *context, uint32_t maker_slot, int64_t price_ticks, uin
     event->price_ticks = price_ticks;
     event->qty_lots = qty_lots;
     of->self->trades++;
-    if (maker->leaves_lots == 0) ids_remove(&of->self->by_id, maker->order_id, maker_slot, false);
+    if (maker->leaves_lots == 0) ids_remove(&of->self->by_id, maker->order_id, maker_slot, true);
 }
 
 /* Trades; returns what is left. */
@@ -82,7 +82,7 @@ static void rest(
     book_set_owner(order, 0);
     const bool rested = book_rest(its, slot, side, price_ticks);
     ZX_ASSERT(rested);
-    ids_add(&self->by_id, order_id, slot, false);
+    ids_add(&self->by_id, order_id, slot, true);
 }
 
 static void enter(shard *self, book *its, const lob_command *command, uint64_t order_id, uint8_t side) {
@@ -121,7 +121,7 @@ static void apply(shard *self, book *its, const lob_command *command) {
     const uint8_t side = book_side_of(&self->pool, order);
     const uint64_t leaves_lots = order->leaves_lots;
     book_remove(its, slot);
-    ids_remove(&self->by_id, command->order_id, slot, false);
+    ids_remove(&self->by_id, command->order_id, slot, true);
     if (command->kind == LOB_CANCEL) {
         emit(self, LOB_CANCELLED, side, command->order_id)->qty_lots = leaves_lots;
         return;

@@ -329,10 +329,10 @@ static void test_ids(uint64_t seed, uint32_t limit, uint32_t shift) {
         const uint32_t slot = random_below(&seed, limit);
         const uint64_t former = orders[slot].order_id;
         if (present[slot]) {
-            ids_remove(&map, former, slot, true);
+            ids_remove(&map, former, slot, false);
         } else {
             orders[slot].order_id = newest;
-            ids_add(&map, newest, slot, true);
+            ids_add(&map, newest, slot, false);
         }
         present[slot] = !present[slot];
         if (is_tried) {
@@ -358,7 +358,7 @@ static void test_ids(uint64_t seed, uint32_t limit, uint32_t shift) {
     }
     CHECK(shift == 0 || others_most >= limit / 3);
     for (uint32_t slot = 0; slot < limit; slot++) {
-        if (present[slot]) ids_remove(&map, orders[slot].order_id, slot, true);
+        if (present[slot]) ids_remove(&map, orders[slot].order_id, slot, false);
     }
     CHECK(map.count == 0 && map.others.count == 0);
     for (size_t at = 0; at < length; at++) CHECK(memory.base[at] == 0);
@@ -540,7 +540,7 @@ static void test_spares(uint64_t seed) {
             held[held_count++] = number;
         } else if (!takes && held_count > 0) {
             const uint32_t at = random_below(&seed, held_count);
-            spares_give(&all, held[at], true);
+            spares_give(&all, held[at], false);
             is_held[held[at] - FIRST] = false;
             back[back_count++] = held[at];
             held[at] = held[--held_count];

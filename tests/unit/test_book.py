@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -408,6 +409,122 @@ def test_batches_say_what_single_calls_say(room: int) -> None:
     assert found == expected
     assert batched.orders("buy") == one_by_one.orders("buy")
     batched.check()
+
+
+FULL_AT = 40
+NAMES = {
+    "side": ["buy", "sell"],
+    "order_type": ["limit", "market"],
+    "time_in_force": ["gtc", "ioc", "fok"],
+    "stp": ["none", "cancel_newest", "cancel_oldest", "cancel_both", "decrement"],
+    "post_only": [False, True],
+}
+
+
+def stream_of(count: int, seed: int, model: Model) -> tuple[Any, list[list[Event]]]:
+    """New orders whose ids count up, most of them without options, cancels and amends of what rests, and some commands
+    that make no sense, in a book that is full at times; and what the model says of each."""
+    random = Random(seed)
+    commands = np.zeros(count, np.dtype(COMMAND_DTYPE))
+    expected = []
+    for number, command in enumerate(commands, start=1):
+        resting = [one.order_id for side in model.sides.values() for one in side]
+        fullness = len(resting) / model.max_orders
+        kind = 0 if random.random() < 0.75 - 0.2 * fullness else random.choice((1, 2, 2))
+        side, away = random.randrange(2), random.randrange(-2, 9)
+        command["kind"] = kind
+        command["order_id"] = number if kind == 0 else random.choice([0, number, *resting])
+        command["side"] = side
+        command["price_ticks"] = 100 - away if side == 0 else 100 + away
+        command["qty_lots"] = random.randrange(1, 20)
+        command["account"] = random.randrange(3)
+        for name in ("order_type", "time_in_force", "stp", "post_only"):
+            if (kind == 0 and random.random() < 0.2) or (kind == 2 and name == "stp"):
+                command[name] = random.randrange(len(NAMES[name]))
+        if random.random() < 0.02:
+            name, low, high = random.choice(
+                [("price_ticks", -1, 2), ("qty_lots", 0, 1), *((name, 0, 256) for name in NAMES)]
+            )
+            wild = random.randrange(low, high)
+            command[name] = (
+                wild if high < 256 else random.choice((wild, wild | 1 << random.randrange(8), 128))
+            )
+        expected.append(by_model(model, command))
+    return commands, expected
+
+
+def by_model(model: Model, command: Any) -> list[Event]:
+    order_id, price, qty = (int(command[name]) for name in ("order_id", "price_ticks", "qty_lots"))
+    kind, stp = int(command["kind"]), int(command["stp"])
+    if kind == 1:
+        return model.cancel(order_id)
+    looked_at = NAMES if kind == 0 else ("stp",)
+    if any(command[name] >= len(NAMES[name]) for name in looked_at):
+        return [Rejected(order_id, Reason.MALFORMED)]
+    if kind == 2:
+        return model.amend(order_id, price or None, qty or None, NAMES["stp"][stp])
+    side, order_type, tif, _, post_only = (NAMES[name][int(command[name])] for name in NAMES)
+    any_price = order_type == "market" and price == 0
+    return model.submit(
+        order_id,
+        side,
+        None if any_price else price,
+        qty,
+        order_type,
+        "ioc" if order_type == "market" and tif == "gtc" else tif,
+        post_only,
+        int(command["account"]),
+        NAMES["stp"][stp],
+    )
+
+
+def decoded(event: Any) -> Event:
+    order_id, maker, price, qty = (
+        int(event[name]) for name in ("order_id", "maker_order_id", "price_ticks", "qty_lots")
+    )
+    reason = Reason(int(event["reason"]))
+    match EventKind(int(event["kind"])):
+        case EventKind.ACCEPTED:
+            return Accepted(order_id, price, qty)
+        case EventKind.REJECTED:
+            return Rejected(order_id, reason)
+        case EventKind.TRADE:
+            return Trade(maker, order_id, price, qty)
+        case EventKind.CANCELLED:
+            return Cancelled(order_id, reason, qty)
+        case EventKind.AMENDED:
+            return Amended(order_id, price, qty)
+
+
+@pytest.mark.parametrize("first_id", [None, 2**64 - 1])
+def test_model_says_the_same_of_a_stream(first_id: int | None) -> None:
+    """`first_id`: of an order that rests all the time, so that no other id is above all before it."""
+    books, model = {chunk: Book(max_orders=FULL_AT) for chunk in (1, 64)}, Model(FULL_AT)
+    if first_id is not None:
+        for book in books.values():
+            book.submit(first_id, "buy", 1, 1)
+        model.submit(first_id, "buy", 1, 1, "limit", "gtc", False, 0, "none")
+    commands, expected = stream_of(12_000, 5, model)
+    events = np.zeros(2_000, np.dtype(EVENT_DTYPE))
+    for chunk, book in books.items():
+        for begin in range(0, len(commands), chunk):
+            said = expected[begin : begin + chunk]
+            applied, written = book.apply(commands[begin : begin + chunk], events)
+            assert applied == len(said)
+            found = [(int(one["command"]), decoded(one)) for one in events[:written]]
+            assert found == [(at, event) for at, its in enumerate(said) for event in its]
+        book.check()
+    reasons = {getattr(event, "reason", Reason.NONE) for its in expected for event in its}
+    missed = {reason for reason in Reason if reason < Reason.NEEDS_EXCHANGE} - reasons
+    assert missed == {Reason.LEVEL_FULL, Reason.ORDER_ID_IN_USE}
+
+
+def test_fill_or_kill_counts_as_many_makers_as_it_needs() -> None:
+    book = Book(max_orders=1_000)
+    for order_id in range(1_000):
+        book.submit(order_id, "sell", 7, 1)
+    assert book.submit(2_000, "buy", 7, 1_001, tif="fok") == [Rejected(2_000, Reason.FOK_NOT_FILLABLE)]
+    assert len(book.submit(2_001, "buy", 7, 1_000, tif="fok")) == 1 + 1_000
 
 
 def applied_in(chunk: int, commands: Any, book: Book) -> Any:
