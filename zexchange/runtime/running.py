@@ -9,6 +9,7 @@ It is started as anybody would, by `zexchange up`, and gets SIGTERM from the ker
 Start it from a thread that lives as long as the exchange: the kernel watches the thread.
 """
 
+import atexit
 import functools
 import itertools
 import os
@@ -246,12 +247,9 @@ def _own_port_bases() -> Iterator[int]:
         except OSError:
             claim.close()
             continue
-        _claims.append(claim)
+        atexit.register(claim.close)
         return itertools.cycle(range(first, first + 1_000, 100))
     raise OSError("too many processes want ports on 127.0.0.1")
-
-
-_claims: list[socket.socket] = []
 
 
 def free_port_base() -> int:
