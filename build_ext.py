@@ -34,7 +34,8 @@ MODES = {
         ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
         ["-fsanitize=address,undefined"],
     ),
-    "coverage": (["-O0", "-g", "--coverage"], ["--coverage"]),
+    # Not -O0: what is compiled into its callers would be counted there with the ways that their constants rule out.
+    "coverage": (["-O1", "-g", "--coverage"], ["--coverage"]),
 }
 
 # Reports are cleared and copied as a whole. By default GCC does that with string instructions, which take some thirty

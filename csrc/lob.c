@@ -239,7 +239,7 @@ ZX_INLINE void rest_new(lob *self, const lob_command *command, uint64_t qty_lots
     ids_add(&self->by_id, command->order_id, slot, true);
 }
 
-/* Any new order. */
+/* A new order of any kind, sound or not. */
 static __attribute__((noinline)) void apply_any_new(lob *self, const lob_command *command) {
     const uint8_t side = command->side;
     const bool rests = is_to_rest(command);
@@ -280,8 +280,8 @@ static __attribute__((noinline)) void apply_any_new(lob *self, const lob_command
     rest_new(self, command, qty_lots, leaves_lots);
 }
 
-/* Of the eight bytes from `account` and the two behind them what is not 0 in a limit order, until cancelled or immediate, without
- * options. */
+/* A limit order, until cancelled or immediate, without options, is simple. Of the eight bytes from `account` it has these bits at
+ * most, and the two behind them are 0. */
 #define AT(field) (8 * (offsetof(lob_command, field) - offsetof(lob_command, account)))
 #define SIMPLE (LOB_ACCOUNT_MAX | (uint64_t)BOOK_SELL << AT(side) | (uint64_t)LOB_IOC << AT(time_in_force))
 _Static_assert(LOB_NEW == 0 && LOB_LIMIT == 0 && LOB_GTC == 0 && LOB_STP_NONE == 0, "what most orders are is 0");
@@ -298,6 +298,7 @@ static inline bool is_simple(const lob_command *command) {
     return ((account_to_time_in_force & ~SIMPLE) | stp_and_post_only) == 0;
 }
 
+/* A new order. What is not simple, or not sound, takes the longer way. */
 static inline void apply_new(lob *self, const lob_command *command) {
     const int64_t price_ticks = command->price_ticks;
     const uint64_t qty_lots = command->qty_lots;

@@ -25,7 +25,7 @@ FLAGS = ["-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fno-omit-fram
 KEPT_S = 7 * 24 * 3600
 COVERAGE = "ZX_COVERAGE" in os.environ
 SANITIZE = (
-    ["--coverage", "-O0", "-Wno-maybe-uninitialized"]
+    ["--coverage", "-O1", "-Wno-maybe-uninitialized"]
     if COVERAGE
     else ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 )
