@@ -56,15 +56,20 @@ static uint32_t enter(
     return slot;
 }
 
+/* One book without windows; the caller unmaps the memory. */
+static void make_one(arena *memory, book_pool *pool, book *market, uint32_t orders) {
+    const book_pool_plan plan = book_pool_reserve(memory, &(book_limits){.orders = orders, .books = 1});
+    CHECK(arena_map(memory) == ZX_OK);
+    book_pool_init(pool, &plan, memory);
+    book_init(market, pool, 0);
+}
+
 static void test_book_trades_by_price_then_time(void) {
     arena memory = {0};
-    const book_pool_plan plan = book_pool_reserve(&memory, &(book_limits){.orders = 16, .books = 1});
-    CHECK(arena_map(&memory) == ZX_OK);
     book_pool pool;
     book market;
     fills seen;
-    book_pool_init(&pool, &plan, &memory);
-    book_init(&market, &pool, 0);
+    make_one(&memory, &pool, &market, 16);
 
     const uint32_t later_price = enter(&market, 1, 1, BOOK_SELL, 103, 5, &seen);
     const uint32_t first = enter(&market, 2, 1, BOOK_SELL, 101, 5, &seen);
@@ -176,13 +181,10 @@ static void test_book_keeps_its_invariants(uint64_t seed, uint32_t prices) {
 
 static void test_icebergs_and_hidden_orders(void) {
     arena memory = {0};
-    const book_pool_plan plan = book_pool_reserve(&memory, &(book_limits){.orders = 8, .books = 1});
-    CHECK(arena_map(&memory) == ZX_OK);
     book_pool pool;
     book market;
     fills seen;
-    book_pool_init(&pool, &plan, &memory);
-    book_init(&market, &pool, 0);
+    make_one(&memory, &pool, &market, 8);
     const uint32_t hidden = enter(&market, 1, 1, BOOK_SELL, 100, 2, &seen);
     const uint32_t iceberg = enter(&market, 5, 2, BOOK_SELL, 100, 7, &seen); /* shows 3 at a time */
     const uint32_t plain = enter(&market, 2, 3, BOOK_SELL, 100, 1, &seen);
@@ -214,13 +216,10 @@ static void test_icebergs_and_hidden_orders(void) {
 
 static void test_book_refuses_a_level_that_would_overflow(void) {
     arena memory = {0};
-    const book_pool_plan plan = book_pool_reserve(&memory, &(book_limits){.orders = 4, .books = 1});
-    CHECK(arena_map(&memory) == ZX_OK);
     book_pool pool;
     book market;
     fills seen;
-    book_pool_init(&pool, &plan, &memory);
-    book_init(&market, &pool, 0);
+    make_one(&memory, &pool, &market, 4);
     enter(&market, 1, 1, BOOK_BUY, 1, UINT64_MAX, &seen);
     book_take_slot(&pool, 1);
     pool.orders[1].order_id = 2;
